@@ -1,0 +1,269 @@
+"""The contracts between the host and its plugins.
+
+Shape notation, used everywhere: N = K·I synthetic images (K classes, I images per class, ordered by class), C channels,
+H×W pixels, L×h×w a latent grid, F features. Images are float32 and **normalised** with the task's mean and std at every
+boundary. The boundary between the two plugin kinds is the gradient with respect to the images: a generator never learns
+which objective asked, an objective never learns where images come from.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from ld3m_plugin.options import BackendOptions, build
+from ld3m_plugin.task import DataOptions, ImagesByClass, Task
+
+__all__ = [
+    "BackendOptions",
+    "DataOptions",
+    "DifferentiableObjective",
+    "Generator",
+    "ImagesByClass",
+    "Latents",
+    "Match",
+    "Network",
+    "Objective",
+    "Task",
+    "Tracker",
+]
+
+
+class Latents:
+    """Named tensors that share their first dimension N, some learned and some fixed.
+
+    A fixed tensor (a diffusion model's start noise) is stored with the others, so that a render can be repeated.
+    Instances are immutable in structure; the host updates learned tensors in place through its optimiser.
+
+    Args:
+        tensors: name -> tensor (N, ...).
+        learned: the names that the optimiser updates; the rest are fixed.
+
+    Raises:
+        ValueError: no tensor, unequal first dimensions, or a learned name that is not a floating-point tensor.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], learned: tuple[str, ...] | frozenset[str]) -> None:
+        self._tensors = dict(tensors)
+        self.learned = frozenset(learned)
+        rows = {name: tensor.shape[0] if tensor.ndim else None for name, tensor in self._tensors.items()}
+        if len(set(rows.values())) != 1 or None in rows.values():
+            raise ValueError(f"latents must share their first dimension, got {rows}")
+        for name in self.learned:
+            if name not in self._tensors or not self._tensors[name].is_floating_point():
+                raise ValueError(f"learned latent {name!r} is not a floating-point tensor of {sorted(self._tensors)}")
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
+    def __len__(self) -> int:
+        """N, the number of rows."""
+        return next(iter(self._tensors.values())).shape[0]
+
+    def __repr__(self) -> str:
+        shapes = {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
+        return f"Latents({shapes}, learned={sorted(self.learned)})"
+
+    def rows(self, which: slice) -> Latents:
+        """The rows `which` of every tensor; gradients flow back to this object's tensors."""
+        return Latents({name: tensor[which] for name, tensor in self._tensors.items()}, self.learned)
+
+    def replace(self, **tensors: Tensor) -> Latents:
+        """A copy with some tensors exchanged; the others are the same objects."""
+        return Latents({**self._tensors, **tensors}, self.learned)
+
+    def detach(self, *, requires_grad: bool = False) -> Latents:
+        """Leaf copies that share storage; with `requires_grad`, the learned ones ask for gradients."""
+        leaves = {
+            name: tensor.detach().requires_grad_(requires_grad and name in self.learned)
+            for name, tensor in self._tensors.items()
+        }
+        return Latents(leaves, self.learned)
+
+    def clone(self) -> Latents:
+        """Detached copies with storage of their own."""
+        return Latents({name: tensor.detach().clone() for name, tensor in self._tensors.items()}, self.learned)
+
+    def to(self, device: torch.device | str) -> Latents:
+        """The same latents on `device`."""
+        return Latents({name: tensor.to(device) for name, tensor in self._tensors.items()}, self.learned)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """name -> tensor, in the order they were given."""
+        return dict(self._tensors)
+
+    def save(self, path: Path | str) -> None:
+        """Write to a safetensors file; the names of the learned tensors are in its header."""
+        from safetensors.torch import save_file
+
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in self._tensors.items()}
+        save_file(plain, str(path), metadata={"learned": ",".join(sorted(self.learned))})
+
+    @classmethod
+    def load(cls, path: Path | str) -> Latents:
+        """Read what `save` wrote."""
+        from safetensors import safe_open
+
+        with safe_open(str(path), framework="pt") as file:
+            learned = (file.metadata() or {}).get("learned", "")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        return cls(tensors, tuple(name for name in learned.split(",") if name))
+
+
+class _Backend:
+    """Options in the constructor: a model, or keywords that make one."""
+
+    Options: ClassVar[type[BackendOptions]] = BackendOptions
+
+    def __init__(self, options: BackendOptions | None = None, **keywords: Any) -> None:
+        if options is None:
+            options = build(self.Options, keywords, type(self).__name__)
+        self.options: Any = options
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything that changes during a run, as tensors, so that a stopped run goes on bit for bit."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state_dict` gave; called after `prepare`."""
+        if state:
+            raise ValueError(f"{type(self).__name__} keeps no state, got {sorted(state)}")
+
+
+class Generator(_Backend, ABC):
+    """Frozen weights and two functions: latents to start from, and latents to images.
+
+    `render` is pure, differentiable, deterministic and row-wise independent: images of row i depend on row i alone, so that
+    the host may render in chunks of any size. Options are a pydantic model in `Options`.
+    """
+
+    #: How many images one row of latents renders, of the same label and in order (multi-formation, as in IDC).
+    images_per_latent: int = 1
+
+    def prepare(self, task: Task) -> None:  # noqa: B027 (most generators need nothing)
+        """Called once before the other methods with the task's facts (size, mean, std, device): load weights, move them."""
+
+    @abstractmethod
+    def initial_latents(self, task: Task, labels: Tensor, rng: torch.Generator) -> Latents:
+        """Latents to start from.
+
+        Args:
+            task: real training images and facts; its test set cannot be reached from here.
+            labels: class indices (N,), ordered by class, N a count of latent rows.
+            rng: the stream to draw from, on the CPU.
+
+        Returns:
+            Latents with N rows on `task.device`.
+        """
+
+    @abstractmethod
+    def render(self, latents: Latents) -> Tensor:
+        """Images (N·images_per_latent, C, H, W), float32, normalised, of latents with N rows."""
+
+    def on_step(self, latents: Latents, step: int, rng: torch.Generator) -> Latents:
+        """Called after update number `step` (from 1). May redraw a fixed tensor or move to another space.
+
+        Tensors that are returned unchanged (the same objects) keep their optimiser state, others start afresh.
+        """
+        return latents
+
+    def learning_rates(self, objective: str) -> dict[str, float]:
+        """Adam learning rates for each learned latent, for the objective's registered name."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Match:
+    """What an objective says about a batch of images.
+
+    Attributes:
+        loss: the value, for the record.
+        image_grad: dloss/dimages (N, C, H, W).
+        metrics: more numbers for the record.
+    """
+
+    loss: float
+    image_grad: Tensor
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class Objective(_Backend, ABC):
+    """Compares synthetic images with real data and says in which direction the images should move.
+
+    One host step is one `match` and one update of the latents. Learned scalars (a synthetic learning rate) and networks
+    that are trained along the way are the objective's own state.
+    """
+
+    task: Task
+    rng: torch.Generator
+
+    def prepare(self, task: Task, labels: Tensor, rng: torch.Generator) -> None:
+        """Called once before the first step.
+
+        Args:
+            task: real training images and facts; its test set cannot be reached from here.
+            labels: class indices (N,) or probabilities (N, K) of the synthetic images, ordered by class.
+            rng: the stream to draw from during the whole run, on the CPU.
+        """
+        self.task = task
+        self.rng = rng
+
+    @abstractmethod
+    def match(self, images: Tensor, labels: Tensor, step: int) -> Match:
+        """Loss and dloss/dimages for `images` (N, C, H, W), a leaf, at host step `step` (from 0)."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The random stream; subclasses add what else changes."""
+        return {"rng": self.rng.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.rng.set_state(state["rng"].cpu())
+
+
+class DifferentiableObjective(Objective):
+    """The short way: write the loss, the base class differentiates it once."""
+
+    @abstractmethod
+    def loss(self, images: Tensor, labels: Tensor, step: int) -> Tensor | tuple[Tensor, dict[str, float]]:
+        """A scalar that depends differentiably on `images` (N, C, H, W); optionally with metrics for the record."""
+
+    def match(self, images: Tensor, labels: Tensor, step: int) -> Match:
+        result = self.loss(images, labels, step)
+        value, metrics = result if isinstance(result, tuple) else (result, {})
+        (image_grad,) = torch.autograd.grad(value, images)
+        return Match(float(value.detach()), image_grad, metrics)
+
+
+class Network(nn.Module):
+    """A classifier as objectives and evaluation use it. `forward` gives logits (N, K)."""
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Features (N, F) that enter the last linear layer, of images (N, C, H, W)."""
+        raise TypeError(f"{type(self).__name__} gives no features; an objective that compares features needs embed()")
+
+
+class Tracker(ABC):
+    """Receives every record of a run. Errors it raises are reported once and never stop the run."""
+
+    @abstractmethod
+    def start(self, folder: Path, config: Mapping[str, Any]) -> Self:
+        """Called once, with the run folder and the resolved configuration."""
+
+    @abstractmethod
+    def log(self, record: Mapping[str, Any]) -> None:
+        """One record: `step`, and numbers by name."""
+
+    def finish(self) -> None:  # noqa: B027 (most trackers need nothing)
+        """Called once after the last record, also when a run failed."""

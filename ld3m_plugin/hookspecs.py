@@ -1,0 +1,50 @@
+"""The hooks a plugin can implement. Import `hookimpl` from `ld3m_plugin` and mark a function of the same name.
+
+Each hook is called once, when a command first needs to know what is installed, and is handed a `register` callback:
+
+    register(name, factory, summary="one line for `ld3m plugins`")
+
+`name` is lower-case letters, digits, `-`, `_` or `.` (networks may have capitals); `factory` is a callable or, so that
+listing plugins imports nothing heavy, a string `"package.module:Class"` that is imported when the backend is first used.
+A name that another distribution has registered for the same kind is refused, and both are named. Errors in one plugin
+are recorded and shown by `ld3m plugins`; all others go on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from ld3m_plugin.plugins import Register
+
+PROJECT = "ld3m_plugin"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def register_generators(register: Register) -> None:
+    """Register `ld3m_plugin.contracts.Generator` classes: latents in, images out. Since 0.1."""
+
+
+@hookspec
+def register_objectives(register: Register) -> None:
+    """Register `ld3m_plugin.contracts.Objective` classes: images in, gradient with respect to them out. Since 0.1."""
+
+
+@hookspec
+def register_datasets(register: Register) -> None:
+    """Register callables `(argument, DataOptions) -> Task`; `--data NAME:ARGUMENT` calls them. Since 0.1."""
+
+
+@hookspec
+def register_networks(register: Register) -> None:
+    """Register callables `(channels, image_size, num_classes, **settings) -> Network`. Since 0.1."""
+
+
+@hookspec
+def register_trackers(register: Register) -> None:
+    """Register `ld3m_plugin.contracts.Tracker` classes, which receive every record of a run. Since 0.1."""

@@ -1,0 +1,56 @@
+"""Options of backends: one pydantic model a backend, from which help, config files and the command line come.
+
+Field descriptions carry the unit and the source; ranges are pydantic constraints (`ge`, `le`, `Literal`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ld3m_plugin.errors import InvalidOptionError, UnknownOptionError, nearest
+
+
+class BackendOptions(BaseModel):
+    """Base of every backend's options: frozen, and unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=False)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def build(model: type[Model], values: Mapping[str, Any], owner: str) -> Model:
+    """Validate `values` as `model`; a mistake becomes one line that names the owner, the option and what is allowed.
+
+    Raises:
+        UnknownOptionError: a name that the model does not have.
+        InvalidOptionError: a value of the wrong type or outside the range.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise _one_line(model, error, owner) from error
+
+
+def _one_line(model: type[BaseModel], error: ValidationError, owner: str) -> UnknownOptionError | InvalidOptionError:
+    problem = error.errors(include_url=False, include_context=False)[0]
+    location = tuple(part for part in problem["loc"] if isinstance(part, str))
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(model, location[:-1])
+        return UnknownOptionError(f"{owner} has no option {path!r}; {nearest(location[-1], known)}")
+    return InvalidOptionError(f"{owner}: {path or 'value'} = {problem['input']!r}: {problem['msg']}")
+
+
+def _fields_at(model: type[BaseModel], path: tuple[str, ...]) -> list[str]:
+    current: Any = model
+    for part in path:
+        field = current.model_fields.get(part)
+        annotation = field.annotation if field is not None else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        current = annotation
+    return list(current.model_fields)

@@ -1,0 +1,45 @@
+"""Named random streams from one seed.
+
+Randomness is an argument everywhere: nothing here reads the clock, and the global stream of torch is left as it was found.
+A stream is a CPU `torch.Generator`; draw on the CPU and move, so that a run repeats on every device.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy
+import torch
+
+
+def stream(seed: int, *name: str | int) -> torch.Generator:
+    """A generator that depends on `seed` and `name` alone.
+
+    Streams of different names are independent (`numpy.random.SeedSequence` with the name as the spawn key), so that a new
+    consumer never shifts the numbers of an old one.
+
+    >>> a, b = stream(0, "latents"), stream(0, "latents")
+    >>> bool((torch.rand(3, generator=a) == torch.rand(3, generator=b)).all())
+    True
+    """
+    key = tuple(zlib.crc32(str(part).encode()) for part in name)
+    words = numpy.random.SeedSequence(seed, spawn_key=key).generate_state(2, numpy.uint32)
+    value = (int(words[0]) << 32 | int(words[1])) & 0x7FFF_FFFF_FFFF_FFFF
+    return torch.Generator().manual_seed(value)
+
+
+@contextmanager
+def lent_to_global(rng: torch.Generator) -> Iterator[None]:
+    """Let code that can only draw from torch's global CPU stream draw from `rng` instead.
+
+    Inside, the global stream continues `rng`; afterwards `rng` has advanced by what was drawn and the global stream is
+    exactly where it was. Module initialisation and Kornia's parameter generators need this.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(rng.get_state())
+        try:
+            yield
+        finally:
+            rng.set_state(torch.get_rng_state())

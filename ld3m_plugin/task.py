@@ -1,0 +1,144 @@
+"""What a generator and an objective may know about the data: facts, and real training images by class."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ld3m_plugin.errors import DataError
+from ld3m_plugin.options import BackendOptions
+
+
+class DataOptions(BackendOptions):
+    """How a data set is read."""
+
+    image_size: int | None = Field(None, ge=4, description="height and width in pixels; default: the data set's own")
+    grayscale: bool | None = Field(None, description="one channel instead of three; default: the data set's own")
+    root: Path | None = Field(None, description="folder that holds the data; default: the usual places of that data set")
+    skip_unreadable: bool = Field(False, description="leave out files that cannot be read instead of stopping")
+    test_fraction: float = Field(
+        0.2, gt=0, lt=1, description="share of each class held out when a folder has no val/ or test/"
+    )
+    split_seed: int = Field(0, ge=0, description="seed of that split")
+
+
+class ImagesByClass(ABC):
+    """Images of K classes, held as uint8 or read from disk on use.
+
+    Attributes:
+        origin: path or name of the source, for error messages.
+    """
+
+    origin: str
+
+    @abstractmethod
+    def counts(self) -> tuple[int, ...]:
+        """How many images each of the K classes has."""
+
+    @abstractmethod
+    def read(self, class_index: int, which: Tensor) -> Tensor:
+        """Images `which` (n,) of one class as uint8 (n, C, H, W), on the CPU."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Facts of a data set and its images.
+
+    Attributes:
+        name: as given to `load_task`.
+        source: which copy of the data was used, for the record.
+        class_names: K names, in label order.
+        wordnet_ids: K WordNet ids, or None where they are not known.
+        mean, std: per channel, of images scaled to [0, 1].
+        train: real training images.
+        device: where images are wanted.
+    """
+
+    name: str
+    source: str
+    class_names: tuple[str, ...]
+    wordnet_ids: tuple[str | None, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    image_size: int
+    train: ImagesByClass
+    test_images: ImagesByClass | None = None
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_names)
+
+    @property
+    def channels(self) -> int:
+        """C."""
+        return len(self.mean)
+
+    @property
+    def test(self) -> ImagesByClass:
+        """The test set, for evaluation alone.
+
+        Raises:
+            DataError: asked from a generator or an objective, or there is none.
+        """
+        if self.test_images is None:
+            raise DataError(f"the test set of {self.name!r} is out of reach here: only evaluation may read it")
+        return self.test_images
+
+    def for_training(self) -> Task:
+        """The same task without its test set: what generators and objectives are given."""
+        return replace(self, test_images=None)
+
+    def to(self, device: torch.device | str) -> Task:
+        """The same task with images wanted on `device`."""
+        return replace(self, device=torch.device(device))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 images (n, C, H, W) as normalised float32 on the task's device."""
+        # Moved as bytes: a quarter of the traffic. One fused multiply-add does scaling and normalisation.
+        mean, std = (self._per_channel(values) for values in (self.mean, self.std))
+        return torch.addcmul(-mean / std, images.to(self.device).float(), 1 / (255 * std))
+
+    def denormalise(self, images: Tensor) -> Tensor:
+        """Normalised images (n, C, H, W) in the range [0, 1] of the data, not clipped."""
+        mean, std = (self._per_channel(values).to(images.device) for values in (self.mean, self.std))
+        return images * std + mean
+
+    def real_images(self, class_index: int, count: int, rng: torch.Generator) -> Tensor:
+        """`count` distinct training images of a class, drawn with `rng`: (count, C, H, W), normalised.
+
+        Raises:
+            DataError: the class has fewer images.
+        """
+        return self.normalise(draw_distinct(self.train, self.class_names[class_index], class_index, count, rng))
+
+    def _per_channel(self, values: tuple[float, ...]) -> Tensor:
+        return torch.tensor(values, device=self.device).view(1, -1, 1, 1)
+
+
+def draw_distinct(
+    images: ImagesByClass, class_name: str, class_index: int, count: int, rng: torch.Generator
+) -> Tensor:
+    """`count` distinct images of a class as uint8 (count, C, H, W).
+
+    Raises:
+        DataError: the class has fewer images; the message names where they are.
+    """
+    available = images.counts()[class_index]
+    if available < count:
+        raise DataError(
+            f"class {class_name!r} has {available} images and {count} are asked for ({images.origin}): "
+            "ask for fewer, or add images"
+        )
+    return images.read(class_index, torch.randperm(available, generator=rng)[:count])
+
+
+#: What `register_datasets` registers: the part of `--data NAME:ARGUMENT` after the colon ("" without one), and options.
+DatasetFactory = Callable[[str, DataOptions], Task]
