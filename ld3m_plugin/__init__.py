@@ -1,0 +1,80 @@
+"""Dataset distillation with pluggable generators and objectives.
+
+Names are imported on first use, so that `import ld3m_plugin` costs nothing and plugin modules can take `hookimpl` from here
+without importing torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ld3m_plugin.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from ld3m_plugin.artefact import DistilledSet
+    from ld3m_plugin.backends import get_generator, get_objective
+    from ld3m_plugin.config import RunConfig
+    from ld3m_plugin.contracts import DifferentiableObjective, Generator, Latents, Match, Network, Objective, Tracker
+    from ld3m_plugin.data.load import load_task
+    from ld3m_plugin.evaluation import evaluate
+    from ld3m_plugin.loop import Step, distill
+    from ld3m_plugin.networks.build import get_network
+    from ld3m_plugin.task import DataOptions, ImagesByClass, Task
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DataOptions": "ld3m_plugin.task",
+    "DifferentiableObjective": "ld3m_plugin.contracts",
+    "DistilledSet": "ld3m_plugin.artefact",
+    "Generator": "ld3m_plugin.contracts",
+    "ImagesByClass": "ld3m_plugin.task",
+    "Latents": "ld3m_plugin.contracts",
+    "Match": "ld3m_plugin.contracts",
+    "Network": "ld3m_plugin.contracts",
+    "Objective": "ld3m_plugin.contracts",
+    "RunConfig": "ld3m_plugin.config",
+    "Step": "ld3m_plugin.loop",
+    "Task": "ld3m_plugin.task",
+    "Tracker": "ld3m_plugin.contracts",
+    "distill": "ld3m_plugin.loop",
+    "evaluate": "ld3m_plugin.evaluation",
+    "get_generator": "ld3m_plugin.backends",
+    "get_network": "ld3m_plugin.networks.build",
+    "get_objective": "ld3m_plugin.backends",
+    "load_task": "ld3m_plugin.data.load",
+}
+
+__all__ = [
+    "DataOptions",
+    "DifferentiableObjective",
+    "DistilledSet",
+    "Generator",
+    "ImagesByClass",
+    "Latents",
+    "Match",
+    "Network",
+    "Objective",
+    "RunConfig",
+    "Step",
+    "Task",
+    "Tracker",
+    "distill",
+    "evaluate",
+    "get_generator",
+    "get_network",
+    "get_objective",
+    "hookimpl",
+    "load_task",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -142,6 +142,11 @@ class _Backend:
             raise ValueError(f"{type(self).__name__} keeps no state, got {sorted(state)}")
 
 
+    def provenance(self) -> dict[str, str]:
+        """More facts for the artefact's metadata, such as a prior and its digest."""
+        return {}
+
+
 class Generator(_Backend, ABC):
     """Frozen weights and two functions: latents to start from, and latents to images.
 

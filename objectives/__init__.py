@@ -1,0 +1,10 @@
+"""The built-in objectives: images in, gradient out. One file or folder each; listing them imports none of them."""
+
+from ld3m_plugin.hookspecs import hookimpl
+from ld3m_plugin.plugins import Register
+
+
+@hookimpl
+def register_objectives(register: Register) -> None:
+    """Register the built-in objectives by import path."""
+    register("dm", "ld3m_plugin.objectives.dm:DM", summary="distribution matching (Zhao and Bilen, 2023)")

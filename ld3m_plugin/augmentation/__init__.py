@@ -1,0 +1,23 @@
+"""Differentiable augmentation: the operations of DSA as Kornia augmentations, and the strategy that draws one.
+
+The traps of Kornia that shaped it are listed in `ld3m_plugin.augmentation.strategy`.
+"""
+
+from ld3m_plugin.augmentation.color import DSABrightness, DSAColor, DSAContrast, DSASaturation
+from ld3m_plugin.augmentation.cutout import DSACutout
+from ld3m_plugin.augmentation.geometric import DSACrop, DSAFlip, DSARotate, DSAScale
+from ld3m_plugin.augmentation.strategy import DSA, DSADraw
+
+__all__ = [
+    "DSA",
+    "DSABrightness",
+    "DSAColor",
+    "DSAContrast",
+    "DSACrop",
+    "DSACutout",
+    "DSADraw",
+    "DSAFlip",
+    "DSARotate",
+    "DSASaturation",
+    "DSAScale",
+]

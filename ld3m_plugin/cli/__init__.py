@@ -1,0 +1,51 @@
+"""The `ld3m` command: one module a subcommand, assembled here. Nothing here imports torch; the commands do when they run."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ld3m_plugin import __version__
+from ld3m_plugin.cli import distill, evaluate, plugins, presets
+from ld3m_plugin.errors import HostError
+
+app = typer.Typer(
+    name="ld3m",
+    help="Dataset distillation: learn a few synthetic images on which a network trains almost as well as on all data.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("distill")(distill.distill_command)
+app.command("evaluate")(evaluate.evaluate_command)
+app.add_typer(plugins.app, name="plugins")
+app.add_typer(presets.app, name="presets")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ld3m {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[  # noqa: ARG001 (the callback acts on it)
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point: a `HostError` is one line on standard error and its exit code; anything else keeps its traceback."""
+    try:
+        app()
+    except HostError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(int(error.exit_code))
+    except BrokenPipeError:
+        # The reader (`ld3m plugins | head`) has what it wanted.
+        sys.stderr.close()

@@ -1,0 +1,32 @@
+"""The built-in data sets. This module only names them: listing plugins must not import torch, numpy or Pillow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ld3m_plugin.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from ld3m_plugin.plugins import Register
+
+
+@hookimpl
+def register_datasets(register: Register) -> None:
+    """Register the data sets that `load_task` and `--data` know without any other package."""
+    register(
+        "fashion-mnist",
+        "ld3m_plugin.data.fashion_mnist:load",
+        summary="Fashion-MNIST: the full set where it is found, else the embedded subset; or :full, :embedded",
+    )
+    register("cifar10", "ld3m_plugin.data.cifar:load_cifar10", summary="CIFAR-10 from torchvision's folder")
+    register("cifar100", "ld3m_plugin.data.cifar:load_cifar100", summary="CIFAR-100 from torchvision's folder")
+    register(
+        "imagefolder",
+        "ld3m_plugin.data.imagefolder:load",
+        summary="imagefolder:PATH, one folder a class, in train/ and val/ or test/ or in one tree with a seeded split",
+    )
+    register(
+        "imagenet",
+        "ld3m_plugin.data.imagenet:load",
+        summary="imagenet:SUBSET (a, b, c, d, e, nette, woof, birds, fruits, cats) of an ImageNet folder",
+    )

@@ -1,0 +1,69 @@
+"""`get_generator` and `get_objective`: backends by name, with their options checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from ld3m_plugin.config import RunConfig
+from ld3m_plugin.contracts import Generator, Objective, Tracker
+from ld3m_plugin.errors import PluginLoadError
+from ld3m_plugin.options import build
+from ld3m_plugin.plugins import Registry, default_registry
+
+_CONTRACTS: dict[str, type] = {"generator": Generator, "objective": Objective}
+
+
+def create(kind: str, name: str, options: Mapping[str, Any], registry: Registry | None = None) -> Any:
+    """Build the backend `name` with `options`, validated by its own options model.
+
+    Raises:
+        UsageError: an unknown name, option or value, with the nearest known names.
+        PluginLoadError: the plugin's factory does not give an object of the contract.
+    """
+    registry = registry or default_registry()
+    factory = registry.resolve(kind, name)
+    model = getattr(factory, "Options", None)
+    arguments = () if model is None else (build(model, options, f"{kind} {name!r}"),)
+    backend = factory(*arguments) if model is not None else factory(**options)
+    if not isinstance(backend, _CONTRACTS[kind]):
+        owner = registry.find(kind, name).owner
+        raise PluginLoadError(
+            f"{kind} {name!r} ({owner}) is a {type(backend).__name__}, "
+            f"not an ld3m_plugin.contracts.{_CONTRACTS[kind].__name__}: derive it from there"
+        )
+    return backend
+
+
+def get_generator(name: str, *, registry: Registry | None = None, **options: Any) -> Generator:
+    """The generator of that name; see `create` for the errors.
+
+    >>> get_generator("pixel", init="noise").options.init
+    'noise'
+    """
+    return cast(Generator, create("generator", name, options, registry))
+
+
+def get_objective(name: str, *, registry: Registry | None = None, **options: Any) -> Objective:
+    """The objective of that name; see `create` for the errors."""
+    return cast(Objective, create("objective", name, options, registry))
+
+
+def completed(config: RunConfig, registry: Registry | None = None) -> RunConfig:
+    """The configuration with every option of its backends and every learning rate written out, so that it repeats the run
+    also when a later version changes a default."""
+    generator = get_generator(config.generator.name, registry=registry, **config.generator.options)
+    objective = get_objective(config.objective.name, registry=registry, **config.objective.options)
+    defaults = generator.learning_rates(config.objective.name) if config.optimizer.name == "adam" else {}
+    rates = {**defaults, **config.optimizer.learning_rates}
+    parts = {
+        kind: getattr(config, kind).model_copy(update={"options": backend.options.model_dump(mode="json")})
+        for kind, backend in (("generator", generator), ("objective", objective))
+    }
+    optimizer = config.optimizer.model_copy(update={"learning_rates": rates})
+    return config.model_copy(update={**parts, "optimizer": optimizer})
+
+
+def get_tracker(name: str, *, registry: Registry | None = None) -> Tracker:
+    """The tracker of that name."""
+    return cast(Tracker, (registry or default_registry()).resolve("tracker", name)())

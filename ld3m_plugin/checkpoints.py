@@ -1,0 +1,50 @@
+"""Checkpoints of a run: `checkpoints/step-000200/state.safetensors`, complete or not there at all."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ld3m_plugin.errors import ArtefactError
+from ld3m_plugin.storage import complete_folder
+
+_FOLDER, _STATE = "checkpoints", "state.safetensors"
+_KEPT = 2
+
+
+def save_checkpoint(run_folder: Path, iteration: int, state: dict[str, Tensor]) -> Path:
+    """Write the state after `iteration` updates; the two newest checkpoints are kept."""
+    target = run_folder / _FOLDER / f"step-{iteration:06d}"
+    with complete_folder(target) as folder:
+        # Clones: safetensors refuses tensors that share storage, and a state may hold the same one twice.
+        save_file({name: value.detach().cpu().clone().contiguous() for name, value in state.items()}, folder / _STATE)
+    for old in checkpoint_folders(run_folder)[:-_KEPT]:
+        shutil.rmtree(old)
+    return target
+
+
+def latest_checkpoint(run_folder: Path) -> dict[str, Tensor] | None:
+    """The newest state of a run, or None where there is none.
+
+    Raises:
+        ArtefactError: the file is damaged.
+    """
+    folders = checkpoint_folders(run_folder)
+    if not folders:
+        return None
+    path = folders[-1] / _STATE
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ArtefactError(f"{path} is damaged ({error}): delete its folder to go on from the one before") from error
+
+
+def checkpoint_folders(run_folder: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    found = (run_folder / _FOLDER).glob("step-*") if (run_folder / _FOLDER).is_dir() else []
+    return sorted((p for p in found if re.fullmatch(r"step-\d+", p.name)), key=lambda p: int(p.name[5:]))

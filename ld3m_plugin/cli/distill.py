@@ -1,0 +1,153 @@
+"""`ld3m distill`: compose a configuration, run it, say where everything is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ld3m_plugin.cli.common import Device, Networks, ProtocolName, Repeats, comma_list, warn_about_plugins
+from ld3m_plugin.errors import HostError, UsageError
+
+if TYPE_CHECKING:
+    from ld3m_plugin.config import RunConfig
+    from ld3m_plugin.run import RunResult
+
+KeyValues = list[str]
+
+
+def distill_command(
+    generator: Annotated[str | None, typer.Option("--generator", "-g", help="Generator by name [pixel].")] = None,
+    objective: Annotated[str | None, typer.Option("--objective", "-o", help="Objective by name [dm].")] = None,
+    generator_options: Annotated[
+        KeyValues | None, typer.Option("-G", metavar="KEY=VALUE", help="Option of the generator; repeatable.")
+    ] = None,
+    objective_options: Annotated[
+        KeyValues | None, typer.Option("-O", metavar="KEY=VALUE", help="Option of the objective; repeatable.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Data set: NAME or NAME:ARGUMENT [fashion-mnist].")
+    ] = None,
+    data_options: Annotated[
+        KeyValues | None, typer.Option("-D", metavar="KEY=VALUE", help="Option of the data set; repeatable.")
+    ] = None,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out image files that cannot be read.")
+    ] = False,
+    ipc: Annotated[int | None, typer.Option("--ipc", min=1, help="Synthetic images per class [1].")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=0, help="Updates of the latents [200].")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all random streams [0].")] = None,
+    render_batch: Annotated[
+        int | None, typer.Option("--render-batch", min=1, help="Latents rendered at a time, to save memory [all].")
+    ] = None,
+    autocast: Annotated[str | None, typer.Option("--autocast", help="Mixed precision: none or bf16.")] = None,
+    device: Device = None,
+    evaluate: Annotated[
+        bool | None, typer.Option("--evaluate/--no-evaluate", help="Evaluate the final images [yes].")
+    ] = None,
+    evaluate_every: Annotated[
+        int | None, typer.Option("--evaluate-every", min=0, help="Also evaluate every that many steps [0: only the end].")
+    ] = None,
+    protocol: ProtocolName = None,
+    networks: Networks = None,
+    repeats: Repeats = None,
+    config: Annotated[list[Path] | None, typer.Option("--config", help="YAML file with settings; repeatable.")] = None,
+    preset: Annotated[list[str] | None, typer.Option("--preset", help="Shipped settings (`ld3m presets`).")] = None,
+    settings: Annotated[
+        KeyValues | None, typer.Option("--set", metavar="PATH=VALUE", help="One setting by its path; repeatable.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Run folder, new or empty [runs/ and a name from the settings].")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help="Go on with the stopped run in this folder; takes no other settings.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
+) -> None:
+    """Distil a data set into a few synthetic images.
+
+    Settings compose in this order, later ones win: --config files, --preset, --set, then the options of their own.
+    """
+    flags: dict[str, Any] = {
+        "generator.name": generator,
+        "objective.name": objective,
+        "data.name": data,
+        "data.options.skip_unreadable": skip_unreadable or None,
+        "images_per_class": ipc,
+        "steps": steps,
+        "seed": seed,
+        "render_batch": render_batch,
+        "autocast": autocast,
+        "device": device,
+        "evaluation.final": evaluate,
+        "evaluation.every": evaluate_every,
+        "evaluation.protocol": protocol,
+        "evaluation.networks": comma_list(networks) or None,
+        "evaluation.repeats": repeats,
+    }
+    given = [(path, value) for path, value in flags.items() if value is not None]
+    options = [("generator", generator_options), ("objective", objective_options), ("data", data_options)]
+    assignments = list(_assignments(settings, ""))
+    given = assignments + given + [pair for part, texts in options for pair in _assignments(texts, f"{part}.options.")]
+    if resume is not None:
+        if given or config or preset or out:
+            raise UsageError("--resume takes the settings of the run it goes on with: leave the others out")
+        _run(resume, None)
+        return
+    from ld3m_plugin.config import resolve
+
+    resolved = resolve(config or (), preset or (), given)
+    if dry_run:
+        from ld3m_plugin.backends import completed
+        from ld3m_plugin.config import dump
+
+        typer.echo(dump(completed(resolved)).rstrip())
+        return
+    _run(out, resolved)
+
+
+def _assignments(texts: list[str] | None, prefix: str) -> Iterator[tuple[str, Any]]:
+    from ld3m_plugin.config import parse_assignment
+
+    for text in texts or ():
+        path, value = parse_assignment(text)
+        yield prefix + path, value
+
+
+def _run(folder: Path | None, config: RunConfig | None) -> None:
+    import torch
+
+    from ld3m_plugin import run
+    from ld3m_plugin.cli.progress import ConsoleReporter
+    from ld3m_plugin.memory import keep_freed_memory
+
+    warn_about_plugins()
+    keep_freed_memory()
+    with ConsoleReporter() as reporter:
+        try:
+            if config is None:
+                assert folder is not None  # noqa: S101 (for the type checker: --resume gave it)
+                result = run.resume(folder, reporter=reporter)
+            else:
+                result = run.start(config, folder or run.free_folder(Path("runs"), config), reporter=reporter)
+        except torch.OutOfMemoryError as error:
+            raise HostError(
+                f"the device ran out of memory ({str(error).splitlines()[0]}): lower --render-batch, "
+                "-O memory_budget or -O batch_real, or try --autocast bf16"
+            ) from error
+        except KeyboardInterrupt:
+            reporter.stopped()
+            raise typer.Exit(130) from None
+    _print_result(result)
+
+
+def _print_result(result: RunResult) -> None:
+    from ld3m_plugin.cli.progress import print_table
+
+    if result.evaluation is not None:
+        print_table(result.evaluation)
+    distilled = result.folder / "distilled"
+    typer.echo(f"pictures: {distilled / 'grid.png'} and {distilled / 'images'}")
+    typer.echo(f"distilled set: {distilled} (ld3m_plugin.DistilledSet.load reads it)")

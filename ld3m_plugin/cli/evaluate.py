@@ -1,0 +1,85 @@
+"""`ld3m evaluate`: how well networks do after training on a distilled set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ld3m_plugin.cli.common import Device, Json, Networks, OutFile, ProtocolName, Repeats, comma_list
+from ld3m_plugin.errors import ArtefactError
+
+if TYPE_CHECKING:
+    from ld3m_plugin.artefact import DistilledSet
+    from ld3m_plugin.task import Task
+
+
+def evaluate_command(
+    path: Annotated[Path, typer.Argument(help="Folder of a distilled set or of a run.")],
+    data: Annotated[
+        str | None, typer.Option("--data", help="Data set whose test images are used [the one it was made from].")
+    ] = None,
+    protocol: ProtocolName = None,
+    networks: Networks = None,
+    repeats: Repeats = None,
+    random_real: Annotated[
+        bool, typer.Option("--random-real/--no-random-real", help="Rows of random real images beside.")
+    ] = True,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of weights, order and augmentation.")] = 0,
+    device: Device = None,
+    out: OutFile = None,
+    as_json: Json = False,
+) -> None:
+    """Train networks on a distilled set and on random real images, and test them."""
+    from ld3m_plugin.artefact import DistilledSet
+    from ld3m_plugin.cli.progress import ConsoleReporter, print_table
+    from ld3m_plugin.data.load import load_task
+    from ld3m_plugin.evaluation import evaluate
+    from ld3m_plugin.loop import choose_device
+    from ld3m_plugin.memory import keep_freed_memory
+    from ld3m_plugin.storage import write_json
+
+    keep_freed_memory()
+    distilled = DistilledSet.load(path)
+    recorded = distilled.metadata.get("config", {}).get("data", {"name": "", "options": {}})
+    if not (data or recorded["name"]):
+        raise ArtefactError(f"{path} does not say which data it was made from: give --data")
+    options = {} if data else recorded["options"]
+    task = load_task(data or recorded["name"], device=choose_device(device or "auto"), **options)
+    _check_same_data(distilled, task)
+    with ConsoleReporter() as reporter:
+        result = evaluate(
+            distilled,
+            task,
+            networks=comma_list(networks),
+            protocol=protocol or "quick",
+            repeats=repeats,
+            random_real=random_real,
+            seed=seed,
+            on_progress=reporter.evaluating,
+        )
+    if out is not None:
+        write_json(out, result.record())
+    if as_json:
+        typer.echo(json.dumps(result.record(), indent=2))
+    else:
+        print_table(result)
+
+
+def _check_same_data(distilled: DistilledSet, task: Task) -> None:
+    """Labels mean the same, and pixels are scaled the same way; silent mix-ups here cost people weeks."""
+    facts = {"class_names": list(task.class_names), "image_size": task.image_size, "channels": task.channels}
+    for name, value in facts.items():
+        if distilled.metadata.get(name, value) != value:
+            raise ArtefactError(
+                f"the distilled set has {name} {distilled.metadata[name]}, data set {task.name!r} has {value}: "
+                "give the --data that it was made from"
+            )
+    for name, values in (("mean", task.mean), ("std", task.std)):
+        if any(abs(a - b) > 1e-4 for a, b in zip(distilled.metadata[name], values, strict=True)):
+            raise ArtefactError(
+                f"the distilled set was normalised with {name} {distilled.metadata[name]}, "
+                f"data set {task.name!r} with {list(values)}: give the --data that it was made from"
+            )

@@ -1,0 +1,156 @@
+"""`ld3m plugins`: what is installed, from whom, and which options a backend takes."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from typing import Annotated, Any
+
+import typer
+
+from ld3m_plugin.cli.common import Json
+from ld3m_plugin.errors import UnknownBackendError, nearest
+from ld3m_plugin.plugins import KINDS, Backend, Registry, default_registry
+
+app = typer.Typer(help="Installed backends and the plugins they come from.", rich_markup_mode=None)
+
+
+@app.callback(invoke_without_command=True)
+def plugins_command(context: typer.Context, as_json: Json = False) -> None:
+    """List backends: name, kind, distribution, version and status. Plugins that failed say why."""
+    if context.invoked_subcommand is None:
+        _print_rows(_rows(default_registry()), as_json)
+
+
+@app.command("list")
+def list_command(as_json: Json = False) -> None:
+    """The same as `ld3m plugins`."""
+    _print_rows(_rows(default_registry()), as_json)
+
+
+@app.command("show")
+def show_command(
+    name: Annotated[str, typer.Argument(help="Registered name.")],
+    kind: Annotated[str | None, typer.Option("--kind", help=f"One of {', '.join(KINDS)}, where several have it.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Options of a backend with types, ranges, units and defaults."""
+    registry = default_registry()
+    found = [backend for backend in registry.backends(kind) if backend.name == name]
+    if not found:
+        known = [backend.name for backend in registry.backends(kind)]
+        raise UnknownBackendError(f"unknown backend {name!r}: {nearest(name, known)}")
+    described = [_describe(registry, backend) for backend in found]
+    if as_json:
+        typer.echo(json.dumps(described, indent=2))
+    else:
+        typer.echo("\n\n".join(_as_text(entry) for entry in described))
+
+
+def _rows(registry: Registry) -> list[dict[str, str]]:
+    status = {record.owner: record.status for record in registry.records}
+    rows = [
+        {
+            "name": backend.name,
+            "kind": backend.kind,
+            "distribution": backend.owner.distribution,
+            "version": backend.owner.version,
+            "status": "ok",
+            "summary": backend.summary,
+        }
+        for backend in registry.backends()
+    ]
+    failed = [
+        {
+            "name": owner.plugin,
+            "kind": "plugin",
+            "distribution": owner.distribution,
+            "version": owner.version,
+            "status": text,
+            "summary": "",
+        }
+        for owner, text in status.items()
+        if text != "ok"
+    ]
+    return sorted(rows, key=lambda row: KINDS.index(row["kind"])) + failed
+
+
+def _print_rows(rows: list[dict[str, str]], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    columns = ("name", "kind", "distribution", "version", "status", "summary")
+    # The reason of a failure may be long: it does not widen the column.
+    cells = [{**row, "status": row["status"].replace("failed: ", "failed  ", 1)} for row in rows]
+    widths = [max(len(column), *(min(len(row[column]), 40) for row in cells)) for column in columns[:4]] + [6, 0]
+    for row in (dict(zip(columns, columns, strict=True)), *cells):
+        typer.echo("  ".join(row[column].ljust(width) for column, width in zip(columns, widths, strict=True)).rstrip())
+
+
+def _describe(registry: Registry, backend: Backend) -> dict[str, Any]:
+    factory = registry.resolve(backend.kind, backend.name)
+    if backend.kind == "dataset":
+        from ld3m_plugin.task import DataOptions
+
+        options = _options_of_model(DataOptions)
+    elif hasattr(factory, "Options"):
+        options = _options_of_model(factory.Options)
+    else:
+        options = _options_of_signature(factory)
+    text = inspect.getdoc(factory) or backend.summary
+    return {
+        "name": backend.name,
+        "kind": backend.kind,
+        "owner": str(backend.owner),
+        "summary": text.split("\n\n")[0].replace("\n", " "),
+        "options": options,
+    }
+
+
+def _options_of_model(model: Any) -> list[dict[str, str]]:
+    return [
+        {
+            "name": name,
+            "type": _type_name(field.annotation),
+            "default": "required" if field.is_required() else str(field.get_default(call_default_factory=True)),
+            "range": ", ".join(_range(field.metadata)),
+            "description": field.description or "",
+        }
+        for name, field in model.model_fields.items()
+    ]
+
+
+def _options_of_signature(factory: Any) -> list[dict[str, str]]:
+    return [
+        {
+            "name": parameter.name,
+            "type": str(parameter.annotation).replace("typing.", ""),
+            "default": "from the task" if parameter.default is parameter.empty else str(parameter.default),
+            "range": "",
+            "description": "",
+        }
+        for parameter in inspect.signature(factory).parameters.values()
+        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    ]
+
+
+def _type_name(annotation: Any) -> str:
+    name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    return name.replace("typing.", "").replace("pathlib._local.", "").replace("pathlib.", "")
+
+
+def _range(constraints: list[Any]) -> list[str]:
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    return [f"{signs[name]} {getattr(c, name)}" for c in constraints for name in signs if hasattr(c, name)]
+
+
+def _as_text(entry: dict[str, Any]) -> str:
+    lines = [f"{entry['name']} ({entry['kind']}, {entry['owner']})", f"  {entry['summary']}", ""]
+    for option in entry["options"]:
+        limits = f", {option['range']}" if option["range"] else ""
+        lines.append(f"  {option['name']}: {option['type']}{limits} = {option['default']}")
+        if option["description"]:
+            lines.append(f"      {option['description']}")
+    if not entry["options"]:
+        lines.append("  takes no options")
+    return "\n".join(lines)

@@ -1,0 +1,161 @@
+"""The configuration of a run: one pydantic model a part, unknown keys refused, and how files, presets and flags compose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field
+
+from ld3m_plugin.errors import UsageError
+from ld3m_plugin.options import BackendOptions, build
+from ld3m_plugin.presets import load_preset
+
+
+class BackendConfig(BackendOptions):
+    """A backend by name, with the options it takes (`ld3m plugins show NAME` lists them)."""
+
+    name: str = Field(description="registered name")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of that backend")
+
+
+class DataConfig(BackendOptions):
+    """Which data, and how it is read."""
+
+    name: str = Field("fashion-mnist", description="registered data set, with its argument: NAME or NAME:ARGUMENT")
+    options: dict[str, Any] = Field(default_factory=dict, description="image_size, grayscale, root, skip_unreadable, ...")
+
+
+class OptimizerConfig(BackendOptions):
+    """How latents are updated."""
+
+    name: Literal["adam", "sgd"] = Field("adam", description="Adam, or SGD with momentum as published")
+    learning_rates: dict[str, float] = Field(
+        default_factory=dict, description="by latent name; default for Adam: the generator's own"
+    )
+    momentum: float = Field(0.5, ge=0, lt=1, description="of SGD (published: 0.5)")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="of Adam")
+
+
+class EvaluationConfig(BackendOptions):
+    """What the images are tested with, at the end and on the way."""
+
+    protocol: str = Field("quick", description="named training recipe; stored with every result")
+    networks: tuple[str, ...] = Field((), description="architectures; default: the protocol's own")
+    repeats: int | None = Field(None, ge=1, description="networks trained for each row; default: the protocol's own")
+    every: int = Field(0, ge=0, description="also evaluate every that many steps (0: only the end)")
+    final: bool = Field(True, description="evaluate the final images, beside random real ones")
+
+
+class RunConfig(BackendOptions):
+    """Everything that decides a run. The resolved one is written to the run folder as `config.yaml`."""
+
+    data: DataConfig = DataConfig()
+    generator: BackendConfig = BackendConfig(name="pixel")
+    objective: BackendConfig = BackendConfig(name="dm")
+    images_per_class: int = Field(1, ge=1, description="I, synthetic images of each class")
+    steps: int = Field(200, ge=0, description="updates of the latents")
+    seed: int = Field(0, ge=0, lt=2**63, description="all random streams are spawned from it")
+    optimizer: OptimizerConfig = OptimizerConfig()
+    render_batch: int | None = Field(
+        None, ge=1, description="latent rows rendered at a time (a chunk is rendered again in the backward pass); default: all"
+    )
+    autocast: Literal["none", "bf16"] = Field("none", description="mixed precision of rendering and matching")
+    device: str = Field("auto", description="'cpu', 'cuda', 'cuda:1', 'mps', or 'auto' for the best that is there")
+    checkpoint_every: int = Field(100, ge=0, description="steps between checkpoints (0: none)")
+    evaluation: EvaluationConfig = EvaluationConfig()
+    trackers: tuple[str, ...] = Field((), description="registered trackers beside metrics.jsonl")
+
+
+def resolve(
+    files: Iterable[Path] = (), presets: Iterable[str] = (), settings: Iterable[tuple[str, Any]] = ()
+) -> RunConfig:
+    """Compose configuration files, then presets, then single settings; later ones win.
+
+    Args:
+        files: YAML files with a part of a `RunConfig`.
+        presets: names of shipped presets.
+        settings: dotted paths and values, such as `("generator.options.init", "noise")`.
+
+    Raises:
+        UsageError: a file that is not there or not YAML, an unknown preset, setting or value.
+    """
+    merged: dict[str, Any] = {}
+    for file in files:
+        merge(merged, read_yaml(file))
+    for preset in presets:
+        merge(merged, dict(load_preset(preset).config))
+    for path, value in settings:
+        merge(merged, nest(path, value))
+    return build(RunConfig, merged, "the configuration")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A mapping from a YAML file; nothing in it is executed."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} must hold a mapping of settings, not {type(content).__name__}")
+    return content
+
+
+def merge(base: dict[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
+    """Put `update` over `base`, mapping by mapping. A backend of another name starts with no options of the old one.
+
+    >>> merge({"generator": {"name": "a", "options": {"x": 1}}}, {"generator": {"name": "b"}})
+    {'generator': {'name': 'b'}}
+    """
+    if "name" in update and base.get("name", update["name"]) != update["name"]:
+        base.pop("options", None)
+    for key, value in update.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            merge(base[key], value)
+        else:
+            base[key] = dict(value) if isinstance(value, Mapping) else value
+    return base
+
+
+def nest(path: str, value: Any) -> dict[str, Any]:
+    """`("a.b", 1)` as `{"a": {"b": 1}}`."""
+    keys = path.split(".")
+    if not all(keys):
+        raise UsageError(f"{path!r} is not a setting: write it as part.name, such as optimizer.name=sgd")
+    for key in reversed(keys):
+        value = {key: value}
+    return dict(value)
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """`path=value` with the value read as YAML: numbers, booleans, lists and plain words.
+
+    >>> parse_assignment("optimizer.learning_rates.pixels=0.1")
+    ('optimizer.learning_rates.pixels', 0.1)
+
+    Raises:
+        UsageError: there is no `=`.
+    """
+    path, separator, value = text.partition("=")
+    if not separator or not path:
+        raise UsageError(f"{text!r} is not an assignment: write key=value")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        parsed = value
+    # YAML 1.1 takes 1e-3 (no dot) for a word.
+    if isinstance(parsed, str):
+        try:
+            parsed = float(parsed) if any(c.isdigit() for c in parsed) else parsed
+        except ValueError:
+            pass
+    return path, parsed
+
+
+def dump(config: RunConfig) -> str:
+    """The configuration as YAML, complete and in the order of its definition."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

@@ -1,0 +1,199 @@
+"""`imagefolder:PATH`: a user's own images, one folder a class.
+
+Two layouts are understood. `PATH/train/CLASS/...` with `PATH/val/CLASS/...` (or, where there is no val/, `PATH/test/`):
+the given split is used. `PATH/CLASS/...`: a share of each class is held out. Classes are the folders' names in sorted
+order; a name that is a WordNet id (n and eight digits) is recorded as one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ld3m_plugin.data.decode import Form, Header, UnreadableImageError, check_alike, read_header
+from ld3m_plugin.data.files import list_images, open_files
+from ld3m_plugin.data.statistics import channel_statistics
+from ld3m_plugin.errors import DataError, InvalidOptionError
+from ld3m_plugin.task import DataOptions, Task
+
+Classes = dict[str, list[Path]]
+
+TEST_FOLDERS = ("val", "test")
+_WORDNET_ID = re.compile(r"n\d{8}")
+_HEADERS_LOOKED_AT = 64
+
+
+def load(argument: str, options: DataOptions) -> Task:
+    """The task of a folder of images.
+
+    Mean and standard deviation are those of the training images (of a seeded sample of 2,000 if there are more).
+
+    Args:
+        argument: the folder; relative to `options.root` if that is given.
+        options: without `image_size`, all images must be squares of one size; without `grayscale`, of one kind.
+
+    Raises:
+        DataError: no such folder, a missing split, an empty class, classes that differ between the splits, a file that
+            cannot be read, mixed modes or sizes. The message names the path.
+        InvalidOptionError: no folder was named.
+    """
+    root = _root(argument, options)
+    (train, train_folder), (test, test_folder) = _splits(root, options)
+    form = _choose_form([path for files in train.values() for path in files], options)
+    skip = options.skip_unreadable
+    train_images, lost = open_files(train, form, train_folder, skip_unreadable=skip)
+    test_images, lost_test = open_files(test, form, test_folder, skip_unreadable=skip)
+    mean, std = channel_statistics(train_images)
+    names = tuple(train)
+    return Task(
+        name=f"imagefolder:{argument}",
+        source=f"imagefolder {root} ({_split_name(train_folder, test_folder, options)}): "
+        + describe_counts(sum(train_images.counts()), sum(test_images.counts()), lost + lost_test),
+        class_names=names,
+        wordnet_ids=tuple(name if _WORDNET_ID.fullmatch(name) else None for name in names),
+        mean=mean,
+        std=std,
+        image_size=form.size,
+        train=train_images,
+        test_images=test_images,
+    )
+
+
+def read_classes(folder: Path) -> Classes:
+    """Class name -> image files, sorted, of a folder with one subfolder a class.
+
+    Raises:
+        DataError: no subfolders, or one without an image.
+    """
+    folders = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not folders:
+        loose = " holds image files but" if list_images(folder) else ""
+        raise DataError(f"{folder}{loose} has no class folders: put the images of each class into a folder of its own")
+    return {entry.name: class_files(entry) for entry in folders}
+
+
+def class_files(folder: Path) -> list[Path]:
+    """The image files of one class, sorted.
+
+    Raises:
+        DataError: there are none.
+    """
+    files = list_images(folder)
+    if not files:
+        raise DataError(f"class folder {folder} has no image: add some, or remove the folder")
+    return files
+
+
+def seeded_split(names: Sequence[str], fraction: float, seed: int, key: str) -> tuple[list[int], list[int]]:
+    """Positions of `names` for training and for testing, disjoint, sorted, and together all of them.
+
+    Files are ranked by a hash of seed, key and name, so that the split depends neither on the order in which a disk
+    lists files nor on a library's random stream. At least one file goes to each side.
+
+    Raises:
+        ValueError: fewer than two names.
+    """
+    if len(names) < 2:
+        raise ValueError("a split needs two or more")
+    ranked = sorted(range(len(names)), key=lambda i: hashlib.sha256(f"{seed}/{key}/{names[i]}".encode()).digest())
+    held_out = min(max(1, round(fraction * len(names))), len(names) - 1)
+    return sorted(ranked[held_out:]), sorted(ranked[:held_out])
+
+
+def describe_counts(train: int, test: int, lost: int) -> str:
+    """How many images there are, for `Task.source`."""
+    return f"{train} train, {test} test" + (f", {lost} unreadable left out" if lost else "")
+
+
+def _root(argument: str, options: DataOptions) -> Path:
+    if not argument and options.root is None:
+        raise InvalidOptionError("imagefolder needs a folder: imagefolder:PATH")
+    root = (options.root or Path()) / Path(argument).expanduser()
+    if not root.is_dir():
+        raise DataError(f"{root} is {'a file, not a folder' if root.exists() else 'not there'}: imagefolder:PATH")
+    return root
+
+
+def _splits(root: Path, options: DataOptions) -> tuple[tuple[Classes, Path], tuple[Classes, Path]]:
+    # A class may be called "train" (vehicles): only a folder that holds folders is a split.
+    present = [name for name in ("train", *TEST_FOLDERS) if _has_folders(root / name)]
+    if not present:
+        train, test = _split_tree(root, options)
+        return (train, root), (test, root)
+    if "train" not in present or len(present) == 1:
+        wanted = "train/" if "train" not in present else "val/ or test/"
+        raise DataError(
+            f"{root} has {present[0]}/ and no {wanted}: add it, or give imagefolder:{root / present[0]} to have a "
+            "share of it held out (test_fraction)"
+        )
+    train_folder, test_folder = root / "train", root / present[1]
+    train, test = read_classes(train_folder), read_classes(test_folder)
+    _check_same_classes(train, train_folder, test, test_folder)
+    return (train, train_folder), (test, test_folder)
+
+
+def _check_same_classes(train: Classes, train_folder: Path, test: Classes, test_folder: Path) -> None:
+    for name in sorted(train.keys() ^ test.keys()):
+        here, there = (train_folder, test_folder) if name in train else (test_folder, train_folder)
+        raise DataError(f"class {name!r} is in {here} and not in {there}: both splits need the same classes")
+
+
+def _has_folders(folder: Path) -> bool:
+    return folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir())
+
+
+def _split_tree(root: Path, options: DataOptions) -> tuple[Classes, Classes]:
+    train: Classes = {}
+    test: Classes = {}
+    for name, files in read_classes(root).items():
+        if len(files) < 2:
+            raise DataError(
+                f"class folder {root / name} has one image: a split into training and test needs two or more"
+            )
+        names = [path.relative_to(root / name).as_posix() for path in files]
+        kept, held_out = seeded_split(names, options.test_fraction, options.split_seed, name)
+        train[name], test[name] = [files[i] for i in kept], [files[i] for i in held_out]
+    return train, test
+
+
+def _split_name(train: Path, test: Path, options: DataOptions) -> str:
+    if train == test:
+        return f"{options.test_fraction:g} of each class held out, seed {options.split_seed}"
+    return f"{train.name}/ and {test.name}/"
+
+
+def _choose_form(files: Sequence[Path], options: DataOptions) -> Form:
+    """The wanted form; what was not chosen is read from some headers, and every other file must then agree."""
+    if options.image_size is not None and options.grayscale is not None:
+        return Form(options.image_size, 1 if options.grayscale else 3)
+    headers = _some_headers(files, options.skip_unreadable)
+    first = headers[0]
+    if options.image_size is None and first.size[0] != first.size[1]:
+        raise DataError(f"{first.path} is {first.size[0]}x{first.size[1]}, not a square: choose a size with image_size")
+    grayscale = first.kind == "grayscale" if options.grayscale is None else options.grayscale
+    form = Form(
+        options.image_size or first.size[0],
+        1 if grayscale else 3,
+        like=first,
+        same_kind=options.grayscale is None,
+        same_size=options.image_size is None,
+    )
+    for header in headers[1:]:
+        check_alike(header, form)
+    return form
+
+
+def _some_headers(files: Sequence[Path], skip_unreadable: bool) -> list[Header]:
+    """Headers of files spread over all classes: cheap, and a mixed folder shows before anything is decoded."""
+    headers = []
+    for path in files[:: max(1, len(files) // _HEADERS_LOOKED_AT)]:
+        try:
+            headers.append(read_header(path))
+        except UnreadableImageError:
+            if not skip_unreadable:
+                raise
+    if not headers:
+        raise DataError(f"none of the images around {files[0]} can be read")
+    return headers

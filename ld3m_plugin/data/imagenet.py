@@ -1,0 +1,90 @@
+"""`imagenet:SUBSET`: ten classes of an ImageNet folder, found by WordNet id.
+
+The layout is the usual one, `ROOT/train/nXXXXXXXX/*.JPEG` and `ROOT/val/nXXXXXXXX/*.JPEG`. Only the folders of the
+subset are looked at, so neither their order nor other folders matter.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ld3m_plugin.data.decode import Form
+from ld3m_plugin.data.files import list_images, open_files
+from ld3m_plugin.data.imagefolder import Classes, class_files, describe_counts
+from ld3m_plugin.data.imagenet_subsets import ALIASES, SUBSETS, subset_hash
+from ld3m_plugin.data.statistics import channel_statistics
+from ld3m_plugin.errors import DataError, InvalidOptionError, nearest
+from ld3m_plugin.task import DataOptions, Task
+
+#: Of ImageNet at 224 pixels; every published result on the subsets normalises with these.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+DEFAULT_SIZE = 128
+ROOT_VARIABLE = "IMAGENET_ROOT"
+
+
+def load(argument: str, options: DataOptions) -> Task:
+    """The task of one of the ten subsets; labels are in the papers' order, names are readable.
+
+    Args:
+        argument: a, b, c, d, e, nette, woof, birds, fruits or cats, in any case.
+        options: `root` holds train/ and val/; default: the environment variable IMAGENET_ROOT. Images are 128x128 and
+            in colour unless something else is chosen.
+
+    Raises:
+        DataError: no root, a split or a class folder that is missing or empty, or an unreadable file.
+        InvalidOptionError: no such subset.
+    """
+    subset = _subset(argument)
+    root = _root(options)
+    form = Form(options.image_size or DEFAULT_SIZE, 1 if options.grayscale else 3)
+    skip = options.skip_unreadable
+    train, lost = open_files(_find(root, "train", subset), form, root / "train", skip_unreadable=skip)
+    test, lost_test = open_files(_find(root, "val", subset), form, root / "val", skip_unreadable=skip)
+    mean, std = channel_statistics(train) if options.grayscale else (MEAN, STD)
+    ids, names = zip(*SUBSETS[subset], strict=True)
+    return Task(
+        name=f"imagenet:{argument}",
+        source=f"imagenet:{subset} (labels {subset_hash(subset)}) from {root}: "
+        + describe_counts(sum(train.counts()), sum(test.counts()), lost + lost_test),
+        class_names=names,
+        wordnet_ids=ids,
+        mean=mean,
+        std=std,
+        image_size=form.size,
+        train=train,
+        test_images=test,
+    )
+
+
+def _subset(argument: str) -> str:
+    name = argument.lower()
+    name = ALIASES.get(name, name)
+    if name not in SUBSETS:
+        wanted = f"there is no subset {argument!r}" if argument else "a subset is needed, imagenet:SUBSET"
+        raise InvalidOptionError(f"imagenet: {wanted}; {nearest(name, SUBSETS)}")
+    return name
+
+
+def _root(options: DataOptions) -> Path:
+    value = options.root or os.environ.get(ROOT_VARIABLE)
+    if not value:
+        raise DataError(f"imagenet needs the folder with train/ and val/: give root=PATH or set {ROOT_VARIABLE}")
+    root = Path(value).expanduser()
+    if not root.is_dir():
+        raise DataError(f"ImageNet's folder {root} is not there: give root=PATH or set {ROOT_VARIABLE}")
+    return root
+
+
+def _find(root: Path, split: str, subset: str) -> Classes:
+    """Class name -> files, in label order."""
+    folder = root / split
+    if not folder.is_dir():
+        raise DataError(f"{root} has no {split}/: ImageNet's folder holds train/ and val/ with one folder a WordNet id")
+    absent = [f"{name} ({wordnet_id})" for wordnet_id, name in SUBSETS[subset] if not (folder / wordnet_id).is_dir()]
+    if len(absent) == len(SUBSETS[subset]) and not any(entry.is_dir() for entry in folder.iterdir()):
+        loose = "image files and no class folders" if list_images(folder) else "nothing"
+        raise DataError(f"{folder} holds {loose}: sort the images into one folder a WordNet id, as in train/")
+    if absent:
+        raise DataError(f"{folder} lacks the folders of these classes of imagenet:{subset}: {', '.join(absent)}")
+    return {name: class_files(folder / wordnet_id) for wordnet_id, name in SUBSETS[subset]}

@@ -1,0 +1,67 @@
+"""Reading the pickles in which CIFAR is distributed without running what a pickle may ask for.
+
+A pickle is a program: it can name any importable callable and have it called. Here every name is looked up in a table
+of the four that an array of numbers needs; anything else is an error, before it is imported.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from ld3m_plugin.errors import DataError
+
+
+def load_arrays(data: bytes, path: Path) -> Any:
+    """The containers, numbers, texts and numpy arrays in a pickle; Python 2 texts are read as Latin-1.
+
+    Args:
+        data: the pickle.
+        path: where it came from, for messages.
+
+    Raises:
+        DataError: the pickle asks for anything else, or is damaged.
+    """
+    try:
+        return _ArrayUnpickler(io.BytesIO(data), path).load()
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # a damaged pickle makes the machine raise nearly anything
+        raise DataError(f"cannot read {path}: {type(error).__name__}: {error}; get it again") from error
+
+
+def _latin1(text: object, encoding: object = "latin1") -> bytes:
+    """`_codecs.encode` as pickle uses it for bytes in old protocols; other codecs could unpack compressed data."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError("only Latin-1 text may be encoded")
+    return text.encode("latin1")
+
+
+# Taken from an array, not imported: its module has another name in numpy 1 and 2, and the old name warns in 2.
+_RECONSTRUCT = numpy.empty(0).__reduce__()[0]
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy", "ndarray"): numpy.ndarray,
+    ("numpy", "dtype"): numpy.dtype,
+    ("_codecs", "encode"): _latin1,
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, path: Path) -> None:
+        super().__init__(file, encoding="latin1")
+        self._path = path
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        try:
+            return _ALLOWED[module_name, global_name]
+        except KeyError:
+            raise DataError(
+                f"{self._path} asks for {module_name}.{global_name}, which an array of images does not need: not read. "
+                "Get the file again from a source you trust"
+            ) from None

@@ -1,0 +1,95 @@
+"""Named training recipes for evaluation. The whole recipe is stored with every result, so that numbers of different recipes
+are never compared by mistake."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ld3m_plugin.errors import UsageError, nearest
+from ld3m_plugin.options import BackendOptions
+
+
+class Protocol(BackendOptions):
+    """How networks are trained on the images that are tested."""
+
+    name: str
+    summary: str
+    source: str
+    networks: tuple[str, ...] = Field(description="architectures, in the order of the table")
+    network_settings: dict[str, dict[str, Any]] = Field(default_factory=dict, description="by architecture")
+    repeats: int = Field(ge=1, description="networks trained for each row of the table")
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    learning_rates: dict[str, float] = Field(default_factory=dict, description="exceptions, by architecture")
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    warmup_epochs: int = Field(0, ge=0, description="linear from 1e-7 of the rate, before the schedule")
+    schedule: Literal["cosine", "drop"] = Field(
+        "cosine", description="half a cosine to zero, or a tenth of the rate from half time on"
+    )
+    ema: float | None = Field(None, gt=0, lt=1, description="decay of a weight average updated once an epoch; it is tested")
+    dsa: str = Field(description="augmentation of the training images, one draw an image and step")
+    optimizer: Literal["sgd"] = "sgd"
+
+    def rate(self, network: str) -> float:
+        """The learning rate of one architecture."""
+        return self.learning_rates.get(network, self.learning_rate)
+
+
+_DSA = "color_crop_cutout_flip_scale_rotate"
+
+_PROTOCOLS = (
+    Protocol(
+        name="glad-2023",
+        summary="1000 epochs of SGD, linear warm-up then cosine, weight average, DSA, five architectures",
+        source="Cazenavette et al., CVPR 2023, and the code of GLaD and LD3M",
+        networks=("ConvNet", "AlexNet", "VGG11", "ResNet18", "ViT"),
+        repeats=5,
+        epochs=1000,
+        batch_size=256,
+        learning_rate=0.001,
+        learning_rates={"VGG11": 0.0001},
+        warmup_epochs=500,
+        ema=0.995,
+        dsa=_DSA,
+    ),
+    Protocol(
+        name="dsa-2021",
+        summary="1000 epochs of SGD at 0.01, a tenth of it from half time on, DSA: the evaluation of DSA and DM",
+        source="Zhao and Bilen, ICML 2021 and WACV 2023 (published with 20 networks a row)",
+        networks=("ConvNet",),
+        repeats=5,
+        epochs=1000,
+        batch_size=256,
+        learning_rate=0.01,
+        schedule="drop",
+        dsa=_DSA,
+    ),
+    Protocol(
+        name="quick",
+        summary="300 epochs of SGD at 0.01 with cosine decay, DSA, two architectures: minutes on two cores",
+        source="this project; for a first look, not for a paper",
+        networks=("ConvNet", "AlexNet"),
+        repeats=3,
+        epochs=300,
+        batch_size=256,
+        learning_rate=0.01,
+        dsa=_DSA,
+    ),
+)
+
+PROTOCOLS = {protocol.name: protocol for protocol in _PROTOCOLS}
+
+
+def get_protocol(name: str) -> Protocol:
+    """The protocol of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in PROTOCOLS:
+        raise UsageError(f"unknown protocol {name!r}: {nearest(name, PROTOCOLS)}")
+    return PROTOCOLS[name]

@@ -1,0 +1,97 @@
+"""Training one network on a few images, and its accuracy on the test set."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ld3m_plugin.augmentation import DSA
+from ld3m_plugin.contracts import Network, Task
+from ld3m_plugin.evaluation.protocols import Protocol
+
+_WARMUP_START = 1e-7
+_TEST_BATCH = 256
+
+
+def rate_factor(epoch: int, protocol: Protocol) -> float:
+    """What the learning rate is multiplied with in `epoch` (from 0): linear warm-up, then the protocol's schedule.
+
+    >>> from ld3m_plugin.evaluation.protocols import get_protocol
+    >>> [round(rate_factor(epoch, get_protocol("glad-2023")), 3) for epoch in (0, 250, 500, 750, 1000)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+    warmup = protocol.warmup_epochs
+    if epoch < warmup:
+        return _WARMUP_START + (1 - _WARMUP_START) * epoch / warmup
+    if protocol.schedule == "drop":
+        return 1.0 if epoch <= protocol.epochs // 2 else 0.1
+    return (1 + math.cos(math.pi * (epoch - warmup) / (protocol.epochs - warmup))) / 2
+
+
+class WeightAverage:
+    """An exponential moving average of a network's weights, updated once an epoch.
+
+    Source: the weight average of GLaD's evaluation: decay 1 − 1/(1 + n) after n updates until it reaches `decay`, which makes
+    it a plain average at first. Buffers, such as statistics of batch norm, are averaged as well; counters are copied.
+    """
+
+    def __init__(self, network: Network, decay: float) -> None:
+        self.network = copy.deepcopy(network).requires_grad_(False)
+        self._decay = decay
+        self._updates = 0
+
+    @torch.no_grad()
+    def update(self, network: Network) -> None:
+        """Take in the present weights."""
+        self._updates += 1
+        decay = min(self._decay, 1 - 1 / self._updates)
+        for mean, value in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)
+
+
+def train(network: Network, images: Tensor, labels: Tensor, protocol: Protocol, rate: float, rng: torch.Generator) -> Network:
+    """Train `network` and give back what is to be tested: itself, or its weight average.
+
+    Args:
+        images: (N, C, H, W), normalised.
+        labels: class indices (N,) or probabilities (N, K), on the device of the images.
+        rate: learning rate.
+        rng: draws the order of the images and the augmentation.
+    """
+    dsa = DSA(protocol.dsa)
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=rate, momentum=protocol.momentum, weight_decay=protocol.weight_decay
+    )
+    average = None if protocol.ema is None else WeightAverage(network, protocol.ema)
+    network.train()
+    for epoch in range(protocol.epochs):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * rate_factor(epoch, protocol)
+        for which in torch.randperm(len(images), generator=rng).split(protocol.batch_size):
+            batch = dsa(images[which], rng=rng)
+            optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(network(batch), labels[which]).backward()
+            optimizer.step()
+        if average is not None:
+            average.update(network)
+    return network if average is None else average.network
+
+
+@torch.no_grad()
+def accuracy(network: Network, task: Task) -> float:
+    """Share of test images that `network` classifies as their class, in percent."""
+    network.eval()
+    correct = total = 0
+    for class_index, count in enumerate(task.test.counts()):
+        for which in torch.arange(count).split(_TEST_BATCH):
+            images = task.normalise(task.test.read(class_index, which))
+            correct += int((network(images).argmax(1) == class_index).sum())
+            total += len(which)
+    return 100 * correct / total

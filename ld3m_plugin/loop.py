@@ -1,0 +1,206 @@
+"""The distillation loop: render once, match once, differentiate once, update.
+
+`distill` is a generator function that yields a typed `Step`; progress bars, trackers and tests consume it. Nothing here prints
+or writes; `ld3m_plugin.run` does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ld3m_plugin.backends import get_generator, get_objective
+from ld3m_plugin.config import RunConfig
+from ld3m_plugin.contracts import Latents, Match, Task
+from ld3m_plugin.data.load import load_task
+from ld3m_plugin.errors import NonFiniteError, UsageError
+from ld3m_plugin.optimizer import LatentOptimizer
+from ld3m_plugin.options import build
+from ld3m_plugin.plugins import Registry
+from ld3m_plugin.randomness import stream
+from ld3m_plugin.rendering import render, render_with_pull_back
+
+_DTYPES = {"bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one update did.
+
+    Attributes:
+        iteration: how many updates have been made, from 1.
+        loss: the objective's value before the update.
+        metrics: the objective's other numbers.
+        seconds: time of this step.
+        state: the run itself, for images, latents and checkpoints.
+    """
+
+    iteration: int
+    loss: float
+    metrics: Mapping[str, float]
+    seconds: float
+    state: Distillation = field(repr=False, compare=False)
+
+
+def distill(
+    config: RunConfig | Mapping[str, Any],
+    *,
+    task: Task | None = None,
+    registry: Registry | None = None,
+    resume: Mapping[str, Tensor] | None = None,
+) -> Iterator[Step]:
+    """Run a distillation, one `Step` an update.
+
+    >>> for step in distill({"steps": 1, "objective": {"name": "dm", "options": {"batch_real": 8}}}):
+    ...     images = step.state.images()
+    >>> tuple(images.shape)
+    (10, 1, 32, 32)
+
+    Args:
+        config: a `RunConfig`, or a mapping that makes one.
+        task: the data; default: what `config.data` names.
+        registry: where backends are looked up; default: all installed plugins.
+        resume: what `Distillation.state_dict` gave, to go on from there bit for bit.
+
+    Raises:
+        UsageError: an unknown or invalid setting.
+        NonFiniteError: a loss or gradient that is not finite; the latents keep the last good state.
+    """
+    state = Distillation(config, task=task, registry=registry)
+    if resume is not None:
+        state.load_state_dict(resume)
+    while state.iteration < state.config.steps:
+        yield state.step()
+
+
+class Distillation:
+    """A run between two steps: generator, objective, latents, optimiser and random streams. Arguments as for `distill`.
+
+    Attributes:
+        task: the data, with its test set (backends are given `task.for_training()`).
+        labels: class indices (N,) of the synthetic images, ordered by class.
+        iteration: updates made so far.
+    """
+
+    def __init__(
+        self, config: RunConfig | Mapping[str, Any], *, task: Task | None = None, registry: Registry | None = None
+    ) -> None:
+        self.config = config if isinstance(config, RunConfig) else build(RunConfig, config, "the configuration")
+        device = choose_device(self.config.device)
+        self.task = _task(self.config, registry).to(device) if task is None else task.to(device)
+        generator, objective = self.config.generator, self.config.objective
+        self.generator = get_generator(generator.name, registry=registry, **generator.options)
+        self.objective = get_objective(objective.name, registry=registry, **objective.options)
+        self.iteration = 0
+        self._prepare()
+
+    def _prepare(self) -> None:
+        seed, training = self.config.seed, self.task.for_training()
+        self.generator.prepare(training)
+        per_class = self.config.images_per_class
+        per_latent = self.generator.images_per_latent
+        if per_class % per_latent:
+            raise UsageError(
+                f"images_per_class = {per_class} is not a multiple of the {per_latent} images "
+                f"that a latent of generator {self.config.generator.name!r} renders"
+            )
+        classes = torch.arange(self.task.num_classes)
+        self.labels = classes.repeat_interleave(per_class)
+        rows = classes.repeat_interleave(per_class // per_latent)
+        start = self.generator.initial_latents(training, rows, stream(seed, "latents"))
+        self.latents = start.clone()
+        defaults = self.generator.learning_rates(self.config.objective.name)
+        self._optimizer = LatentOptimizer(self.config.optimizer, self.latents, defaults)
+        self._step_rng = stream(seed, "on_step")
+        self.objective.prepare(training, self.labels, stream(seed, "objective"))
+
+    def step(self) -> Step:
+        """One match and one update of the latents."""
+        started = time.perf_counter()
+        rendering = render_with_pull_back(self.generator, self.latents, self.config.render_batch, self._precision)
+        with self._precision():
+            match = self.objective.match(rendering.images, self.labels, self.iteration)
+        self._check_finite(match, {})
+        gradients = rendering.pull_back(match.image_grad)
+        self._check_finite(match, gradients)
+        self._optimizer.step(gradients)
+        self.iteration += 1
+        self.latents = self.generator.on_step(self.latents, self.iteration, self._step_rng)
+        self._optimizer.follow(self.latents)
+        return Step(self.iteration, match.loss, match.metrics, time.perf_counter() - started, self)
+
+    def images(self) -> Tensor:
+        """The images (N, C, H, W) of the present latents, normalised."""
+        return render(self.generator, self.latents, self.config.render_batch, self._precision)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything that changes, as tensors: a run that loads it goes on bit for bit."""
+        parts = {
+            "latents": self.latents.tensors(),
+            "optimizer": self._optimizer.state_dict(),
+            "generator": self.generator.state_dict(),
+            "objective": self.objective.state_dict(),
+            "host": {"iteration": torch.tensor(self.iteration), "on_step_rng": self._step_rng.get_state()},
+        }
+        return {f"{part}/{name}": value.detach() for part, values in parts.items() for name, value in values.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state_dict` gave, for the same configuration."""
+
+        def part(name: str) -> dict[str, Tensor]:
+            return {key.removeprefix(f"{name}/"): value for key, value in state.items() if key.startswith(f"{name}/")}
+
+        device = self.task.device
+        tensors = {name: value.to(device).clone() for name, value in part("latents").items()}
+        self.latents = Latents(tensors, self.latents.learned)
+        self._optimizer.follow(self.latents)
+        self._optimizer.load_state_dict(part("optimizer"))
+        self.generator.load_state_dict(part("generator"))
+        self.objective.load_state_dict(part("objective"))
+        self.iteration = int(state["host/iteration"])
+        self._step_rng.set_state(state["host/on_step_rng"].cpu())
+
+    @property
+    def _precision(self) -> Callable[[], AbstractContextManager[object]]:
+        dtype = _DTYPES.get(self.config.autocast)
+        kind = self.task.device.type
+        return lambda: torch.autocast(kind, dtype=dtype, enabled=dtype is not None)
+
+    def _check_finite(self, match: Match, gradients: Mapping[str, Tensor]) -> None:
+        tensors = {"the loss": torch.tensor(match.loss), "dloss/dimages": match.image_grad}
+        tensors |= {f"dloss/d{name}": gradient for name, gradient in gradients.items()}
+        for what, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise NonFiniteError(
+                    f"{what} is not finite at step {self.iteration + 1}: lower the learning rate "
+                    "(--set optimizer.learning_rates.NAME=VALUE) or turn off autocast; the state before it is kept"
+                )
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        UsageError: a device that torch does not know or that this machine does not have.
+    """
+    if name == "auto":
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"device {name!r} cannot be used here ({reason}); try --device cpu") from error
+    return device
+
+
+def _task(config: RunConfig, registry: Registry | None) -> Task:
+    return load_task(config.data.name, registry=registry, **config.data.options)

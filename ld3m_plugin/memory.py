@@ -1,0 +1,61 @@
+"""How much fits in memory, and how the C library's allocator is told to keep what it has."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+GIB = 2**30
+# A forward without a graph holds the input and the output of one layer, and a workspace of about the same size.
+_LIVE_AT_ONCE = 3
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+
+class _LargestOutput(TorchDispatchMode):
+    """Remembers the size in bytes of the largest tensor that any operation produces."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 1
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self.bytes = max(self.bytes, leaf.nbytes)
+        return result
+
+
+def images_at_once(forward: Callable[[Tensor], Tensor], images: Tensor, budget: float) -> int:
+    """How many of `images` (n, C, H, W) one graph-free `forward` may take within `budget` GiB; at least 1.
+
+    The budget is a number and not what happens to be free, so that the same run is cut in the same places everywhere and
+    stays bit-identical.
+    """
+    with torch.no_grad(), _LargestOutput() as largest:
+        forward(images[:1])
+    return max(1, min(len(images), int(budget * GIB / (_LIVE_AT_ONCE * largest.bytes))))
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc to reuse freed blocks instead of returning them to the kernel; True where that is possible.
+
+    Activations on the CPU are large blocks that are freed and wanted again in the next layer. By default each is mapped
+    afresh, and the page faults cost more than the arithmetic (docs/results.md has the measurement). Called by the command
+    line, never on import: the setting is the whole process's.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library, such as musl
+        return False
+    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))

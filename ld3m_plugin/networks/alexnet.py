@@ -1,0 +1,60 @@
+"""AlexNet for small images: five convolutions of stride 1 and one linear layer.
+
+Krizhevsky et al., ImageNet Classification with Deep Convolutional Neural Networks (NeurIPS 2012), in the form of Zhao
+et al., Dataset Condensation with Gradient Matching (ICLR 2021). The linear layer grows with the image, as in
+Cazenavette et al., Generalizing Dataset Distillation via Deep Generative Prior (CVPR 2023).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ld3m_plugin.contracts import Network
+from ld3m_plugin.networks.layers import check_counts, check_image_size, padded_size, stem_padding
+
+
+class AlexNet(Network):
+    """Convolutions 128-192-256-192-192 with ReLU, max pooling after the first, second and last; no normalisation.
+
+    Images of 28×28 are padded to 32×32 by the first convolution.
+
+    Args:
+        channels: C.
+        image_size: H = W, at least 8.
+        num_classes: K.
+
+    Raises:
+        InvalidOptionError: a setting outside what is allowed.
+    """
+
+    def __init__(self, *, channels: int, image_size: int, num_classes: int) -> None:
+        super().__init__()
+        check_counts("AlexNet", channels=channels, image_size=image_size, num_classes=num_classes)
+        check_image_size("AlexNet", image_size, smallest=8)
+        self.features = nn.Sequential(
+            nn.Conv2d(channels, 128, 5, padding=stem_padding(5, image_size)),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(128, 192, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(192, 256, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(256, 192, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(192, 192, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        )
+        side = padded_size(image_size) // 8
+        self.fc = nn.Linear(192 * side * side, num_classes)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Features (N, 192·(H/8)·(W/8)) of the last pooling, of images (N, C, H, W)."""
+        features: Tensor = self.features(images)
+        return features.flatten(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, K) of images (N, C, H, W)."""
+        logits: Tensor = self.fc(self.embed(images))
+        return logits

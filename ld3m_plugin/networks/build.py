@@ -1,0 +1,64 @@
+"""Networks by name, with settings that are checked and initial weights that repeat."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+
+from ld3m_plugin.contracts import Network
+from ld3m_plugin.errors import InvalidOptionError, PluginLoadError, UnknownOptionError, nearest
+from ld3m_plugin.plugins import Registry, default_registry
+from ld3m_plugin.randomness import lent_to_global
+
+
+def get_network(
+    name: str,
+    *,
+    rng: torch.Generator | None = None,
+    device: torch.device | str = "cpu",
+    registry: Registry | None = None,
+    **settings: Any,
+) -> Network:
+    """A freshly initialised network.
+
+    Args:
+        name: as registered by a plugin, such as "ConvNet".
+        rng: the stream to draw initial weights from, on the CPU. The weights are then a function of its state alone and
+            torch's global stream is left as it was. Without it, weights come from the global stream.
+        device: where the network is moved after it was initialised on the CPU.
+        registry: where names are looked up; default: the installed plugins.
+        settings: `channels`, `image_size`, `num_classes` and what else the network takes.
+
+    Raises:
+        UnknownBackendError: no plugin registered `name`.
+        UnknownOptionError: the network has no such setting.
+        InvalidOptionError: a setting is missing or has a value that is not allowed.
+        PluginLoadError: the plugin's factory does not give a `Network`.
+    """
+    factory = (registry or default_registry()).resolve("network", name)
+    _check_names(name, factory, settings)
+    with nullcontext() if rng is None else lent_to_global(rng):
+        network = factory(**settings)
+    if not isinstance(network, Network):
+        raise PluginLoadError(
+            f"network {name!r} is a {type(network).__name__}, "
+            "not an ld3m_plugin.contracts.Network: derive it from there"
+        )
+    return network.to(device)
+
+
+def _check_names(network: str, factory: Callable[..., Any], settings: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(factory).parameters.values()
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    known = [p.name for p in named]
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        for setting in settings:
+            if setting not in known:
+                raise UnknownOptionError(f"network {network!r} has no setting {setting!r}; {nearest(setting, known)}")
+    missing = [p.name for p in named if p.default is p.empty and p.name not in settings]
+    if missing:
+        raise InvalidOptionError(f"network {network!r} needs a value for {', '.join(missing)}")

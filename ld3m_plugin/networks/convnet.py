@@ -1,0 +1,108 @@
+"""ConvNet, the network on which distilled images are usually learned.
+
+Gidaris and Komodakis, Dynamic Few-Shot Visual Learning without Forgetting (CVPR 2018), in the form of Zhao et al.,
+Dataset Condensation with Gradient Matching (ICLR 2021).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ld3m_plugin.contracts import Network
+from ld3m_plugin.errors import InvalidOptionError
+from ld3m_plugin.networks.layers import (
+    Activation,
+    Norm,
+    Pooling,
+    activation,
+    check_choice,
+    check_counts,
+    check_norm,
+    downsampling,
+    normalisation,
+    padded_size,
+    stem_padding,
+)
+
+
+def default_depth(image_size: int) -> int:
+    """Blocks that leave a 4×4 grid of a power of two: 3 at 28 and 32 pixels, 4 at 64, 5 at 128, 6 at 256.
+
+    >>> [default_depth(size) for size in (28, 32, 64, 128, 256)]
+    [3, 3, 4, 5, 6]
+    """
+    ceil_log2 = (image_size - 1).bit_length()
+    return max(1, ceil_log2 - 2)
+
+
+class ConvNet(Network):
+    """`depth` blocks of 3×3 convolution, norm, activation and pooling, then one linear layer.
+
+    Parameter names are those of published expert trajectories: "features.<index>" counts only layers that are there.
+    Images of 28×28 are padded to 32×32 by the first convolution.
+
+    Args:
+        channels: C.
+        image_size: H = W.
+        num_classes: K.
+        depth: number of blocks; default: `default_depth(image_size)`.
+        width: channels of every convolution.
+        norm: "instancenorm" is `GroupNorm(width, width)`, "groupnorm" has four groups, "layernorm" spans (width, h, w).
+        act: what follows the norm.
+        pooling: halves height and width in every block.
+
+    Raises:
+        InvalidOptionError: a setting outside what is allowed, or more blocks than the image can be halved.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        image_size: int,
+        num_classes: int,
+        depth: int | None = None,
+        width: int = 128,
+        norm: Norm = "instancenorm",
+        act: Activation = "relu",
+        pooling: Pooling = "avg",
+    ) -> None:
+        super().__init__()
+        check_counts("ConvNet", channels=channels, image_size=image_size, num_classes=num_classes, width=width)
+        blocks = default_depth(image_size) if depth is None else depth
+        check_counts("ConvNet", depth=blocks)
+        check_norm("ConvNet", norm, width)
+        check_choice("ConvNet", "act", act, Activation)
+        check_choice("ConvNet", "pooling", pooling, Pooling)
+        size = padded_size(image_size)
+        if pooling != "none":
+            _check_depth(blocks, image_size)
+
+        layers: list[nn.Module] = []
+        for block in range(blocks):
+            padding = stem_padding(3, image_size) if block == 0 else 1
+            layers.append(nn.Conv2d(width if block else channels, width, 3, padding=padding))
+            layers += [normalisation(norm, width, size), activation(act), downsampling(pooling)]
+            size = size if pooling == "none" else size // 2
+        # Layers that do nothing are left out, because the index of a layer is part of its parameters' names.
+        self.features = nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity)))
+        self.classifier = nn.Linear(width * size * size, num_classes)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Features (N, width·h·w) of the last block, of images (N, C, H, W)."""
+        features: Tensor = self.features(images)
+        return features.flatten(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, K) of images (N, C, H, W)."""
+        logits: Tensor = self.classifier(self.embed(images))
+        return logits
+
+
+def _check_depth(depth: int, image_size: int) -> None:
+    deepest = padded_size(image_size).bit_length() - 1
+    if depth > deepest:
+        raise InvalidOptionError(
+            f"ConvNet: depth = {depth!r}: image_size {image_size} is too small, it can be halved {deepest} times; "
+            "ask for fewer blocks, larger images or pooling = 'none'"
+        )

@@ -1,0 +1,114 @@
+"""Layers by name, and the checks of settings that the networks share.
+
+"Instance norm" in this field is `GroupNorm(C, C)` with learned scale and shift, not `InstanceNorm2d`: published figures
+depend on those learned parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from torch import nn
+
+from ld3m_plugin.errors import InvalidOptionError
+
+Norm = Literal["batchnorm", "layernorm", "instancenorm", "groupnorm", "none"]
+Activation = Literal["relu", "leakyrelu", "sigmoid", "swish"]
+Pooling = Literal["avg", "max", "none"]
+
+#: Groups of `groupnorm`, as in Zhao et al., Dataset Condensation with Gradient Matching (ICLR 2021).
+GROUPS = 4
+
+
+def check_counts(owner: str, **settings: int) -> None:
+    """Refuse settings that are not whole numbers of at least 1.
+
+    Raises:
+        InvalidOptionError: names `owner`, the setting and its value.
+    """
+    for name, value in settings.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InvalidOptionError(f"{owner}: {name} = {value!r}: must be a whole number of at least 1")
+
+
+def check_choice(owner: str, name: str, value: str, choices: object) -> None:
+    """Refuse a value that the `Literal` type `choices` does not list.
+
+    Raises:
+        InvalidOptionError: names `owner`, the setting, its value and what is allowed.
+    """
+    allowed = get_args(choices)
+    if value not in allowed:
+        raise InvalidOptionError(f"{owner}: {name} = {value!r}: must be one of {', '.join(allowed)}")
+
+
+def check_image_size(owner: str, image_size: int, smallest: int) -> None:
+    """Refuse images that the pooling and strides of `owner` would shrink to nothing.
+
+    Raises:
+        InvalidOptionError: names the smallest size.
+    """
+    if image_size < smallest:
+        raise InvalidOptionError(
+            f"{owner}: image_size = {image_size!r}: too small, {owner} needs images of at least {smallest} pixels"
+        )
+
+
+def check_norm(owner: str, norm: str, width: int) -> None:
+    """Refuse an unknown `norm`, and group norm of a width that does not divide into groups.
+
+    Raises:
+        InvalidOptionError: says what is allowed.
+    """
+    check_choice(owner, "norm", norm, Norm)
+    if norm == "groupnorm" and width % GROUPS:
+        raise InvalidOptionError(f"{owner}: width = {width!r}: must be a multiple of {GROUPS} for norm = 'groupnorm'")
+
+
+def padded_size(image_size: int) -> int:
+    """The size a network works at: MNIST's 28 pixels are padded to 32 by the first layer, other sizes stay."""
+    return 32 if image_size == 28 else image_size
+
+
+def stem_padding(kernel_size: int, image_size: int) -> int:
+    """Padding of a first convolution of stride 1 whose output has `padded_size(image_size)` pixels."""
+    return kernel_size // 2 + (padded_size(image_size) - image_size) // 2
+
+
+def normalisation(norm: Norm, channels: int, size: int) -> nn.Module:
+    """A layer for feature maps (N, channels, size, size); `Identity` for "none"."""
+    match norm:
+        case "batchnorm":
+            return nn.BatchNorm2d(channels)
+        case "layernorm":
+            return nn.LayerNorm([channels, size, size])
+        case "instancenorm":
+            return nn.GroupNorm(channels, channels)
+        case "groupnorm":
+            return nn.GroupNorm(GROUPS, channels)
+        case "none":
+            return nn.Identity()
+
+
+def activation(act: Activation) -> nn.Module:
+    """A pointwise layer. None works in place, so that forward hooks see what a layer really gave."""
+    match act:
+        case "relu":
+            return nn.ReLU()
+        case "leakyrelu":
+            return nn.LeakyReLU()
+        case "sigmoid":
+            return nn.Sigmoid()
+        case "swish":
+            return nn.SiLU()
+
+
+def downsampling(pooling: Pooling) -> nn.Module:
+    """A layer that halves height and width, rounding down; `Identity` for "none"."""
+    match pooling:
+        case "avg":
+            return nn.AvgPool2d(2)
+        case "max":
+            return nn.MaxPool2d(2)
+        case "none":
+            return nn.Identity()

@@ -1,0 +1,84 @@
+"""ResNet18 with a 3×3 stem and instance norm.
+
+He et al., Deep Residual Learning for Image Recognition (CVPR 2016), in the form of Zhao et al., Dataset Condensation
+with Gradient Matching (ICLR 2021): no max pooling after the stem. The last feature map is averaged whatever its size,
+as in Cazenavette et al., Generalizing Dataset Distillation via Deep Generative Prior (CVPR 2023).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ld3m_plugin.contracts import Network
+from ld3m_plugin.networks.layers import Norm, check_counts, check_image_size, check_norm, normalisation
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions around which the input is added: (N, before, H, W) -> (N, width, H/stride, W/stride).
+
+    Args:
+        size: height and width of the output, for layer norm.
+    """
+
+    def __init__(self, before: int, width: int, stride: int, norm: Norm, size: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, width, 3, stride=stride, padding=1, bias=False)
+        # Called bn whatever the norm, as in published checkpoints.
+        self.bn1 = normalisation(norm, width, size)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = normalisation(norm, width, size)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or before != width:
+            projection = nn.Conv2d(before, width, 1, stride=stride, bias=False)
+            self.shortcut = nn.Sequential(projection, normalisation(norm, width, size))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (N, width, H/stride, W/stride)."""
+        residual = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(features)))))
+        return F.relu(residual + self.shortcut(features))
+
+
+class ResNet18(Network):
+    """A 3×3 stem, four stages of two blocks with 64, 128, 256 and 512 channels, the spatial mean, one linear layer.
+
+    Args:
+        channels: C.
+        image_size: H = W, at least 9: the last stage of a smaller image is one pixel, whose instance norm is constant.
+        num_classes: K.
+        norm: "instancenorm" is `GroupNorm(C, C)`, "groupnorm" has four groups, "layernorm" spans (C, h, w).
+
+    Raises:
+        InvalidOptionError: a setting outside what is allowed.
+    """
+
+    def __init__(self, *, channels: int, image_size: int, num_classes: int, norm: Norm = "instancenorm") -> None:
+        super().__init__()
+        check_counts("ResNet18", channels=channels, image_size=image_size, num_classes=num_classes)
+        check_image_size("ResNet18", image_size, smallest=9)
+        check_norm("ResNet18", norm, 64)
+        # Strides round up, so 28 pixels need no padding (28, 14, 7, 4) and the field gives them none.
+        halved = [-(-image_size // 2**stage) for stage in range(4)]
+        self.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
+        self.bn1 = normalisation(norm, 64, image_size)
+        self.layer1 = _stage(64, 64, 1, norm, halved[0])
+        self.layer2 = _stage(64, 128, 2, norm, halved[1])
+        self.layer3 = _stage(128, 256, 2, norm, halved[2])
+        self.layer4 = _stage(256, 512, 2, norm, halved[3])
+        self.classifier = nn.Linear(512, num_classes)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Features (N, 512), the spatial mean of the last stage, of images (N, C, H, W)."""
+        features = F.relu(self.bn1(self.conv1(images)))
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            features = stage(features)
+        return F.adaptive_avg_pool2d(features, 1).flatten(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, K) of images (N, C, H, W)."""
+        logits: Tensor = self.classifier(self.embed(images))
+        return logits
+
+
+def _stage(before: int, width: int, stride: int, norm: Norm, size: int) -> nn.Sequential:
+    return nn.Sequential(BasicBlock(before, width, stride, norm, size), BasicBlock(width, width, 1, norm, size))

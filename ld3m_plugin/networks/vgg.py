@@ -1,0 +1,67 @@
+"""VGG11 with instance norm and a single linear layer.
+
+Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition (ICLR 2015), configuration A,
+in the form of Cazenavette et al., Generalizing Dataset Distillation via Deep Generative Prior (CVPR 2023): the last
+feature map is max-pooled to 7×7 whatever the image size, which at 32 pixels repeats one pixel 49 times.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ld3m_plugin.contracts import Network
+from ld3m_plugin.networks.layers import (
+    Norm,
+    check_counts,
+    check_image_size,
+    check_norm,
+    normalisation,
+    padded_size,
+    stem_padding,
+)
+
+#: Widths of the convolutions; max pooling follows each group.
+GROUPS_OF_WIDTHS = ((64,), (128,), (256, 256), (512, 512), (512, 512))
+
+
+class VGG11(Network):
+    """Eight 3×3 convolutions with norm and ReLU in five groups, max pooling after each, then one linear layer.
+
+    Images of 28×28 are padded to 32×32 by the first convolution.
+
+    Args:
+        channels: C.
+        image_size: H = W, at least 32 (or 28).
+        num_classes: K.
+        norm: "instancenorm" is `GroupNorm(C, C)`, "groupnorm" has four groups, "layernorm" spans (C, h, w).
+
+    Raises:
+        InvalidOptionError: a setting outside what is allowed.
+    """
+
+    def __init__(self, *, channels: int, image_size: int, num_classes: int, norm: Norm = "instancenorm") -> None:
+        super().__init__()
+        check_counts("VGG11", channels=channels, image_size=image_size, num_classes=num_classes)
+        check_image_size("VGG11", padded_size(image_size), smallest=2 ** len(GROUPS_OF_WIDTHS))
+        check_norm("VGG11", norm, 64)
+        layers: list[nn.Module] = []
+        before, size = channels, padded_size(image_size)
+        for widths in GROUPS_OF_WIDTHS:
+            for width in widths:
+                padding = 1 if layers else stem_padding(3, image_size)
+                layers += [nn.Conv2d(before, width, 3, padding=padding), normalisation(norm, width, size), nn.ReLU()]
+                before = width
+            layers.append(nn.MaxPool2d(2))
+            size //= 2
+        self.features = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(7))
+        self.classifier = nn.Linear(before * 7 * 7, num_classes)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Features (N, 25088) after the last pooling, of images (N, C, H, W)."""
+        features: Tensor = self.features(images)
+        return features.flatten(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, K) of images (N, C, H, W)."""
+        logits: Tensor = self.classifier(self.embed(images))
+        return logits

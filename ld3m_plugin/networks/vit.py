@@ -1,0 +1,165 @@
+"""Vision transformer without layer norm, as dataset distillation evaluates it.
+
+Dosovitskiy et al., An Image is Worth 16x16 Words (ICLR 2021), in the form of Cazenavette et al., Generalizing Dataset
+Distillation via Deep Generative Prior (CVPR 2023), whose published code leaves every LayerNorm out.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ld3m_plugin.contracts import Network
+from ld3m_plugin.errors import InvalidOptionError
+from ld3m_plugin.networks.layers import check_counts
+
+
+class Patches(nn.Module):
+    """Cuts images into rows of patches: (N, C, H, W) -> (N, patches, size·size·C), colour innermost.
+
+    Images that patches do not tile are padded with zeros on all sides (28×28 to 32×32 for patches of 16).
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Patches (N, patches, size·size·C), row by row."""
+        size = self.size
+        missing_rows, missing_columns = -images.shape[2] % size, -images.shape[3] % size
+        left, top = missing_columns // 2, missing_rows // 2
+        images = F.pad(images, (left, missing_columns - left, top, missing_rows - top))
+        count, channels, height, width = images.shape
+        tiles = images.reshape(count, channels, height // size, size, width // size, size)
+        # (N, C, row, y, column, x) -> (N, row, column, y, x, C)
+        return tiles.permute(0, 2, 4, 3, 5, 1).reshape(count, -1, size * size * channels)
+
+
+class Residual(nn.Module):
+    """Adds to its input what `fn` makes of it."""
+
+    def __init__(self, fn: nn.Module) -> None:
+        super().__init__()
+        self.fn = fn
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (N, T, dim)."""
+        added: Tensor = tokens + self.fn(tokens)
+        return added
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention on tokens (N, T, dim)."""
+
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(dim, dim), nn.Dropout(dropout))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (N, T, dim)."""
+        count, length, dim = tokens.shape
+        qkv = self.to_qkv(tokens).reshape(count, length, 3, self.heads, dim // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (N, heads, T, dim/heads) each
+        # Written out: the fused kernels have no second derivative, which gradient matching needs.
+        weights = (query @ key.transpose(-1, -2) * (dim // self.heads) ** -0.5).softmax(-1)
+        mixed: Tensor = self.to_out((weights @ value).transpose(1, 2).reshape(count, length, dim))
+        return mixed
+
+
+class FeedForward(nn.Module):
+    """Two linear layers on each token of (N, T, dim)."""
+
+    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim), nn.Dropout(dropout)
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (N, T, dim)."""
+        changed: Tensor = self.net(tokens)
+        return changed
+
+
+class Transformer(nn.Module):
+    """`depth` pairs of attention and feed-forward layer on tokens (N, T, dim), each added to its input."""
+
+    def __init__(self, dim: int, depth: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(
+                nn.Sequential(
+                    Residual(Attention(dim, heads, dropout)),
+                    Residual(FeedForward(dim, hidden, dropout)),
+                )
+                for _ in range(depth)
+            )
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (N, T, dim)."""
+        changed: Tensor = self.layers(tokens)
+        return changed
+
+
+class ViT(Network):
+    """Patches as tokens, a class token, learned positions, a transformer; the class token is classified.
+
+    Args:
+        channels: C.
+        image_size: H = W; padded with zeros to a multiple of `patch_size`.
+        num_classes: K.
+        patch_size: height and width of a patch, in pixels.
+        dim: features of a token, a multiple of `heads`.
+        depth: number of attention layers.
+        heads: attention heads.
+        mlp_dim: hidden features of the feed-forward layers.
+        dropout: share of features set to zero in training, at least 0 and less than 1.
+
+    Raises:
+        InvalidOptionError: a setting outside what is allowed.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        image_size: int,
+        num_classes: int,
+        patch_size: int = 16,
+        dim: int = 512,
+        depth: int = 10,
+        heads: int = 8,
+        mlp_dim: int = 512,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        check_counts("ViT", channels=channels, image_size=image_size, num_classes=num_classes, patch_size=patch_size)
+        check_counts("ViT", dim=dim, depth=depth, heads=heads, mlp_dim=mlp_dim)
+        if dim % heads:
+            raise InvalidOptionError(f"ViT: dim = {dim!r}: must be a multiple of heads = {heads}")
+        if not isinstance(dropout, float | int) or not 0 <= dropout < 1:
+            raise InvalidOptionError(f"ViT: dropout = {dropout!r}: must be at least 0 and less than 1")
+        patches = (-(-image_size // patch_size)) ** 2
+        self.pos_embedding = nn.Parameter(torch.randn(1, patches + 1, dim))
+        self.cls_token = nn.Parameter(torch.randn(1, 1, dim))
+        self.to_patch_embedding = nn.Sequential(Patches(patch_size), nn.Linear(patch_size**2 * channels, dim))
+        self.dropout = nn.Dropout(dropout)
+        self.transformer = Transformer(dim, depth, heads, mlp_dim, dropout)
+        self.mlp_head = nn.Sequential(nn.Linear(dim, num_classes))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Features (N, dim) of the class token, of images (N, C, H, W)."""
+        patches = self.to_patch_embedding(images)  # (N, patches, dim)
+        tokens = torch.cat((self.cls_token.expand(len(patches), -1, -1), patches), dim=1)
+        features: Tensor = self.transformer(self.dropout(tokens + self.pos_embedding))[:, 0]
+        return features
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, K) of images (N, C, H, W)."""
+        logits: Tensor = self.mlp_head(self.embed(images))
+        return logits

@@ -1,0 +1,36 @@
+"""Images as PNG files, for eyes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+_TILE = 96
+_GAP = 4
+
+
+def save_png(picture: Tensor, path: Path) -> None:
+    """Write one picture (C, H, W) in [0, 1], pixel by pixel."""
+    _to_pil(picture).save(path)
+
+
+def save_grid(pictures: Tensor, path: Path, columns: int) -> None:
+    """Write pictures (N, C, H, W) in [0, 1] as a grid, row by row, small ones enlarged without smoothing."""
+    factor = max(1, round(_TILE / pictures.shape[-1]))
+    large = pictures.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    count, channels, height, width = large.shape
+    rows = -(-count // columns)
+    sheet = torch.ones(channels, rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP)
+    for index, picture in enumerate(large):
+        top = _GAP + index // columns * (height + _GAP)
+        left = _GAP + index % columns * (width + _GAP)
+        sheet[:, top : top + height, left : left + width] = picture
+    _to_pil(sheet).save(path)
+
+
+def _to_pil(picture: Tensor) -> Image.Image:
+    array = (picture * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(array.squeeze(2) if array.shape[2] == 1 else array)

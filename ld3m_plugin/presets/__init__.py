@@ -1,0 +1,44 @@
+"""Presets: shipped configurations with their source. One YAML file each; folders make up the name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from ld3m_plugin.errors import UsageError, nearest
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A part of a configuration, with what it is for and where its numbers come from."""
+
+    name: str
+    summary: str
+    source: str
+    config: dict[str, Any]
+
+
+def preset_names() -> list[str]:
+    """The names of all presets, such as `demo` or `dm-2023/fashion-mnist-ipc10`."""
+    root = _folder()
+    return sorted(str(path.relative_to(root).with_suffix("")) for path in root.rglob("*.yaml"))
+
+
+def load_preset(name: str) -> Preset:
+    """Read one preset.
+
+    Raises:
+        UsageError: there is no preset of that name.
+    """
+    import yaml
+
+    if name not in preset_names():
+        raise UsageError(f"unknown preset {name!r}: {nearest(name, preset_names())}")
+    content = yaml.safe_load((_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
+    return Preset(name, content["summary"], content["source"], content["config"])
+
+
+def _folder() -> Path:
+    return Path(str(files(__name__)))

@@ -1,0 +1,100 @@
+"""From latents to images and back: the only place where a generator is differentiated.
+
+The objective hands back dloss/dimages, and this module pulls it back to the latents, for every generator alike. Where all rows
+fit in memory the graph of the one render is kept and used. In chunks, images are first rendered without a graph, and in the
+backward pass each chunk is rendered again with one: exact, because `Generator.render` is deterministic and row-wise independent,
+and memory no longer grows with N.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ld3m_plugin.contracts import Generator, Latents
+from ld3m_plugin.errors import HostError
+
+Precision = Callable[[], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """Images and the way back.
+
+    Attributes:
+        images: (N·r, C, H, W) float32, a leaf that asks for gradients; r is the generator's `images_per_latent`.
+        pull_back: takes dloss/dimages (N·r, C, H, W), gives dloss/dlatent for each learned latent, by name. Call it once.
+    """
+
+    images: Tensor
+    pull_back: Callable[[Tensor], dict[str, Tensor]]
+
+
+def render(generator: Generator, latents: Latents, chunk: int | None = None, precision: Precision = nullcontext) -> Tensor:
+    """Images (N·r, C, H, W) without a graph, `chunk` latent rows at a time (None: all)."""
+    with torch.no_grad():
+        return torch.cat([_images(generator, latents.rows(rows), precision) for rows in _slices(len(latents), chunk)])
+
+
+def render_with_pull_back(
+    generator: Generator, latents: Latents, chunk: int | None = None, precision: Precision = nullcontext
+) -> Rendering:
+    """Images, and the function that pulls a gradient with respect to them back to the latents.
+
+    Args:
+        chunk: latent rows rendered at a time; None, or at least N, keeps one graph and renders once.
+        precision: makes the context (autocast) in which the generator runs.
+    """
+    if chunk is None or chunk >= len(latents):
+        leaves = latents.detach(requires_grad=True)
+        with torch.enable_grad():
+            images = _images(generator, leaves, precision)
+        return Rendering(images.detach().requires_grad_(), lambda grad: _gradients(images, leaves, grad))
+
+    def pull_back(image_grad: Tensor) -> dict[str, Tensor]:
+        parts: list[dict[str, Tensor]] = []
+        for rows in _slices(len(latents), chunk):
+            leaves = latents.rows(rows).detach(requires_grad=True)
+            with torch.enable_grad():
+                images = _images(generator, leaves, precision)
+            r = generator.images_per_latent
+            parts.append(_gradients(images, leaves, image_grad[rows.start * r : rows.stop * r]))
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    return Rendering(render(generator, latents, chunk, precision).requires_grad_(), pull_back)
+
+
+def _gradients(images: Tensor, leaves: Latents, image_grad: Tensor) -> dict[str, Tensor]:
+    names = sorted(leaves.learned)
+    try:
+        gradients = torch.autograd.grad(images, [leaves[name] for name in names], image_grad)
+    except RuntimeError as error:
+        # Not allow_unused: a learned latent without a path to the images is a plugin's mistake, and it should say so.
+        if "does not require grad" in str(error) or "not have been used" in str(error):
+            raise HostError(
+                f"the images do not depend differentiably on every learned latent ({', '.join(names)}): {error}"
+            ) from error
+        raise
+    return dict(zip(names, gradients, strict=True))
+
+
+def _images(generator: Generator, latents: Latents, precision: Precision) -> Tensor:
+    with precision():
+        images = generator.render(latents)
+    expected = len(latents) * generator.images_per_latent
+    if images.ndim != 4 or len(images) != expected:
+        raise HostError(
+            f"{type(generator).__name__}.render gave images of shape {tuple(images.shape)} "
+            f"for {len(latents)} latent rows; it must give ({expected}, C, H, W)"
+        )
+    return images.float()
+
+
+def _slices(rows: int, chunk: int | None) -> Iterator[slice]:
+    size = rows if chunk is None else chunk
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))

@@ -1,0 +1,264 @@
+"""A whole run: the loop, what it writes, and its evaluation.
+
+    runs/NAME/config.yaml  metrics.jsonl  environment.json  checkpoints/step-000200/  distilled/
+
+Whatever ends a run — an error, a value that is not finite, Ctrl-C — the last good state is written as a checkpoint, and
+`resume` goes on from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+
+from ld3m_plugin.artefact import DistilledSet
+from ld3m_plugin.backends import completed, get_tracker
+from ld3m_plugin.checkpoints import latest_checkpoint, save_checkpoint
+from ld3m_plugin.config import RunConfig, dump, read_yaml
+from ld3m_plugin.contracts import Task, Tracker
+from ld3m_plugin.environment import environment, versions
+from ld3m_plugin.errors import ArtefactError, UsageError
+from ld3m_plugin.evaluation import Evaluation, evaluate, get_protocol
+from ld3m_plugin.loop import Distillation, Step
+from ld3m_plugin.options import build
+from ld3m_plugin.plugins import Registry, default_registry
+from ld3m_plugin.storage import complete_folder, write_json, write_text
+from ld3m_plugin.trackers.jsonl import FILE_NAME as METRICS
+
+
+class Reporter:
+    """What a run tells while it goes on; the base class keeps silent."""
+
+    def started(self, state: Distillation, folder: Path) -> None:
+        """Before the first step."""
+
+    def step(self, step: Step) -> None:
+        """After each update."""
+
+    def evaluating(self, what: str) -> None:
+        """A network is being trained."""
+
+    def evaluated(self, iteration: int, evaluation: Evaluation) -> None:
+        """A table of accuracies is there."""
+
+    def warn(self, message: str) -> None:
+        """Something is wrong that does not stop the run."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run gives back; `evaluation` is of the final images."""
+
+    folder: Path
+    distilled: DistilledSet
+    evaluation: Evaluation | None
+
+
+def start(
+    config: RunConfig,
+    folder: Path,
+    *,
+    task: Task | None = None,
+    registry: Registry | None = None,
+    reporter: Reporter | None = None,
+) -> RunResult:
+    """Run a configuration into a new folder.
+
+    Raises:
+        UsageError: the folder has something in it, or the configuration is not valid.
+        HostError: the run failed; what was finished is in the folder.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is not empty: choose another --out, or go on with --resume {folder}")
+    get_protocol(config.evaluation.protocol)  # a misspelt protocol should not cost a finished run
+    state = Distillation(completed(config, registry), task=task, registry=registry)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "config.yaml", dump(state.config))
+    write_json(folder / "environment.json", environment(state.task.device, registry or default_registry()))
+    return _Run(state, folder, registry, reporter or Reporter()).finish()
+
+
+def resume(
+    folder: Path, *, task: Task | None = None, registry: Registry | None = None, reporter: Reporter | None = None
+) -> RunResult:
+    """Go on with the run in `folder` from its newest checkpoint, bit for bit as if it had not stopped.
+
+    Raises:
+        ArtefactError: there is no run there.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise ArtefactError(f"there is no run in {folder}: config.yaml is missing")
+    config = build(RunConfig, read_yaml(folder / "config.yaml"), str(folder / "config.yaml"))
+    state = Distillation(config, task=task, registry=registry)
+    checkpoint = latest_checkpoint(folder)
+    if checkpoint is not None:
+        state.load_state_dict(checkpoint)
+    _forget_after(folder / METRICS, state.iteration)
+    return _Run(state, folder, registry, reporter or Reporter()).finish()
+
+
+def free_folder(root: Path, config: RunConfig) -> Path:
+    """A folder below `root` named after the run that does not exist yet."""
+    data = config.data.name.replace(":", "-").replace("/", "-").strip("-")
+    name = f"{data}-{config.generator.name}-{config.objective.name}-ipc{config.images_per_class}-seed{config.seed}"
+    folder, number = root / name, 2
+    while folder.exists():
+        folder, number = root / f"{name}-{number}", number + 1
+    return folder
+
+
+@dataclass
+class _Run:
+    state: Distillation
+    folder: Path
+    registry: Registry | None
+    reporter: Reporter
+
+    def finish(self) -> RunResult:
+        self.best: tuple[int, Evaluation] | None = None
+        self.reporter.started(self.state, self.folder)
+        with self._trackers() as trackers:
+            self._loop(trackers)
+            distilled = self._save()
+            evaluation = self._final_evaluation(distilled, trackers)
+        return RunResult(self.folder, distilled, evaluation)
+
+    def _loop(self, trackers: list[Tracker]) -> None:
+        config, state = self.config, self.state
+        try:
+            while state.iteration < config.steps:
+                step = state.step()
+                record = {"step": step.iteration, "loss": step.loss, **step.metrics, "seconds": round(step.seconds, 4)}
+                self._log(trackers, record)
+                self.reporter.step(step)
+                if config.checkpoint_every and step.iteration % config.checkpoint_every == 0:
+                    self._checkpoint()
+                every = config.evaluation.every
+                if every and step.iteration % every == 0 and step.iteration < config.steps:
+                    self._evaluate(self._distilled(), trackers, random_real=False)
+        except BaseException:
+            # An update is all or nothing, so the state in memory is the last good one, also after Ctrl-C between two steps.
+            self._checkpoint()
+            raise
+
+    def _final_evaluation(self, distilled: DistilledSet, trackers: list[Tracker]) -> Evaluation | None:
+        if not self.config.evaluation.final:
+            return None
+        final = self._evaluate(distilled, trackers, random_real=True)
+        distilled.metadata["results"] = {"final": {"step": self.state.iteration, **final.record()}}
+        if self.best is not None:
+            step, best = self.best
+            distilled.metadata["results"]["best_over_test_set_evaluations"] = {"step": step, **best.record()}
+        distilled.save_metadata(self.folder / "distilled")
+        return final
+
+    def _evaluate(self, distilled: DistilledSet, trackers: list[Tracker], *, random_real: bool) -> Evaluation:
+        settings = self.config.evaluation
+        iteration = self.state.iteration
+        evaluation = evaluate(
+            distilled,
+            self.state.task,
+            networks=settings.networks,
+            protocol=settings.protocol,
+            repeats=settings.repeats,
+            random_real=random_real,
+            seed=self.config.seed,
+            registry=self.registry,
+            on_progress=self.reporter.evaluating,
+        )
+        for row in evaluation.rows:
+            record = {"images": row.images, "network": row.network, "accuracies": row.accuracies}
+            self._log(trackers, {"step": iteration, **record, "protocol": evaluation.protocol.name})
+        if self.best is None or evaluation.mean("distilled") > self.best[1].mean("distilled"):
+            self.best = (iteration, replace(evaluation, rows=tuple(r for r in evaluation.rows if r.images == "distilled")))
+        self.reporter.evaluated(iteration, evaluation)
+        return evaluation
+
+    def _save(self) -> DistilledSet:
+        distilled = self._distilled()
+        with complete_folder(self.folder / "distilled") as folder:
+            distilled.save(folder)
+        # Exactly what is on disk is what gets evaluated.
+        return DistilledSet.load(self.folder / "distilled")
+
+    def _distilled(self) -> DistilledSet:
+        state = self.state
+        return DistilledSet(state.images().cpu(), state.labels, self._metadata(), state.latents.clone().to("cpu"))
+
+    def _metadata(self) -> dict[str, Any]:
+        config, task = self.config, self.state.task
+        registry = self.registry or default_registry()
+        parts = {}
+        for kind, part in (("generator", config.generator), ("objective", config.objective)):
+            owner = registry.find(kind, part.name).owner
+            backend = getattr(self.state, kind)
+            options = backend.options.model_dump(mode="json")
+            provenance = backend.provenance()
+            parts[kind] = {"name": part.name, "options": options, "distribution": str(owner), **provenance}
+        return {
+            "data": {"name": task.name, "source": task.source},
+            "class_names": list(task.class_names),
+            "wordnet_ids": list(task.wordnet_ids),
+            "image_size": task.image_size,
+            "channels": task.channels,
+            "mean": list(task.mean),
+            "std": list(task.std),
+            "value_range": "images are (pixels in [0, 1] - mean) / std, not clipped",
+            "images_per_class": config.images_per_class,
+            **parts,
+            "steps": self.state.iteration,
+            "seed": config.seed,
+            "config": config.model_dump(mode="json"),
+            "versions": versions(),
+        }
+
+    @property
+    def config(self) -> RunConfig:
+        return self.state.config
+
+    def _checkpoint(self) -> None:
+        save_checkpoint(self.folder, self.state.iteration, self.state.state_dict())
+
+    @contextlib.contextmanager
+    def _trackers(self) -> Iterator[list[Tracker]]:
+        names = dict.fromkeys(("jsonl", *self.config.trackers))
+        plain = self.config.model_dump(mode="json")
+        trackers = [get_tracker(name, registry=self.registry).start(self.folder, plain) for name in names]
+        try:
+            yield trackers
+        finally:
+            for tracker in trackers:
+                self._safely(tracker, tracker.finish)
+
+    def _log(self, trackers: list[Tracker], record: dict[str, Any]) -> None:
+        for tracker in list(trackers):
+            if not self._safely(tracker, lambda tracker=tracker: tracker.log(record)):
+                trackers.remove(tracker)
+
+    def _safely(self, tracker: Tracker, call: Any) -> bool:
+        try:
+            call()
+        except Exception as error:  # a tracker is a stranger's code; losing it must not lose the run
+            self.reporter.warn(f"tracker {type(tracker).__name__} failed and is turned off: {error}")
+            return False
+        return True
+
+
+def _forget_after(path: Path, iteration: int) -> None:
+    """Drop records of steps that will be made again."""
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = []
+    for line in lines:
+        with contextlib.suppress(json.JSONDecodeError):  # a line cut off by a kill
+            if json.loads(line).get("step", 0) <= iteration:
+                kept.append(line)
+    write_text(path, "".join(kept))
+
+

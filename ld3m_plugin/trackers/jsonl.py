@@ -1,0 +1,27 @@
+"""`metrics.jsonl`: one JSON object a line, readable while the run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from ld3m_plugin.contracts import Tracker
+
+FILE_NAME = "metrics.jsonl"
+
+
+class JsonLines(Tracker):
+    """Appends each record to `metrics.jsonl` in the run folder."""
+
+    def start(self, folder: Path, config: Mapping[str, Any]) -> Self:
+        self._file = (folder / FILE_NAME).open("a", encoding="utf-8")
+        return self
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(dict(record)) + "\n")
+        self._file.flush()
+
+    def finish(self) -> None:
+        self._file.close()

@@ -1,0 +1,130 @@
+"""One image file to one tensor: modes, orientation, geometry, and files that are not what they should be."""
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, PILToTensor, Resize
+
+from ld3m_plugin.data.decode import Form, Header, UnreadableImageError, check_alike, read_header, read_image
+from ld3m_plugin.errors import DataError
+
+
+def picture(width=20, height=20, mode="RGB", seed=0):
+    channels = len(Image.new(mode, (1, 1)).getbands())
+    rng = numpy.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (height, width, channels), dtype=numpy.uint8)
+    return Image.fromarray(pixels.squeeze(-1) if channels == 1 else pixels, mode=None).convert(mode)
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("L", 1)])
+def test_a_lossless_file_comes_back_bit_for_bit(tmp_path, mode, channels):
+    image = picture(mode=mode)
+    image.save(tmp_path / "a.png")
+    got = read_image(tmp_path / "a.png", Form(20, channels))
+    assert got.dtype == torch.uint8
+    assert torch.equal(got, PILToTensor()(image))
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "size"), [(50, 31, 16), (31, 50, 16), (64, 64, 20), (20, 30, 33), (33, 48, 33)]
+)
+def test_geometry_equals_torchvisions_on_pillow_images(tmp_path, width, height, size):
+    image = picture(width, height)
+    image.save(tmp_path / "a.png")
+    reference = Compose([Resize(size, InterpolationMode.BILINEAR), CenterCrop(size), PILToTensor()])
+    assert torch.equal(read_image(tmp_path / "a.png", Form(size, 3)), reference(image))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_common_mode_becomes_gray_or_colour(tmp_path, mode, channels):
+    picture().convert(mode).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png", Form(8, channels)).shape == (channels, 8, 8)
+
+
+def test_cmyk_becomes_colour(tmp_path):
+    picture().convert("CMYK").save(tmp_path / "a.jpg")
+    assert read_image(tmp_path / "a.jpg", Form(8, 3)).shape == (3, 8, 8)
+
+
+def test_transparency_is_laid_over_white(tmp_path):
+    Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    Image.new("RGBA", (8, 8), (255, 0, 0, 255)).save(tmp_path / "solid.png")
+    assert (read_image(tmp_path / "clear.png", Form(8, 3)) == 255).all()
+    assert read_image(tmp_path / "solid.png", Form(8, 3))[:, 0, 0].tolist() == [255, 0, 0]
+
+
+def test_the_exif_orientation_is_applied(tmp_path):
+    image = Image.new("L", (16, 8))
+    image.paste(255, (0, 0, 8, 8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera lay on its side: turn clockwise to see it upright
+    image.save(tmp_path / "turned.png", exif=exif)
+    header = read_header(tmp_path / "turned.png")
+    assert header.size == (8, 16)
+    assert header.kind == "grayscale"
+    upright = torch.zeros(16, 8, dtype=torch.uint8)
+    upright[:8] = 255
+    assert torch.equal(read_image(tmp_path / "turned.png", Form(8, 1))[0], upright[4:12])
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0 garbage"])
+def test_garbage_is_an_error_that_names_the_file_and_the_way_on(tmp_path, content):
+    (tmp_path / "bad.png").write_bytes(content)
+    for attempt in (read_header, lambda path: read_image(path, Form(8, 3))):
+        with pytest.raises(UnreadableImageError, match=r"cannot read image .*bad\.png: .*--skip-unreadable"):
+            attempt(tmp_path / "bad.png")
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.bmp", "a.gif", "a.webp"])
+def test_truncated_files_are_errors(tmp_path, name):
+    picture(64, 64).save(tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UnreadableImageError, match=name):
+        read_image(tmp_path / name, Form(8, 3))
+
+
+def test_damaged_bytes_never_raise_anything_else(tmp_path):
+    path = tmp_path / "a.png"
+    picture(16, 16).save(path)
+    whole = path.read_bytes()
+    for position in range(0, len(whole), 7):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x5A]) + whole[position + 1 :])
+        try:
+            assert read_image(path, Form(8, 3)).shape == (3, 8, 8)
+        except DataError as error:
+            assert "a.png" in str(error)  # noqa: PT017 (either outcome is right)
+
+
+def test_a_missing_file_and_a_decompression_bomb_are_errors(tmp_path, monkeypatch):
+    with pytest.raises(UnreadableImageError, match=r"absent\.png"):
+        read_image(tmp_path / "absent.png", Form(8, 3))
+    picture(64, 64).save(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(UnreadableImageError, match=r"bomb\.png.*exceeds limit"):
+        read_image(tmp_path / "bomb.png", Form(8, 3))
+
+
+def test_sixteen_bits_are_refused_and_not_clipped(tmp_path):
+    Image.fromarray(numpy.full((8, 8), 40_000, dtype=numpy.uint16)).save(tmp_path / "deep.png")
+    for attempt in (read_header, lambda path: read_image(path, Form(8, 1))):
+        with pytest.raises(DataError, match=r"deep\.png has more than 8 bits a channel") as caught:
+            attempt(tmp_path / "deep.png")
+        assert not isinstance(caught.value, UnreadableImageError)
+
+
+def test_a_file_unlike_the_first_is_an_error_only_where_nothing_was_chosen(tmp_path):
+    first = Header(tmp_path / "first.png", "colour", (8, 8))
+    gray, large = Header(tmp_path / "gray.png", "grayscale", (8, 8)), Header(tmp_path / "large.png", "colour", (9, 8))
+    strict = Form(8, 3, like=first, same_kind=True, same_size=True)
+    with pytest.raises(
+        DataError, match=r"mixed modes: .*first\.png is colour and .*gray\.png is grayscale.*grayscale="
+    ):
+        check_alike(gray, strict)
+    with pytest.raises(DataError, match=r"differ in size: .*first\.png is 8x8 and .*large\.png is 9x8.*image_size"):
+        check_alike(large, strict)
+    check_alike(gray, Form(8, 3, like=first, same_size=True))
+    check_alike(large, Form(8, 3, like=first, same_kind=True))
+    check_alike(gray, Form(8, 3))

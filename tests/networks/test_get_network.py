@@ -1,0 +1,127 @@
+"""Networks by name: registration, checked settings, weights that repeat."""
+
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+import torch
+
+from ld3m_plugin import networks
+from ld3m_plugin.contracts import Network
+from ld3m_plugin.errors import InvalidOptionError, PluginLoadError, UnknownBackendError, UnknownOptionError
+from ld3m_plugin.networks.build import get_network
+from ld3m_plugin.networks.convnet import ConvNet
+from ld3m_plugin.plugins import Backend, Owner, Registry
+from ld3m_plugin.randomness import stream
+
+SHAPE = {"channels": 1, "image_size": 16, "num_classes": 3}
+
+
+def registry_of(name, factory):
+    registry = Registry()
+    registry.add(Backend("network", name, factory, "", Owner("networks", "a-distribution", "1.0")))
+    return registry
+
+
+build = partial(get_network, "ConvNet", registry=registry_of("ConvNet", ConvNet))
+
+
+def weights(network):
+    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+
+
+def test_a_registered_network_is_built_by_its_name():
+    registry = registry_of("Mine", "ld3m_plugin.networks.convnet:ConvNet")
+    assert isinstance(get_network("Mine", registry=registry, **SHAPE), ConvNet)
+
+
+def test_an_unknown_network_names_the_nearest():
+    with pytest.raises(UnknownBackendError, match=r"unknown network 'Convnet'.*did you mean 'ConvNet'"):
+        get_network("Convnet", registry=registry_of("ConvNet", ConvNet), **SHAPE)
+
+
+def test_a_factory_that_gives_no_network_is_refused():
+    registry = registry_of("Layer", lambda channels, image_size, num_classes: torch.nn.Linear(1, 1))
+    with pytest.raises(PluginLoadError, match=r"network 'Layer' is a Linear, not an ld3m_plugin\.contracts.Network"):
+        get_network("Layer", registry=registry, **SHAPE)
+
+
+@pytest.mark.parametrize("name", ["ConvNet", "AlexNet", "VGG11", "ResNet18", "ViT"])
+def test_built_in_networks_are_installed(name):
+    network = get_network(name, rng=stream(0, "weights"), channels=1, image_size=28, num_classes=3)
+    assert isinstance(network, Network)
+    assert type(network).__name__ == name
+
+
+def test_equal_streams_give_equal_weights():
+    first, second = (weights(build(rng=stream(3, "weights"), **SHAPE)) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_other_streams_give_other_weights():
+    assert not torch.equal(*(weights(build(rng=stream(seed, "weights"), **SHAPE)) for seed in (0, 1)))
+
+
+def test_a_stream_moves_on_from_network_to_network():
+    rng = stream(0, "weights")
+    assert not torch.equal(*(weights(build(rng=rng, **SHAPE)) for _ in range(2)))
+
+
+def test_the_global_stream_is_left_alone_and_has_no_say():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = weights(build(rng=stream(0, "weights"), **SHAPE))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert torch.equal(weights(build(rng=stream(0, "weights"), **SHAPE)), first)
+
+
+def test_without_a_stream_weights_come_from_the_global_one():
+    results = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        results.append(weights(build(**SHAPE)))
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
+def test_a_failed_build_leaves_the_global_stream_alone():
+    before = torch.get_rng_state()
+    with pytest.raises(InvalidOptionError):
+        build(rng=stream(0, "weights"), norm="no such norm", **SHAPE)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_network_is_moved_to_the_device():
+    network = build(device="meta", **SHAPE)
+    assert {parameter.device.type for parameter in network.parameters()} == {"meta"}
+
+
+def test_an_unknown_setting_names_the_nearest():
+    with pytest.raises(UnknownOptionError, match="network 'ConvNet' has no setting 'dept'; did you mean 'depth'"):
+        build(dept=3, **SHAPE)
+
+
+def test_missing_settings_are_named():
+    with pytest.raises(InvalidOptionError, match="network 'ConvNet' needs a value for image_size, num_classes"):
+        build(channels=3)
+
+
+def test_a_factory_that_takes_any_keyword_is_given_any():
+    def factory(channels, image_size, num_classes, **settings):
+        return ConvNet(channels=channels, image_size=image_size, num_classes=num_classes, width=settings["anything"])
+
+    assert get_network("Open", registry=registry_of("Open", factory), anything=4, **SHAPE).features[0].out_channels == 4
+
+
+def test_registered_names_and_summaries():
+    registered = {}
+    networks.register_networks(lambda name, factory, summary: registered.update({name: (factory, summary)}))
+    assert registered.keys() == {"ConvNet", "AlexNet", "VGG11", "ResNet18", "ViT"}
+    assert all(isinstance(factory, str) and summary for factory, summary in registered.values())
+
+
+def test_registering_imports_no_torch():
+    program = "import sys, ld3m_plugin.networks; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-P", "-c", program], check=False).returncode == 0
