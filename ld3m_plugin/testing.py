@@ -1,0 +1,203 @@
+"""The contract suite: what every generator and every objective must do, for the project's own tests and for third parties.
+
+    from ld3m_plugin.testing import check_generator, check_objective, tiny_task
+
+    def test_my_generator():
+        check_generator(lambda: MyGenerator(size=4))
+
+Each function raises `AssertionError` with the clause of the contract that is broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ld3m_plugin.contracts import Generator, ImagesByClass, Latents, Match, Objective, Task
+from ld3m_plugin.randomness import stream
+from ld3m_plugin.rendering import render, render_with_pull_back
+
+_PER_CLASS = 3
+
+
+class RandomImages(ImagesByClass):
+    """uint8 noise around a mean that differs by class: enough structure for a loss to fall."""
+
+    origin = "random images for tests"
+
+    def __init__(self, classes: int, count: int, channels: int, size: int, seed: int) -> None:
+        rng = stream(seed, "tiny task")
+        noise = torch.randint(0, 96, (classes, count, channels, size, size), generator=rng)
+        offset = torch.linspace(0, 159, classes).long().view(-1, 1, 1, 1, 1)
+        self._images = (noise + offset).to(torch.uint8)
+
+    def counts(self) -> tuple[int, ...]:
+        return (self._images.shape[1],) * len(self._images)
+
+    def read(self, class_index: int, which: Tensor) -> Tensor:
+        return self._images[class_index, which]
+
+
+def tiny_task(classes: int = 3, channels: int = 1, image_size: int = 16, train: int = 12, test: int = 4) -> Task:
+    """A task of random images that is made in milliseconds; `train` and `test` count images a class."""
+    return Task(
+        name="tiny",
+        source="random images for tests",
+        class_names=tuple(f"class {index}" for index in range(classes)),
+        wordnet_ids=(None,) * classes,
+        mean=(0.5,) * channels,
+        std=(0.25,) * channels,
+        image_size=image_size,
+        train=RandomImages(classes, train, channels, image_size, seed=0),
+        test_images=RandomImages(classes, test, channels, image_size, seed=1),
+    )
+
+
+def check_generator(factory: Callable[[], Generator], task: Task | None = None) -> None:
+    """Hold a generator to the contract.
+
+    Shapes and types; finite images; deterministic and row-wise independent rendering; gradients that reach every learned
+    latent and agree between one graph and chunks; the same stream gives the same start, another one or other labels do not
+    disturb it; latents survive a file; the test set and the global random stream stay untouched.
+
+    Args:
+        factory: makes a fresh generator.
+        task: the data it is given; default: `tiny_task()`.
+    """
+    task = task or tiny_task()
+    global_state = torch.get_rng_state()
+    generator, latents = _start(factory, task, seed=0)
+    images = render(generator, latents)
+    _check_images(generator, latents, images, task)
+    _check_start_repeats(factory, task, latents)
+    _check_rows(generator, latents, images)
+    _check_gradients(generator, latents)
+    _check_state(factory, generator, task, latents, images)
+    assert torch.equal(torch.get_rng_state(), global_state), "a generator must not draw from torch's global random stream"
+
+
+def check_objective(factory: Callable[[], Objective], task: Task | None = None) -> None:
+    """Hold an objective to the contract.
+
+    A finite loss and a gradient of the images' shape, on hard and on soft labels; the same stream gives the same match bit
+    for bit; a saved state goes on bit for bit; descent along the gradient lowers the loss of the same draw; images, the test
+    set and the global random stream stay untouched.
+
+    Args:
+        factory: makes a fresh objective.
+        task: the data it is given; default: `tiny_task()`.
+    """
+    task = task or tiny_task()
+    global_state = torch.get_rng_state()
+    labels = torch.arange(task.num_classes).repeat_interleave(_PER_CLASS)
+    images = torch.randn(len(labels), task.channels, task.image_size, task.image_size, generator=stream(0, "images"))
+    before = images.clone()
+    match = _match(factory, task, images, labels)
+    _check_match(match, images)
+    assert torch.equal(images, before), "match must not change the images it is given"
+    again = _match(factory, task, images, labels)
+    assert again.loss == match.loss, "the same stream must give the same loss"
+    assert torch.equal(again.image_grad, match.image_grad), "the same stream must give the same gradient"
+    _check_match(_match(factory, task, images, torch.nn.functional.one_hot(labels).float()), images)
+    _check_descent(factory, task, images, labels, match)
+    _check_resume(factory, task, images, labels)
+    assert torch.equal(torch.get_rng_state(), global_state), "an objective must not draw from torch's global random stream"
+
+
+def _start(factory: Callable[[], Generator], task: Task, seed: int) -> tuple[Generator, Latents]:
+    generator = factory()
+    generator.prepare(task.for_training())
+    labels = torch.arange(task.num_classes).repeat_interleave(_PER_CLASS)
+    return generator, generator.initial_latents(task.for_training(), labels, stream(seed, "latents"))
+
+
+def _check_images(generator: Generator, latents: Latents, images: Tensor, task: Task) -> None:
+    rows = task.num_classes * _PER_CLASS
+    assert len(latents) == rows, f"initial_latents gave {len(latents)} rows for {rows} labels"
+    assert latents.learned, "at least one latent must be learned"
+    expected = (rows * generator.images_per_latent, task.channels, task.image_size, task.image_size)
+    assert tuple(images.shape) == expected, f"render gave {tuple(images.shape)}, not {expected}"
+    assert images.dtype == torch.float32, f"images must be float32, not {images.dtype}"
+    assert torch.isfinite(images).all(), "images must be finite"
+
+
+def _check_start_repeats(factory: Callable[[], Generator], task: Task, latents: Latents) -> None:
+    _, again = _start(factory, task, seed=0)
+    for name in latents:
+        assert torch.equal(latents[name], again[name]), f"latent {name!r}: the same stream must give the same start"
+    _, other = _start(factory, task, seed=1)
+    differs = any(not torch.equal(latents[name], other[name]) for name in latents)
+    assert differs, "another stream must give another start"
+
+
+def _check_rows(generator: Generator, latents: Latents, images: Tensor) -> None:
+    assert torch.equal(render(generator, latents), images), "rendering twice must give the same bits"
+    last = len(latents) - 1
+    alone = render(generator, latents.rows(slice(last, last + 1)))
+    torch.testing.assert_close(
+        alone, images[-generator.images_per_latent :], msg="images of a row must depend on that row alone"
+    )
+
+
+def _check_gradients(generator: Generator, latents: Latents) -> None:
+    plain = render_with_pull_back(generator, latents)
+    image_grad = torch.randn(plain.images.shape, generator=stream(0, "image grad")).to(plain.images.device)
+    expected = plain.pull_back(image_grad)
+    for name, gradient in expected.items():
+        assert torch.isfinite(gradient).all(), f"gradient of latent {name!r} must be finite"
+        rows = gradient.flatten(1).abs().sum(1)
+        assert (rows > 0).all(), f"no gradient reaches some rows of the learned latent {name!r}"
+    for chunk in (1, 2):
+        chunked = render_with_pull_back(generator, latents, chunk).pull_back(image_grad)
+        for name, gradient in expected.items():
+            torch.testing.assert_close(chunked[name], gradient, msg=f"chunks of {chunk} must give the gradient of {name!r}")
+
+
+def _check_state(
+    factory: Callable[[], Generator], generator: Generator, task: Task, latents: Latents, images: Tensor
+) -> None:
+    fresh = factory()
+    fresh.prepare(task.for_training())
+    fresh.load_state_dict(generator.state_dict())
+    assert torch.equal(render(fresh, latents), images), "a generator with the saved state must render the same bits"
+
+
+def _match(factory: Callable[[], Objective], task: Task, images: Tensor, labels: Tensor) -> Match:
+    objective = factory()
+    objective.prepare(task.for_training(), labels, stream(0, "objective"))
+    return objective.match(images.clone().requires_grad_(), labels, 0)
+
+
+def _check_match(match: Match, images: Tensor) -> None:
+    assert torch.isfinite(torch.tensor(match.loss)), "the loss must be finite"
+    assert match.image_grad.shape == images.shape, "image_grad must have the shape of the images"
+    assert torch.isfinite(match.image_grad).all(), "image_grad must be finite"
+    assert not match.image_grad.requires_grad, "image_grad must be free of a graph"
+    assert match.image_grad.abs().sum() > 0, "image_grad must not be zero for random images"
+
+
+def _check_descent(
+    factory: Callable[[], Objective], task: Task, images: Tensor, labels: Tensor, match: Match
+) -> None:
+    # First order: a small enough move along the gradient lowers the loss of the same draw.
+    for exponent in range(2, 8):
+        step = 10.0**-exponent / match.image_grad.abs().max()
+        if _match(factory, task, images - step * match.image_grad, labels).loss < match.loss:
+            return
+    raise AssertionError("no step along -image_grad lowers the loss: is it dloss/dimages?")
+
+
+def _check_resume(factory: Callable[[], Objective], task: Task, images: Tensor, labels: Tensor) -> None:
+    straight = factory()
+    straight.prepare(task.for_training(), labels, stream(0, "objective"))
+    straight.match(images.clone().requires_grad_(), labels, 0)
+    state = {name: tensor.clone() for name, tensor in straight.state_dict().items()}
+    expected = straight.match(images.clone().requires_grad_(), labels, 1)
+    resumed = factory()
+    resumed.prepare(task.for_training(), labels, stream(7, "another start"))
+    resumed.load_state_dict(state)
+    got = resumed.match(images.clone().requires_grad_(), labels, 1)
+    assert got.loss == expected.loss, "a resumed objective must go on bit for bit"
+    assert torch.equal(got.image_grad, expected.image_grad), "a resumed objective must go on bit for bit"

@@ -1,0 +1,98 @@
+"""Every registered generator passes the contract suite; and the suite catches generators that break the contract."""
+
+import pytest
+import torch
+
+from ld3m_plugin.backends import get_generator
+from ld3m_plugin.contracts import Generator, Latents
+from ld3m_plugin.plugins import default_registry
+from ld3m_plugin.testing import check_generator, tiny_task
+
+
+@pytest.mark.parametrize("name", default_registry().names("generator"))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_generator_keeps_the_contract(name, channels):
+    check_generator(lambda: get_generator(name), tiny_task(channels=channels))
+
+
+def test_pixel_noise_keeps_the_contract():
+    check_generator(lambda: get_generator("pixel", init="noise"))
+
+
+class Sound(Generator):
+    """A correct generator; each class below breaks one clause."""
+
+    def initial_latents(self, task, labels, rng):
+        shape = (len(labels), task.channels, task.image_size, task.image_size)
+        return Latents({"x": torch.randn(shape, generator=rng)}, learned=("x",))
+
+    def render(self, latents):
+        return latents["x"].tanh()
+
+
+class MixesRows(Sound):
+    def render(self, latents):
+        return latents["x"] - latents["x"].mean(0, keepdim=True)
+
+
+class NotDeterministic(Sound):
+    def initial_latents(self, task, labels, rng):
+        self.noise = torch.Generator().manual_seed(0)
+        return super().initial_latents(task, labels, rng)
+
+    def render(self, latents):
+        return latents["x"] + torch.randn(latents["x"].shape, generator=self.noise)
+
+
+class UsesGlobalStream(Sound):
+    def initial_latents(self, task, labels, rng):
+        torch.rand(1)
+        return super().initial_latents(task, labels, rng)
+
+
+class Saturates(Sound):
+    def render(self, latents):
+        return latents["x"].clamp(100, 101)
+
+
+class IgnoresRng(Sound):
+    def initial_latents(self, task, labels, rng):
+        return super().initial_latents(task, labels, torch.Generator().manual_seed(0))
+
+
+class ReadsTheTestSet(Sound):
+    def prepare(self, task):
+        task.test.counts()
+
+
+class WrongSize(Sound):
+    def render(self, latents):
+        return latents["x"][:, :, 1:]
+
+
+class NotFinite(Sound):
+    def render(self, latents):
+        return latents["x"].log()
+
+
+@pytest.mark.parametrize(
+    ("broken", "clause"),
+    [
+        (MixesRows, "row alone"),
+        (NotDeterministic, "same bits"),
+        (UsesGlobalStream, "global random stream"),
+        (Saturates, "no gradient"),
+        (IgnoresRng, "another stream"),
+        (WrongSize, "render gave"),
+        (NotFinite, "finite"),
+    ],
+)
+def test_suite_catches(broken, clause):
+    check_generator(Sound)
+    with pytest.raises(AssertionError, match=clause):
+        check_generator(broken)
+
+
+def test_generator_cannot_reach_the_test_set():
+    with pytest.raises(Exception, match="only evaluation may read it"):
+        check_generator(ReadsTheTestSet)

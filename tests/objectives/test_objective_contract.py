@@ -1,0 +1,73 @@
+"""Every registered objective passes the contract suite; and the suite catches objectives that break the contract."""
+
+import pytest
+import torch
+
+from ld3m_plugin.backends import get_objective
+from ld3m_plugin.contracts import DifferentiableObjective, Match, Objective
+from ld3m_plugin.plugins import default_registry
+from ld3m_plugin.testing import check_objective, tiny_task
+
+SMALL = {"batch_real": 8, "network_settings": {"depth": 2, "width": 8}}
+
+
+@pytest.mark.parametrize("name", default_registry().names("objective"))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_objective_keeps_the_contract(name, channels):
+    check_objective(lambda: get_objective(name, **SMALL), tiny_task(channels=channels))
+
+
+class Sound(DifferentiableObjective):
+    """A correct objective; each class below breaks one clause."""
+
+    def loss(self, images, labels, step):
+        weights = torch.rand(images.shape[1:], generator=self.rng)
+        return (images * weights).square().mean()
+
+
+class WrongSign(Objective):
+    def match(self, images, labels, step):
+        loss = images.square().sum()
+        return Match(float(loss.detach()), -2 * images.detach())
+
+
+class UsesGlobalStream(Sound):
+    def loss(self, images, labels, step):
+        return super().loss(images, labels, step) * (1 + torch.rand(()))
+
+
+class ForgetsItsStream(Sound):
+    def load_state_dict(self, state):
+        pass
+
+
+class KeepsTheGraph(Objective):
+    def match(self, images, labels, step):
+        loss = images.square().sum()
+        (gradient,) = torch.autograd.grad(loss, images, create_graph=True)
+        return Match(float(loss.detach()), gradient)
+
+
+@pytest.mark.parametrize(
+    ("broken", "clause"),
+    [
+        (WrongSign, "lowers the loss"),
+        (UsesGlobalStream, "same loss|global random stream"),
+        (ForgetsItsStream, "bit for bit"),
+        (KeepsTheGraph, "free of a graph"),
+    ],
+)
+def test_suite_catches(broken, clause):
+    check_objective(Sound)
+    with pytest.raises(AssertionError, match=clause):
+        check_objective(broken)
+
+
+def test_objective_cannot_reach_the_test_set():
+    class ReadsTheTestSet(Sound):
+        def prepare(self, task, labels, rng):
+            super().prepare(task, labels, rng)
+            task.test.counts()
+
+    with pytest.raises(Exception, match="only evaluation may read it"):
+        check_objective(ReadsTheTestSet)
