@@ -19,7 +19,8 @@ class PixelOptions(BackendOptions):
     """Options of the pixel generator."""
 
     init: Literal["real", "noise"] = Field(
-        "real", description="distinct real images of the class, or Gaussian noise of unit variance (in normalised pixels)"
+        "real",
+        description="distinct real images of the class, or Gaussian noise of unit variance (in normalised pixels)",
     )
 
 

@@ -131,7 +131,9 @@ def _read_metadata(path: Path) -> dict[str, Any]:
     if missing:
         raise ArtefactError(f"{path} is not the metadata of a distilled set: {', '.join(sorted(missing))} missing")
     if metadata["format"] > FORMAT:
-        raise ArtefactError(f"{path} has format {metadata['format']}, this version reads up to {FORMAT}: update ld3m-plugin")
+        raise ArtefactError(
+            f"{path} has format {metadata['format']}, this version reads up to {FORMAT}: update ld3m-plugin"
+        )
     return dict(metadata)
 
 
@@ -147,7 +149,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _check(folder: Path, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     if set(tensors) != {"images", "labels"}:
-        raise ArtefactError(f"{folder / IMAGES} must hold images and labels, it has {', '.join(sorted(tensors)) or 'nothing'}")
+        raise ArtefactError(
+            f"{folder / IMAGES} must hold images and labels, it has {', '.join(sorted(tensors)) or 'nothing'}"
+        )
     images, labels = tensors["images"], tensors["labels"]
     if images.ndim != 4 or len(images) != len(labels) or images.shape[1] != len(metadata["mean"]):
         raise ArtefactError(

@@ -14,18 +14,27 @@ from ld3m_plugin.options import BackendOptions, build
 from ld3m_plugin.presets import load_preset
 
 
-class BackendConfig(BackendOptions):
-    """A backend by name, with the options it takes (`ld3m plugins show NAME` lists them)."""
+class GeneratorConfig(BackendOptions):
+    """A generator by name, with the options it takes (`ld3m plugins show NAME` lists them)."""
 
-    name: str = Field(description="registered name")
-    options: dict[str, Any] = Field(default_factory=dict, description="options of that backend")
+    name: str = Field("pixel", description="registered generator")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of that generator")
+
+
+class ObjectiveConfig(BackendOptions):
+    """An objective by name, with the options it takes (`ld3m plugins show NAME` lists them)."""
+
+    name: str = Field("dm", description="registered objective")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of that objective")
 
 
 class DataConfig(BackendOptions):
     """Which data, and how it is read."""
 
     name: str = Field("fashion-mnist", description="registered data set, with its argument: NAME or NAME:ARGUMENT")
-    options: dict[str, Any] = Field(default_factory=dict, description="image_size, grayscale, root, skip_unreadable, ...")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="image_size, grayscale, root, skip_unreadable, ..."
+    )
 
 
 class OptimizerConfig(BackendOptions):
@@ -53,14 +62,16 @@ class RunConfig(BackendOptions):
     """Everything that decides a run. The resolved one is written to the run folder as `config.yaml`."""
 
     data: DataConfig = DataConfig()
-    generator: BackendConfig = BackendConfig(name="pixel")
-    objective: BackendConfig = BackendConfig(name="dm")
+    generator: GeneratorConfig = GeneratorConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
     images_per_class: int = Field(1, ge=1, description="I, synthetic images of each class")
     steps: int = Field(200, ge=0, description="updates of the latents")
     seed: int = Field(0, ge=0, lt=2**63, description="all random streams are spawned from it")
     optimizer: OptimizerConfig = OptimizerConfig()
     render_batch: int | None = Field(
-        None, ge=1, description="latent rows rendered at a time (a chunk is rendered again in the backward pass); default: all"
+        None,
+        ge=1,
+        description="latent rows rendered at a time (a chunk is rendered again in the backward pass); default: all",
     )
     autocast: Literal["none", "bf16"] = Field("none", description="mixed precision of rendering and matching")
     device: str = Field("auto", description="'cpu', 'cuda', 'cuda:1', 'mps', or 'auto' for the best that is there")
@@ -82,7 +93,11 @@ def resolve(
     Raises:
         UsageError: a file that is not there or not YAML, an unknown preset, setting or value.
     """
-    merged: dict[str, Any] = {}
+    defaults = RunConfig()
+    # Named from the start, so that options given for the default backend do not stay when a later part names another.
+    merged: dict[str, Any] = {
+        part: {"name": getattr(defaults, part).name} for part in ("data", "generator", "objective")
+    }
     for file in files:
         merge(merged, read_yaml(file))
     for preset in presets:
@@ -117,7 +132,7 @@ def merge(base: dict[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping) and isinstance(base.get(key), dict):
             merge(base[key], value)
         else:
-            base[key] = dict(value) if isinstance(value, Mapping) else value
+            base[key] = merge({}, value) if isinstance(value, Mapping) else value
     return base
 
 
@@ -147,8 +162,8 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError:
         parsed = value
-    # YAML 1.1 takes 1e-3 (no dot) for a word.
-    if isinstance(parsed, str):
+    # YAML 1.1 takes 1e-3 (no dot) for a word. A number in quotes is meant as one.
+    if parsed == value.strip() and isinstance(parsed, str):
         try:
             parsed = float(parsed) if any(c.isdigit() for c in parsed) else parsed
         except ValueError:

@@ -141,7 +141,6 @@ class _Backend:
         if state:
             raise ValueError(f"{type(self).__name__} keeps no state, got {sorted(state)}")
 
-
     def provenance(self) -> dict[str, str]:
         """More facts for the artefact's metadata, such as a prior and its digest."""
         return {}
@@ -157,7 +156,7 @@ class Generator(_Backend, ABC):
     #: How many images one row of latents renders, of the same label and in order (multi-formation, as in IDC).
     images_per_latent: int = 1
 
-    def prepare(self, task: Task) -> None:  # noqa: B027 (most generators need nothing)
+    def prepare(self, task: Task) -> None:
         """Called once before the other methods with the task's facts (size, mean, std, device): load weights, move them."""
 
     @abstractmethod
@@ -220,7 +219,7 @@ class Objective(_Backend, ABC):
         Args:
             task: real training images and facts; its test set cannot be reached from here.
             labels: class indices (N,) or probabilities (N, K) of the synthetic images, ordered by class.
-            rng: the stream to draw from during the whole run, on the CPU.
+            rng: the stream to draw from during the whole run, on the CPU. The host restarts it, in place, for each step.
         """
         self.task = task
         self.rng = rng

@@ -23,7 +23,7 @@ class _LargestOutput(TorchDispatchMode):
     """Remembers the size in bytes of the largest tensor that any operation produces."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = 1
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -167,7 +167,7 @@ def build_registry(found: Iterable[EntryPoint] | None = None, environ: Mapping[s
         registry.records.append(record)
         try:
             plugin = point.load()
-        except Exception as error:  # as above: whatever it raises, the others go on
+        except (Exception, SystemExit) as error:  # as above: whatever it raises, also a script's exit, the others go on
             record.problems.append(f"does not import: {_reason(error)}")
             continue
         _register_plugin(registry, record, plugin)
@@ -196,7 +196,7 @@ def _register_plugin(registry: Registry, record: PluginRecord, plugin: object) -
     for kind, hook in _HOOK_OF_KIND.items():
         try:
             getattr(manager.hook, hook)(register=_register_for(registry, record, kind))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             record.problems.append(f"{hook} raised {_reason(error)}")
 
 
@@ -226,7 +226,9 @@ def _chosen(points: list[EntryPoint], wanted: str | None, registry: Registry) ->
 def _owner(point: EntryPoint) -> Owner:
     if point.dist is None:
         return Owner(point.name, "(unknown)", "")
-    return Owner(point.name, point.dist.name, point.dist.version)
+    # A half-removed distribution has no metadata, and so no name: it must not end the loading of the others.
+    metadata = point.dist.metadata
+    return Owner(point.name, metadata["Name"] or "(unknown)", metadata["Version"] or "")
 
 
 def _canonical(name: str) -> str:
@@ -240,4 +242,3 @@ def _taken_twice(kind: str, name: str, owners: list[Owner]) -> str:
 def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-

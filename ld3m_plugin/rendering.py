@@ -34,7 +34,9 @@ class Rendering:
     pull_back: Callable[[Tensor], dict[str, Tensor]]
 
 
-def render(generator: Generator, latents: Latents, chunk: int | None = None, precision: Precision = nullcontext) -> Tensor:
+def render(
+    generator: Generator, latents: Latents, chunk: int | None = None, precision: Precision = nullcontext
+) -> Tensor:
     """Images (N·r, C, H, W) without a graph, `chunk` latent rows at a time (None: all)."""
     with torch.no_grad():
         return torch.cat([_images(generator, latents.rows(rows), precision) for rows in _slices(len(latents), chunk)])

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 
 from ld3m_plugin.artefact import DistilledSet
 from ld3m_plugin.backends import completed, get_tracker
@@ -22,7 +24,7 @@ from ld3m_plugin.checkpoints import latest_checkpoint, save_checkpoint
 from ld3m_plugin.config import RunConfig, dump, read_yaml
 from ld3m_plugin.contracts import Task, Tracker
 from ld3m_plugin.environment import environment, versions
-from ld3m_plugin.errors import ArtefactError, UsageError
+from ld3m_plugin.errors import ArtefactError, HostError, UsageError
 from ld3m_plugin.evaluation import Evaluation, evaluate, get_protocol
 from ld3m_plugin.loop import Distillation, Step
 from ld3m_plugin.options import build
@@ -75,12 +77,27 @@ def start(
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty: choose another --out, or go on with --resume {folder}")
-    get_protocol(config.evaluation.protocol)  # a misspelt protocol should not cost a finished run
-    state = Distillation(completed(config, registry), task=task, registry=registry)
+    state = Distillation(checked(config, registry), task=task, registry=registry)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.yaml", dump(state.config))
     write_json(folder / "environment.json", environment(state.task.device, registry or default_registry()))
     return _Run(state, folder, registry, reporter or Reporter()).finish()
+
+
+def checked(config: RunConfig, registry: Registry | None = None) -> RunConfig:
+    """The completed configuration, after every name in it was looked up: a misspelt network should not cost a finished run.
+
+    Raises:
+        UsageError: an unknown name, option or value, with the nearest known names.
+    """
+    known = registry or default_registry()
+    known.find("dataset", config.data.name.partition(":")[0])
+    get_protocol(config.evaluation.protocol)
+    for network in config.evaluation.networks:
+        known.find("network", network)
+    for tracker in config.trackers:
+        known.find("tracker", tracker)
+    return completed(config, known)
 
 
 def resume(
@@ -98,7 +115,7 @@ def resume(
     checkpoint = latest_checkpoint(folder)
     if checkpoint is not None:
         state.load_state_dict(checkpoint)
-    _forget_after(folder / METRICS, state.iteration)
+    _forget_after(folder / METRICS, state.iteration, config.steps)
     return _Run(state, folder, registry, reporter or Reporter()).finish()
 
 
@@ -121,30 +138,32 @@ class _Run:
 
     def finish(self) -> RunResult:
         self.best: tuple[int, Evaluation] | None = None
+        self._good = _snapshot(self.state)
         self.reporter.started(self.state, self.folder)
         with self._trackers() as trackers:
-            self._loop(trackers)
-            distilled = self._save()
-            evaluation = self._final_evaluation(distilled, trackers)
+            try:
+                self._loop(trackers)
+                distilled = self._save()
+                evaluation = self._final_evaluation(distilled, trackers)
+            except BaseException:
+                # Not the state in memory: a step that was cut short has drawn random numbers, and may have moved some latents.
+                save_checkpoint(self.folder, int(self._good["host/iteration"]), self._good)
+                raise
         return RunResult(self.folder, distilled, evaluation)
 
     def _loop(self, trackers: list[Tracker]) -> None:
         config, state = self.config, self.state
-        try:
-            while state.iteration < config.steps:
-                step = state.step()
-                record = {"step": step.iteration, "loss": step.loss, **step.metrics, "seconds": round(step.seconds, 4)}
-                self._log(trackers, record)
-                self.reporter.step(step)
-                if config.checkpoint_every and step.iteration % config.checkpoint_every == 0:
-                    self._checkpoint()
-                every = config.evaluation.every
-                if every and step.iteration % every == 0 and step.iteration < config.steps:
-                    self._evaluate(self._distilled(), trackers, random_real=False)
-        except BaseException:
-            # An update is all or nothing, so the state in memory is the last good one, also after Ctrl-C between two steps.
-            self._checkpoint()
-            raise
+        while state.iteration < config.steps:
+            step = state.step()
+            record = {"step": step.iteration, "loss": step.loss, **step.metrics, "seconds": round(step.seconds, 4)}
+            self._log(trackers, record)
+            self._good = _snapshot(state)
+            self.reporter.step(step)
+            if config.checkpoint_every and step.iteration % config.checkpoint_every == 0:
+                self._checkpoint()
+            every = config.evaluation.every
+            if every and step.iteration % every == 0 and step.iteration < config.steps:
+                self._evaluate(self._distilled(), trackers, random_real=False)
 
     def _final_evaluation(self, distilled: DistilledSet, trackers: list[Tracker]) -> Evaluation | None:
         if not self.config.evaluation.final:
@@ -175,7 +194,10 @@ class _Run:
             record = {"images": row.images, "network": row.network, "accuracies": row.accuracies}
             self._log(trackers, {"step": iteration, **record, "protocol": evaluation.protocol.name})
         if self.best is None or evaluation.mean("distilled") > self.best[1].mean("distilled"):
-            self.best = (iteration, replace(evaluation, rows=tuple(r for r in evaluation.rows if r.images == "distilled")))
+            self.best = (
+                iteration,
+                replace(evaluation, rows=tuple(r for r in evaluation.rows if r.images == "distilled")),
+            )
         self.reporter.evaluated(iteration, evaluation)
         return evaluation
 
@@ -228,7 +250,10 @@ class _Run:
     def _trackers(self) -> Iterator[list[Tracker]]:
         names = dict.fromkeys(("jsonl", *self.config.trackers))
         plain = self.config.model_dump(mode="json")
-        trackers = [get_tracker(name, registry=self.registry).start(self.folder, plain) for name in names]
+        trackers: list[Tracker] = []
+        for name in names:
+            tracker = get_tracker(name, registry=self.registry)
+            self._safely(tracker, lambda tracker=tracker: trackers.append(tracker.start(self.folder, plain)))
         try:
             yield trackers
         finally:
@@ -249,16 +274,29 @@ class _Run:
         return True
 
 
-def _forget_after(path: Path, iteration: int) -> None:
-    """Drop records of steps that will be made again."""
+def _snapshot(state: Distillation) -> dict[str, Tensor]:
+    """The state with storage of its own: the next step changes latents and optimiser in place."""
+    return {name: value.detach().clone() for name, value in state.state_dict().items()}
+
+
+def _check_names(config: RunConfig, registry: Registry) -> None:
+    """Names that are needed only at the end: a misspelt one should not cost a finished run."""
+    protocol = get_protocol(config.evaluation.protocol)
+    for network in config.evaluation.networks or protocol.networks:
+        registry.find("network", network)
+    for tracker in config.trackers:
+        registry.find("tracker", tracker)
+
+
+def _forget_after(path: Path, iteration: int, steps: int) -> None:
+    """Drop records of steps, and of the evaluation at the end, that will be made again."""
     if not path.is_file():
         return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = []
-    for line in lines:
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         with contextlib.suppress(json.JSONDecodeError):  # a line cut off by a kill
-            if json.loads(line).get("step", 0) <= iteration:
+            record = json.loads(line)
+            step = record.get("step", 0)
+            if step <= iteration and not ("protocol" in record and step >= steps):
                 kept.append(line)
     write_text(path, "".join(kept))
-
-

@@ -20,7 +20,9 @@ class DataOptions(BackendOptions):
 
     image_size: int | None = Field(None, ge=4, description="height and width in pixels; default: the data set's own")
     grayscale: bool | None = Field(None, description="one channel instead of three; default: the data set's own")
-    root: Path | None = Field(None, description="folder that holds the data; default: the usual places of that data set")
+    root: Path | None = Field(
+        None, description="folder that holds the data; default: the usual places of that data set"
+    )
     skip_unreadable: bool = Field(False, description="leave out files that cannot be read instead of stopping")
     test_fraction: float = Field(
         0.2, gt=0, lt=1, description="share of each class held out when a folder has no val/ or test/"
@@ -123,9 +125,7 @@ class Task:
         return torch.tensor(values, device=self.device).view(1, -1, 1, 1)
 
 
-def draw_distinct(
-    images: ImagesByClass, class_name: str, class_index: int, count: int, rng: torch.Generator
-) -> Tensor:
+def draw_distinct(images: ImagesByClass, class_name: str, class_index: int, count: int, rng: torch.Generator) -> Tensor:
     """`count` distinct images of a class as uint8 (count, C, H, W).
 
     Raises:

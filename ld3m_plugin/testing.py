@@ -23,15 +23,16 @@ _PER_CLASS = 3
 
 
 class RandomImages(ImagesByClass):
-    """uint8 noise around a mean that differs by class: enough structure for a loss to fall."""
+    """uint8 stripes whose number differs by class, under noise: a network can learn them, and a loss can fall."""
 
     origin = "random images for tests"
 
     def __init__(self, classes: int, count: int, channels: int, size: int, seed: int) -> None:
         rng = stream(seed, "tiny task")
         noise = torch.randint(0, 96, (classes, count, channels, size, size), generator=rng)
-        offset = torch.linspace(0, 159, classes).long().view(-1, 1, 1, 1, 1)
-        self._images = (noise + offset).to(torch.uint8)
+        waves = torch.arange(1, classes + 1).view(-1, 1) * torch.arange(size) * (2 * torch.pi / size)
+        stripes = (79 * (1 + waves.cos())).long().view(classes, 1, 1, 1, size)
+        self._images = (noise + stripes).to(torch.uint8)
 
     def counts(self) -> tuple[int, ...]:
         return (self._images.shape[1],) * len(self._images)
@@ -75,7 +76,9 @@ def check_generator(factory: Callable[[], Generator], task: Task | None = None) 
     _check_rows(generator, latents, images)
     _check_gradients(generator, latents)
     _check_state(factory, generator, task, latents, images)
-    assert torch.equal(torch.get_rng_state(), global_state), "a generator must not draw from torch's global random stream"
+    assert torch.equal(torch.get_rng_state(), global_state), (
+        "a generator must not draw from torch's global random stream"
+    )
 
 
 def check_objective(factory: Callable[[], Objective], task: Task | None = None) -> None:
@@ -103,7 +106,9 @@ def check_objective(factory: Callable[[], Objective], task: Task | None = None) 
     _check_match(_match(factory, task, images, torch.nn.functional.one_hot(labels).float()), images)
     _check_descent(factory, task, images, labels, match)
     _check_resume(factory, task, images, labels)
-    assert torch.equal(torch.get_rng_state(), global_state), "an objective must not draw from torch's global random stream"
+    assert torch.equal(torch.get_rng_state(), global_state), (
+        "an objective must not draw from torch's global random stream"
+    )
 
 
 def _start(factory: Callable[[], Generator], task: Task, seed: int) -> tuple[Generator, Latents]:
@@ -152,7 +157,9 @@ def _check_gradients(generator: Generator, latents: Latents) -> None:
     for chunk in (1, 2):
         chunked = render_with_pull_back(generator, latents, chunk).pull_back(image_grad)
         for name, gradient in expected.items():
-            torch.testing.assert_close(chunked[name], gradient, msg=f"chunks of {chunk} must give the gradient of {name!r}")
+            torch.testing.assert_close(
+                chunked[name], gradient, msg=f"chunks of {chunk} must give the gradient of {name!r}"
+            )
 
 
 def _check_state(
@@ -178,9 +185,7 @@ def _check_match(match: Match, images: Tensor) -> None:
     assert match.image_grad.abs().sum() > 0, "image_grad must not be zero for random images"
 
 
-def _check_descent(
-    factory: Callable[[], Objective], task: Task, images: Tensor, labels: Tensor, match: Match
-) -> None:
+def _check_descent(factory: Callable[[], Objective], task: Task, images: Tensor, labels: Tensor, match: Match) -> None:
     # First order: a small enough move along the gradient lowers the loss of the same draw.
     for exponent in range(2, 8):
         step = 10.0**-exponent / match.image_grad.abs().max()

@@ -58,4 +58,5 @@ class DM(DifferentiableObjective):
             self._at_once = images_at_once(network.embed, real_images, self.options.memory_budget)
         with torch.no_grad():
             features = torch.cat([network.embed(part) for part in real_images.split(self._at_once)])
-        return features.unflatten(0, (self.task.num_classes, self.options.batch_real)).mean(1)
+        by_class: Tensor = features.unflatten(0, (self.task.num_classes, self.options.batch_real))
+        return by_class.mean(1)

@@ -25,7 +25,8 @@ class MatchingOptions(BackendOptions):
         4.0, gt=0, description="GiB that one forward over real images may take; more images are split"
     )
     dsa: str = Field(
-        "color_crop_cutout_flip_scale_rotate", description="DSA operations joined by '_', one drawn a class and step; 'none'"
+        "color_crop_cutout_flip_scale_rotate",
+        description="DSA operations joined by '_', one drawn a class and step; 'none'",
     )
 
 

@@ -27,9 +27,7 @@ def distill_command(
     objective_options: Annotated[
         KeyValues | None, typer.Option("-O", metavar="KEY=VALUE", help="Option of the objective; repeatable.")
     ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", help="Data set: NAME or NAME:ARGUMENT [fashion-mnist].")
-    ] = None,
+    data: Annotated[str | None, typer.Option("--data", help="Data set: NAME or NAME:ARGUMENT [fashion-mnist].")] = None,
     data_options: Annotated[
         KeyValues | None, typer.Option("-D", metavar="KEY=VALUE", help="Option of the data set; repeatable.")
     ] = None,
@@ -48,7 +46,8 @@ def distill_command(
         bool | None, typer.Option("--evaluate/--no-evaluate", help="Evaluate the final images [yes].")
     ] = None,
     evaluate_every: Annotated[
-        int | None, typer.Option("--evaluate-every", min=0, help="Also evaluate every that many steps [0: only the end].")
+        int | None,
+        typer.Option("--evaluate-every", min=0, help="Also evaluate every that many steps [0: only the end]."),
     ] = None,
     protocol: ProtocolName = None,
     networks: Networks = None,
@@ -62,7 +61,8 @@ def distill_command(
         Path | None, typer.Option("--out", help="Run folder, new or empty [runs/ and a name from the settings].")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option("--resume", help="Go on with the stopped run in this folder; takes no other settings.")
+        Path | None,
+        typer.Option("--resume", help="Go on with the stopped run in this folder; takes no other settings."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
 ) -> None:
@@ -92,7 +92,7 @@ def distill_command(
     assignments = list(_assignments(settings, ""))
     given = assignments + given + [pair for part, texts in options for pair in _assignments(texts, f"{part}.options.")]
     if resume is not None:
-        if given or config or preset or out:
+        if given or config or preset or out or dry_run:
             raise UsageError("--resume takes the settings of the run it goes on with: leave the others out")
         _run(resume, None)
         return
@@ -100,10 +100,10 @@ def distill_command(
 
     resolved = resolve(config or (), preset or (), given)
     if dry_run:
-        from ld3m_plugin.backends import completed
         from ld3m_plugin.config import dump
+        from ld3m_plugin.run import checked
 
-        typer.echo(dump(completed(resolved)).rstrip())
+        typer.echo(dump(checked(resolved)).rstrip())
         return
     _run(out, resolved)
 

@@ -31,7 +31,9 @@ def list_command(as_json: Json = False) -> None:
 @app.command("show")
 def show_command(
     name: Annotated[str, typer.Argument(help="Registered name.")],
-    kind: Annotated[str | None, typer.Option("--kind", help=f"One of {', '.join(KINDS)}, where several have it.")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", help=f"One of {', '.join(KINDS)}, where several have it.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Options of a backend with types, ranges, units and defaults."""

@@ -36,7 +36,9 @@ def show_command(name: Annotated[str, typer.Argument(help="Name of a preset.")],
         return
     import yaml
 
-    typer.echo(f"# {preset.summary}\n# source: {preset.source}\n{yaml.safe_dump(preset.config, sort_keys=False)}".rstrip())
+    typer.echo(
+        f"# {preset.summary}\n# source: {preset.source}\n{yaml.safe_dump(preset.config, sort_keys=False)}".rstrip()
+    )
 
 
 def _list(as_json: bool) -> None:

@@ -30,7 +30,9 @@ class Protocol(BackendOptions):
     schedule: Literal["cosine", "drop"] = Field(
         "cosine", description="half a cosine to zero, or a tenth of the rate from half time on"
     )
-    ema: float | None = Field(None, gt=0, lt=1, description="decay of a weight average updated once an epoch; it is tested")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay of a weight average updated once an epoch; it is tested"
+    )
     dsa: str = Field(description="augmentation of the training images, one draw an image and step")
     optimizer: Literal["sgd"] = "sgd"
 
@@ -70,11 +72,11 @@ _PROTOCOLS = (
     ),
     Protocol(
         name="quick",
-        summary="300 epochs of SGD at 0.01 with cosine decay, DSA, two architectures: minutes on two cores",
+        summary="200 epochs of SGD at 0.01 with cosine decay, DSA, two architectures: minutes on two cores",
         source="this project; for a first look, not for a paper",
         networks=("ConvNet", "AlexNet"),
         repeats=3,
-        epochs=300,
+        epochs=200,
         batch_size=256,
         learning_rate=0.01,
         dsa=_DSA,

@@ -56,7 +56,9 @@ class WeightAverage:
                 mean.copy_(value)
 
 
-def train(network: Network, images: Tensor, labels: Tensor, protocol: Protocol, rate: float, rng: torch.Generator) -> Network:
+def train(
+    network: Network, images: Tensor, labels: Tensor, protocol: Protocol, rate: float, rng: torch.Generator
+) -> Network:
     """Train `network` and give back what is to be tested: itself, or its weight average.
 
     Args:

@@ -1,0 +1,200 @@
+"""How settings are read, composed, checked and written."""
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ld3m_plugin.config import RunConfig, dump, merge, nest, parse_assignment, read_yaml, resolve
+from ld3m_plugin.errors import InvalidOptionError, UnknownOptionError, UsageError
+from ld3m_plugin.options import build
+from ld3m_plugin.presets import load_preset, preset_names
+from ld3m_plugin.run import checked
+
+
+def test_nothing_given_is_a_complete_run():
+    config = resolve()
+    assert config == RunConfig()
+    assert (config.generator.name, config.objective.name, config.data.name) == ("pixel", "dm", "fashion-mnist")
+
+
+def test_files_presets_and_settings_compose_in_that_order(tmp_path):
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("{seed: 1, steps: 1, images_per_class: 1, render_batch: 1}")
+    second.write_text("{seed: 2, steps: 2, images_per_class: 2}")
+    preset = load_preset("demo").config
+    assert "steps" in preset
+    assert "seed" not in preset
+    config = resolve([first, second], ["demo"], [("images_per_class", 4)])
+    assert (config.render_batch, config.seed, config.steps, config.images_per_class) == (1, 2, preset["steps"], 4)
+
+
+@pytest.mark.parametrize("part", ["generator", "objective"])
+def test_options_of_a_default_backend_need_no_name(part):
+    config = resolve(settings=[(f"{part}.options.x", 1)])
+    assert getattr(config, part) == getattr(RunConfig(), part).model_copy(update={"options": {"x": 1}})
+    assert build(RunConfig, {part: {"options": {"x": 1}}}, "the configuration") == config
+
+
+def test_another_backend_starts_without_the_options_of_the_one_before():
+    settings = [("generator.options.init", "noise"), ("generator.name", "other")]
+    assert resolve(settings=settings).generator.options == {}
+    settings.append(("generator.options.size", 3))
+    assert resolve(settings=settings).generator.options == {"size": 3}
+
+
+def test_the_same_backend_keeps_its_options():
+    settings = [("generator.options.init", "noise"), ("generator.name", "pixel"), ("generator.options.size", 3)]
+    assert resolve(settings=settings).generator.options == {"init": "noise", "size": 3}
+
+
+def test_merging_leaves_what_was_merged_alone():
+    update = {"generator": {"name": "a", "options": {"x": 1}}}
+    merged = merge(merge({}, update), nest("generator.options.x", 2))
+    assert merged["generator"]["options"] == {"x": 2}
+    assert update == {"generator": {"name": "a", "options": {"x": 1}}}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("a=1", 1),
+        ("a=1.5", 1.5),
+        ("a=1e-3", 1e-3),
+        ("a=-2E4", -2e4),
+        ("a=true", True),
+        ("a=null", None),
+        ("a=", None),
+        ("a=word", "word"),
+        ("a=nan", "nan"),
+        ("a='1'", "1"),
+        ("a=[1, 2]", [1, 2]),
+        ("a={width: 8}", {"width": 8}),
+        ("a=b=c", "b=c"),
+        ("a=imagefolder:/x/y", "imagefolder:/x/y"),
+        ("a=cuda:1", "cuda:1"),
+        ("a={", "{"),
+    ],
+)
+def test_values_are_read_as_yaml(text, value):
+    path, parsed = parse_assignment(text)
+    assert path == "a"
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+@given(st.integers() | st.booleans() | st.floats(allow_nan=False) | st.lists(st.integers()))
+def test_every_value_survives_being_written_as_an_assignment(value):
+    text = yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
+    assert parse_assignment(f"some.path={text}") == ("some.path", value)
+
+
+@pytest.mark.parametrize("text", ["steps", "", "=3"])
+def test_what_is_no_assignment_is_refused(text):
+    with pytest.raises(UsageError, match="is not an assignment: write key=value"):
+        parse_assignment(text)
+
+
+@pytest.mark.parametrize("path", [".", "a.", ".a", "a..b"])
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises(UsageError, match="is not a setting: write it as part.name"):
+        nest(path, 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "error", "message"),
+    [
+        ("stepz", 1, UnknownOptionError, "the configuration has no option 'stepz'; did you mean 'steps'"),
+        ("optimizer.nam", "sgd", UnknownOptionError, r"no option 'optimizer\.nam'; did you mean 'name'"),
+        ("evaluation.protocl", "quick", UnknownOptionError, "did you mean 'protocol'"),
+        ("steps", -1, InvalidOptionError, "steps = -1: .*greater than or equal to 0"),
+        ("steps", "many", InvalidOptionError, "steps = 'many': .*valid integer"),
+        ("steps.x", 1, InvalidOptionError, "steps = "),
+        ("generator", "pixel", InvalidOptionError, "generator = 'pixel'"),
+        ("optimizer.name", "lion", InvalidOptionError, "'adam' or 'sgd'"),
+        ("images_per_class", 0, InvalidOptionError, "greater than or equal to 1"),
+        ("optimizer.momentum", 1, InvalidOptionError, "less than 1"),
+        ("autocast", "fp8", InvalidOptionError, "'none' or 'bf16'"),
+        ("optimizer.learning_rates.pixels", "fast", InvalidOptionError, r"learning_rates\.pixels = 'fast'"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_setting(path, value, error, message):
+    with pytest.raises(error, match=message) as raised:
+        resolve(settings=[(path, value)])
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [", "is not valid YAML"),
+        (b"\xff\xfe\xff", "is not valid YAML"),
+        (b"- 1", "must hold a mapping of settings, not list"),
+        (b"", "must hold a mapping of settings, not NoneType"),
+        (b"!!python/object/apply:os.getcwd []", "is not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_named(tmp_path, content, message):
+    path = tmp_path / "run.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=message) as raised:
+        read_yaml(path)
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", "."])
+def test_a_file_that_cannot_be_read_is_named(tmp_path, name):
+    with pytest.raises(UsageError, match="cannot read"):
+        read_yaml(tmp_path / name)
+
+
+def test_what_is_written_reads_as_the_same(tmp_path):
+    config = resolve(
+        settings=[
+            ("evaluation.networks", ["ConvNet", "ViT"]),
+            ("optimizer.learning_rates.pixels", 1e-7),
+            ("optimizer.betas", [0.5, 0.9]),
+            ("generator.options.words", "null"),
+        ]
+    )
+    path = tmp_path / "run.yaml"
+    path.write_text(dump(config))
+    assert resolve([path]) == config
+    assert dump(resolve([path])) == dump(config)
+
+
+def test_a_completed_configuration_writes_every_option_out():
+    config = checked(RunConfig())
+    assert config.generator.options == {"init": "real"}
+    assert config.objective.options["batch_real"] == 256
+    assert config.optimizer.learning_rates == {"pixels": 0.05}
+    assert checked(config) == config
+
+
+def test_rates_of_adam_are_not_completed_for_sgd():
+    assert checked(resolve(settings=[("optimizer.name", "sgd")])).optimizer.learning_rates == {}
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_is_valid_and_says_where_it_comes_from(name):
+    preset = load_preset(name)
+    assert preset.summary
+    assert preset.source
+    assert checked(resolve(presets=[name]))
+
+
+def test_an_unknown_preset_names_the_nearest():
+    with pytest.raises(UsageError, match="unknown preset 'dmeo': did you mean 'demo'"):
+        load_preset("dmeo")
+
+
+@pytest.mark.parametrize("name", ["../presets/demo", "demo.yaml", ""])
+def test_a_preset_is_a_name_and_not_a_path(name):
+    with pytest.raises(UsageError, match="unknown preset"):
+        load_preset(name)
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        RunConfig().steps = 1

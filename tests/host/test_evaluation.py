@@ -1,0 +1,176 @@
+"""Evaluation: schedules and averages by arithmetic, fairness of the random-real row, statistics."""
+
+import statistics
+
+import pytest
+import torch
+
+from ld3m_plugin.contracts import Network
+from ld3m_plugin.errors import UsageError
+from ld3m_plugin.evaluation import RANDOM_REAL, Row, _random_real, evaluate, get_protocol
+from ld3m_plugin.evaluation.training import WeightAverage, accuracy, rate_factor, train
+from ld3m_plugin.networks.build import get_network
+from ld3m_plugin.randomness import stream
+from ld3m_plugin.testing import tiny_task
+
+SHORT = get_protocol("quick").model_copy(
+    update={
+        "epochs": 30,
+        "repeats": 2,
+        "networks": ("ConvNet",),
+        "dsa": "none",
+        "network_settings": {"ConvNet": {"width": 8}},
+    }
+)
+
+
+class Real:
+    """Two real images of each class as a stand-in for a distilled set."""
+
+    def __init__(self, task, per_class=2):
+        self.labels = torch.arange(task.num_classes).repeat_interleave(per_class)
+        self.images = torch.cat([task.real_images(k, per_class, stream(0, k)) for k in range(task.num_classes)])
+
+
+def test_published_schedule():
+    protocol = get_protocol("glad-2023")
+    # Linear from 1e-7 to 1 over 500 epochs, then half a cosine over 500.
+    assert rate_factor(0, protocol) == 1e-7
+    assert rate_factor(100, protocol) == pytest.approx(0.2, rel=1e-5)
+    assert rate_factor(500, protocol) == 1
+    assert rate_factor(625, protocol) == pytest.approx((1 + 2**0.5 / 2) / 2)
+    assert rate_factor(999, protocol) == pytest.approx(0, abs=1e-5)
+
+
+def test_published_schedule_equals_torch():
+    # A second form: torch's own linear and cosine schedules in sequence.
+    protocol = get_protocol("glad-2023")
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    warm = torch.optim.lr_scheduler.LinearLR(optimizer, 1e-7, 1, 500)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 500)
+    schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [warm, cosine], [500])
+    for epoch in range(1000):
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(rate_factor(epoch, protocol), abs=1e-6)
+        optimizer.step()
+        schedule.step()
+
+
+def test_dropping_schedule():
+    protocol = get_protocol("dsa-2021")
+    assert [rate_factor(epoch, protocol) for epoch in (0, 500, 501, 999)] == [1, 1, 0.1, 0.1]
+
+
+def test_glad_2023_is_the_published_recipe():
+    protocol = get_protocol("glad-2023")
+    assert protocol.networks == ("ConvNet", "AlexNet", "VGG11", "ResNet18", "ViT")
+    assert (protocol.epochs, protocol.repeats, protocol.batch_size, protocol.ema) == (1000, 5, 256, 0.995)
+    assert (protocol.rate("ConvNet"), protocol.rate("VGG11")) == (0.001, 0.0001)
+    assert (protocol.momentum, protocol.weight_decay) == (0.9, 0.0005)
+
+
+class One(Network):
+    """A single weight, and a counter like batch norm's."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor([0.0]))
+        self.register_buffer("count", torch.tensor(0))
+
+
+def test_weight_average_is_plain_at_first_and_exponential_later():
+    network = One()
+    average = WeightAverage(network, decay=0.75)
+    expected = None
+    for n, value in enumerate([8.0, 4.0, 0.0, 1.0, 5.0, 2.0]):
+        network.weight.data.fill_(value)
+        network.count.fill_(n)
+        average.update(network)
+        # After n updates the decay is 1 - 1/(1 + n): 0, 1/2, 2/3, then capped at 3/4.
+        decay = min(0.75, 1 - 1 / (1 + n))
+        expected = value if expected is None else decay * expected + (1 - decay) * value
+        assert float(average.network.weight) == pytest.approx(expected)
+        assert int(average.network.count) == n
+
+
+def test_training_learns_what_it_is_shown():
+    task = tiny_task(image_size=32)
+    data = Real(task, per_class=8)
+    network = get_network("ConvNet", rng=stream(0, "n"), channels=1, image_size=32, num_classes=3, width=8, norm="none")
+    before = accuracy(network, task)
+    trained = train(network, data.images, data.labels, SHORT, 0.01, stream(0, "t"))
+    assert accuracy(trained, task) > max(before, 60)
+
+
+def test_average_is_what_is_tested():
+    task = tiny_task(image_size=32)
+    data = Real(task)
+    protocol = SHORT.model_copy(update={"ema": 0.995, "epochs": 3})
+    network = get_network("ConvNet", rng=stream(0, "n"), channels=1, image_size=32, num_classes=3, width=8)
+    trained = train(network, data.images, data.labels, protocol, 0.01, stream(0, "t"))
+    assert trained is not network
+    assert not torch.equal(trained.state_dict()["classifier.weight"], network.state_dict()["classifier.weight"])
+
+
+def test_probabilities_train_like_indices():
+    task = tiny_task(image_size=32)
+    data = Real(task)
+    weights = []
+    for labels in (data.labels, torch.nn.functional.one_hot(data.labels).float()):
+        network = get_network("ConvNet", rng=stream(0, "n"), channels=1, image_size=32, num_classes=3, width=8)
+        train(network, data.images, labels, SHORT.model_copy(update={"epochs": 3}), 0.01, stream(0, "t"))
+        weights.append(network.state_dict()["classifier.weight"])
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-4, atol=1e-6)
+
+
+def test_accuracy_counts_by_hand():
+    class Says(Network):
+        def forward(self, images):
+            return torch.nn.functional.one_hot(torch.zeros(len(images), dtype=torch.long), 3).float()
+
+    # Always class 0, of three classes with as many test images each.
+    assert accuracy(Says(), tiny_task()) == pytest.approx(100 / 3)
+
+
+def test_table_has_random_real_beside_and_repeats():
+    task = tiny_task(image_size=32)
+    first = evaluate(Real(task), task, protocol=SHORT, networks=["ConvNet"])
+    assert [(row.images, row.n) for row in first.rows] == [("distilled", 2), (RANDOM_REAL, 2)]
+    assert first.test_images == 12
+    again = evaluate(Real(task), task, protocol=SHORT, networks=["ConvNet"])
+    assert [row.accuracies for row in first.rows] == [row.accuracies for row in again.rows]
+    record = first.record()
+    assert record["protocol"]["name"] == "quick"
+    assert record["protocol"]["epochs"] == 30
+    assert record["rows"][0]["mean"] == pytest.approx(first.rows[0].mean)
+
+
+def test_random_real_images_are_distinct_training_images_and_differ_between_repeats():
+    task = tiny_task(train=12)
+    images, labels = _random_real(torch.tensor([0, 0, 0, 1, 2, 2]), task.for_training(), seed=0, repeat=0)
+    assert labels.tolist() == [0, 0, 0, 1, 2, 2]
+    pool = [task.normalise(task.train.read(k, torch.arange(12))) for k in range(3)]
+    found = [
+        [int((p == image).flatten(1).all(1).nonzero()) for p in [pool[k]]][0]
+        for image, k in zip(images, labels, strict=True)
+    ]
+    assert len(set(zip(found, labels.tolist(), strict=True))) == 6
+    other, _ = _random_real(torch.tensor([0, 0, 0, 1, 2, 2]), task.for_training(), seed=0, repeat=1)
+    assert not torch.equal(images, other)
+
+
+def test_statistics_of_a_row():
+    row = Row("distilled", "ConvNet", (70.0, 72.0, 77.0))
+    assert (row.mean, row.n) == (73.0, 3)
+    assert row.std == pytest.approx(statistics.stdev([70, 72, 77]))
+    assert str(row) == "73.0 +- 3.6 (n=3)"
+    assert Row("distilled", "ConvNet", (70.0,)).std is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"protocol": "quik"}, "did you mean 'quick'"), ({"networks": ["ConvNt"]}, "did you mean 'ConvNet'")],
+)
+def test_unknown_names(settings, message):
+    task = tiny_task(image_size=32)
+    with pytest.raises(UsageError, match=message):
+        evaluate(Real(task), task, **{"protocol": SHORT, **settings})
