@@ -8,6 +8,7 @@ from typing import Any, cast
 from ld3m_plugin.config import RunConfig
 from ld3m_plugin.contracts import Generator, Objective, Tracker
 from ld3m_plugin.errors import PluginLoadError
+from ld3m_plugin.evaluation.protocols import get_protocol
 from ld3m_plugin.options import build
 from ld3m_plugin.plugins import Registry, default_registry
 
@@ -51,7 +52,8 @@ def get_objective(name: str, *, registry: Registry | None = None, **options: Any
 
 def completed(config: RunConfig, registry: Registry | None = None) -> RunConfig:
     """The configuration with every option of its backends and every learning rate written out, so that it repeats the run
-    also when a later version changes a default."""
+    also when a later version changes a default. Every name in it is looked up: a misspelt one should not cost a run."""
+    _check_names(config, registry or default_registry())
     generator = get_generator(config.generator.name, registry=registry, **config.generator.options)
     objective = get_objective(config.objective.name, registry=registry, **config.objective.options)
     defaults = generator.learning_rates(config.objective.name) if config.optimizer.name == "adam" else {}
@@ -62,6 +64,15 @@ def completed(config: RunConfig, registry: Registry | None = None) -> RunConfig:
     }
     optimizer = config.optimizer.model_copy(update={"learning_rates": rates})
     return config.model_copy(update={**parts, "optimizer": optimizer})
+
+
+def _check_names(config: RunConfig, registry: Registry) -> None:
+    protocol = get_protocol(config.evaluation.protocol)
+    registry.find("dataset", config.data.name.partition(":")[0])
+    for network in config.evaluation.networks or protocol.networks:
+        registry.find("network", network)
+    for tracker in config.trackers:
+        registry.find("tracker", tracker)
 
 
 def get_tracker(name: str, *, registry: Registry | None = None) -> Tracker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -164,10 +165,8 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         parsed = value
     # YAML 1.1 takes 1e-3 (no dot) for a word. A number in quotes is meant as one.
     if parsed == value.strip() and isinstance(parsed, str):
-        try:
+        with contextlib.suppress(ValueError):
             parsed = float(parsed) if any(c.isdigit() for c in parsed) else parsed
-        except ValueError:
-            pass
     return path, parsed
 
 

@@ -16,8 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from ld3m_plugin.artefact import DistilledSet
 from ld3m_plugin.backends import completed, get_tracker
 from ld3m_plugin.checkpoints import latest_checkpoint, save_checkpoint
@@ -25,7 +23,7 @@ from ld3m_plugin.config import RunConfig, dump, read_yaml
 from ld3m_plugin.contracts import Task, Tracker
 from ld3m_plugin.environment import environment, versions
 from ld3m_plugin.errors import ArtefactError, HostError, UsageError
-from ld3m_plugin.evaluation import Evaluation, evaluate, get_protocol
+from ld3m_plugin.evaluation import Evaluation, evaluate
 from ld3m_plugin.loop import Distillation, Step
 from ld3m_plugin.options import build
 from ld3m_plugin.plugins import Registry, default_registry
@@ -77,27 +75,16 @@ def start(
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty: choose another --out, or go on with --resume {folder}")
-    state = Distillation(checked(config, registry), task=task, registry=registry)
+    state = Distillation(completed(config, registry), task=task, registry=registry)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.yaml", dump(state.config))
     write_json(folder / "environment.json", environment(state.task.device, registry or default_registry()))
-    return _Run(state, folder, registry, reporter or Reporter()).finish()
-
-
-def checked(config: RunConfig, registry: Registry | None = None) -> RunConfig:
-    """The completed configuration, after every name in it was looked up: a misspelt network should not cost a finished run.
-
-    Raises:
-        UsageError: an unknown name, option or value, with the nearest known names.
-    """
-    known = registry or default_registry()
-    known.find("dataset", config.data.name.partition(":")[0])
-    get_protocol(config.evaluation.protocol)
-    for network in config.evaluation.networks:
-        known.find("network", network)
-    for tracker in config.trackers:
-        known.find("tracker", tracker)
-    return completed(config, known)
+    try:
+        return _Run(state, folder, registry, reporter or Reporter()).finish()
+    except HostError:
+        if state.iteration == 0 < config.steps:
+            shutil.rmtree(folder)  # nothing was done; the same command should work once the mistake is mended
+        raise
 
 
 def resume(
@@ -138,32 +125,30 @@ class _Run:
 
     def finish(self) -> RunResult:
         self.best: tuple[int, Evaluation] | None = None
-        self._good = _snapshot(self.state)
         self.reporter.started(self.state, self.folder)
         with self._trackers() as trackers:
-            try:
-                self._loop(trackers)
-                distilled = self._save()
-                evaluation = self._final_evaluation(distilled, trackers)
-            except BaseException:
-                # Not the state in memory: a step that was cut short has drawn random numbers, and may have moved some latents.
-                save_checkpoint(self.folder, int(self._good["host/iteration"]), self._good)
-                raise
+            self._loop(trackers)
+            distilled = self._save()
+            evaluation = self._final_evaluation(distilled, trackers)
         return RunResult(self.folder, distilled, evaluation)
 
     def _loop(self, trackers: list[Tracker]) -> None:
         config, state = self.config, self.state
-        while state.iteration < config.steps:
-            step = state.step()
-            record = {"step": step.iteration, "loss": step.loss, **step.metrics, "seconds": round(step.seconds, 4)}
-            self._log(trackers, record)
-            self._good = _snapshot(state)
-            self.reporter.step(step)
-            if config.checkpoint_every and step.iteration % config.checkpoint_every == 0:
+        try:
+            while state.iteration < config.steps:
+                step = state.step()
+                record = {"step": step.iteration, "loss": step.loss, **step.metrics, "seconds": round(step.seconds, 4)}
+                self._log(trackers, record)
+                self.reporter.step(step)
+                if config.checkpoint_every and step.iteration % config.checkpoint_every == 0:
+                    self._checkpoint()
+                every = config.evaluation.every
+                if every and step.iteration % every == 0 and step.iteration < config.steps:
+                    self._evaluate(self._distilled(), trackers, random_real=False)
+        finally:
+            # Also when a step raised: unless it was inside its update, it has left the state as it was.
+            if state.consistent:
                 self._checkpoint()
-            every = config.evaluation.every
-            if every and step.iteration % every == 0 and step.iteration < config.steps:
-                self._evaluate(self._distilled(), trackers, random_real=False)
 
     def _final_evaluation(self, distilled: DistilledSet, trackers: list[Tracker]) -> Evaluation | None:
         if not self.config.evaluation.final:
@@ -272,20 +257,6 @@ class _Run:
             self.reporter.warn(f"tracker {type(tracker).__name__} failed and is turned off: {error}")
             return False
         return True
-
-
-def _snapshot(state: Distillation) -> dict[str, Tensor]:
-    """The state with storage of its own: the next step changes latents and optimiser in place."""
-    return {name: value.detach().clone() for name, value in state.state_dict().items()}
-
-
-def _check_names(config: RunConfig, registry: Registry) -> None:
-    """Names that are needed only at the end: a misspelt one should not cost a finished run."""
-    protocol = get_protocol(config.evaluation.protocol)
-    for network in config.evaluation.networks or protocol.networks:
-        registry.find("network", network)
-    for tracker in config.trackers:
-        registry.find("tracker", tracker)
 
 
 def _forget_after(path: Path, iteration: int, steps: int) -> None:

@@ -100,10 +100,10 @@ def distill_command(
 
     resolved = resolve(config or (), preset or (), given)
     if dry_run:
+        from ld3m_plugin.backends import completed
         from ld3m_plugin.config import dump
-        from ld3m_plugin.run import checked
 
-        typer.echo(dump(checked(resolved)).rstrip())
+        typer.echo(dump(completed(resolved)).rstrip())
         return
     _run(out, resolved)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ld3m_plugin import cli
+from ld3m_plugin.evaluation.protocols import PROTOCOLS, get_protocol
 from ld3m_plugin.plugins import Registry, build_registry, default_registry
 
 GROUP = "ld3m_plugin"
@@ -24,7 +25,7 @@ def _normalised(name: str) -> str:
 
 
 class Site:
-    """A folder as pip leaves it: modules, and a `.dist-info` for each distribution, so that `importlib.metadata` finds them."""
+    """A folder as pip leaves it: modules, and a `.dist-info` that `importlib.metadata` finds for each distribution."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -163,6 +164,14 @@ def process_environment(site: Site | None, extra: Mapping[str, str]) -> dict[str
 def environment_of() -> Callable[[Site | None, Mapping[str, str]], dict[str, str]]:
     """The environment of a new process, for tests that start one themselves."""
     return process_environment
+
+
+@pytest.fixture
+def two_epochs(monkeypatch) -> str:
+    """The name of a protocol for tests that ask when an evaluation runs, not how well a network learns."""
+    protocol = get_protocol("quick").model_copy(update={"name": "two-epochs", "epochs": 2, "dsa": "none"})
+    monkeypatch.setitem(PROTOCOLS, protocol.name, protocol)
+    return protocol.name
 
 
 @pytest.fixture(scope="session")

@@ -155,7 +155,7 @@ def test_a_name_of_two_third_parties_is_nobodys_and_names_both(site, load):
 def test_a_name_of_three_third_parties_names_all(site, load):
     for name in ("first", "second", "third"):
         site.add(name, {f"module_{name}": registering("shared")})
-    with pytest.raises(DuplicateBackendError, match="of first .* of second .* of third"):
+    with pytest.raises(DuplicateBackendError, match=r"of first .* of second .* of third"):
         load().find("generator", "shared")
 
 
@@ -228,15 +228,13 @@ def test_an_unknown_name_shows_the_nearest_and_the_plugins_that_failed(site, loa
 
 
 def test_a_factory_that_does_not_import_fails_on_use_alone(site, load):
-    source = (
-        GOOD
-        + '    register("late", "a_module_nobody_has:Late")\n    register("gone", "json:Gone")\n    register("bare", "json")\n'
-    )
+    targets = {"late": "a_module_nobody_has:Late", "gone": "json:Gone", "bare": "json"}
+    source = GOOD + "".join(f'    register("{name}", "{target}")\n' for name, target in targets.items())
     site.add("late", {"late": source})
     registry = load()
     assert record_of(registry, "late").status == "ok"
     assert_the_rest_works(registry)
-    for name in ("late", "gone", "bare"):
+    for name in targets:
         with pytest.raises(
             PluginLoadError, match=rf"generator '{name}' \(plugin 'late' of late 1\.0\) does not import"
         ):
@@ -379,10 +377,11 @@ def test_a_plugins_network_is_built_with_its_settings(every_kind):
     assert network.last.bias is None
 
 
-def test_a_run_of_a_plugins_backends_alone(every_kind, tmp_path):
+def test_a_run_of_a_plugins_backends_alone(every_kind, tmp_path, two_epochs):
     names = [(f"{part}.name", "mine") for part in ("data", "generator", "objective")]
     settings = [
         *names,
+        ("evaluation.protocol", two_epochs),
         ("steps", 3),
         ("trackers", ["mine"]),
         ("evaluation.networks", ["mine"]),

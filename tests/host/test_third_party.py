@@ -31,7 +31,8 @@ def test_the_example_runs_with_the_built_ins_and_with_itself(
 ):
     options = small_dm if objective == "dm" else []
     done = new_process(
-        *("-m", "ld3m_plugin", "distill", *small, *options, "-g", generator, "-o", objective, "--out", "run"), site=example
+        *("-m", "ld3m_plugin", "distill", *small, *options, "-g", generator, "-o", objective, "--out", "run"),
+        site=example,
     )
     assert done.returncode == 0, done.stderr
     distilled = DistilledSet.load(tmp_path / "run")

@@ -1,0 +1,54 @@
+"""Documents that cannot rot: what they show of the program is what the program prints, and their commands are accepted."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ld3m_plugin import hookspecs
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["plugins"], ["presets"]])
+def test_readme_shows_what_the_program_prints(arguments, ld3m, monkeypatch):
+    monkeypatch.setenv("LD3M_PLUGINS", "")
+    (shown,) = re.findall(rf"```\n\$ ld3m {' '.join(arguments)}\n((?:.*\n)*?)```", README)
+    # Words, not lines: the width at which help is wrapped is the terminal's.
+    assert shown.split() == ld3m(*arguments).out.split()
+
+
+DISTIL_LINES = [
+    line.partition("  #")[0].replace("--config run.yaml --preset NAME", "--preset demo")
+    for line in re.findall(r"^ld3m (distill .*)$", README, re.MULTILINE)
+    if "--resume" not in line
+]
+
+
+@pytest.mark.parametrize("line", DISTIL_LINES)
+def test_readme_commands_are_accepted(line, ld3m):
+    outcome = ld3m(*shlex.split(line), "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert "generator:" in outcome.out
+
+
+def test_readme_has_commands_to_check():
+    assert len(DISTIL_LINES) >= 5
+
+
+def test_every_hook_is_documented():
+    text = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    hooks = [name for name in vars(hookspecs) if name.startswith("register_")]
+    assert len(hooks) == 5
+    for hook in hooks:
+        assert f"### {hook}(register)\n" in text
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/plugins.md", "docs/results.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(document):
+    path = ROOT / document
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (path.parent / target).exists(), f"{document} links to {target}"
