@@ -44,5 +44,5 @@ class PixelGenerator(Generator):
     def render(self, latents: Latents) -> Tensor:
         return latents["pixels"]
 
-    def learning_rates(self, objective: str) -> dict[str, float]:  # noqa: ARG002 (pixels move alike for all)
+    def learning_rates(self, objective: str) -> dict[str, float]:
         return {"pixels": 0.05}

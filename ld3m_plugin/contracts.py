@@ -219,7 +219,7 @@ class Objective(_Backend, ABC):
         Args:
             task: real training images and facts; its test set cannot be reached from here.
             labels: class indices (N,) or probabilities (N, K) of the synthetic images, ordered by class.
-            rng: the stream to draw from during the whole run, on the CPU. The host restarts it, in place, for each step.
+            rng: the stream to draw from during the whole run, on the CPU.
         """
         self.task = task
         self.rng = rng

@@ -23,7 +23,7 @@ from ld3m_plugin.errors import NonFiniteError, UsageError
 from ld3m_plugin.optimizer import LatentOptimizer
 from ld3m_plugin.options import build
 from ld3m_plugin.plugins import Registry
-from ld3m_plugin.randomness import restart, stream
+from ld3m_plugin.randomness import stream
 from ld3m_plugin.rendering import render, render_with_pull_back
 
 _DTYPES = {"bf16": torch.bfloat16}
@@ -86,7 +86,6 @@ class Distillation:
         task: the data, with its test set (backends are given `task.for_training()`).
         labels: class indices (N,) of the synthetic images, ordered by class.
         iteration: updates made so far.
-        consistent: False only inside an update: what is interrupted there cannot be resumed.
     """
 
     def __init__(
@@ -99,7 +98,6 @@ class Distillation:
         self.generator = get_generator(generator.name, registry=registry, **generator.options)
         self.objective = get_objective(objective.name, registry=registry, **objective.options)
         self.iteration = 0
-        self.consistent = True
         self._prepare()
 
     def _prepare(self) -> None:
@@ -119,28 +117,22 @@ class Distillation:
         self.latents = start.clone()
         defaults = self.generator.learning_rates(self.config.objective.name)
         self._optimizer = LatentOptimizer(self.config.optimizer, self.latents, defaults)
-        self._rng = stream(seed, "objective")
-        self.objective.prepare(training, self.labels, self._rng)
+        self._step_rng = stream(seed, "on_step")
+        self.objective.prepare(training, self.labels, stream(seed, "objective"))
 
     def step(self) -> Step:
-        """One match and one update of the latents. If it raises before the update, the state is as it was."""
+        """One match and one update of the latents."""
         started = time.perf_counter()
-        # Each step has a stream of its own: a step that failed half-way leaves no trace in the next try.
-        restart(self._rng, self.config.seed, "step", self.iteration)
         rendering = render_with_pull_back(self.generator, self.latents, self.config.render_batch, self._precision)
         with self._precision():
             match = self.objective.match(rendering.images, self.labels, self.iteration)
         self._check_finite(match, {})
         gradients = rendering.pull_back(match.image_grad)
         self._check_finite(match, gradients)
-        self.consistent = False
         self._optimizer.step(gradients)
         self.iteration += 1
-        self.latents = self.generator.on_step(
-            self.latents, self.iteration, stream(self.config.seed, "on_step", self.iteration)
-        )
+        self.latents = self.generator.on_step(self.latents, self.iteration, self._step_rng)
         self._optimizer.follow(self.latents)
-        self.consistent = True
         return Step(self.iteration, match.loss, match.metrics, time.perf_counter() - started, self)
 
     def images(self) -> Tensor:
@@ -148,16 +140,18 @@ class Distillation:
         return render(self.generator, self.latents, self.config.render_batch, self._precision)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything that changes, as tensors: a run that loads it goes on bit for bit."""
+        """Everything that changes, as tensors with storage of their own: a run that loads it goes on bit for bit."""
         parts = {
             "learned": {name: self.latents[name] for name in self.latents.learned},
             "fixed": {name: self.latents[name] for name in self.latents if name not in self.latents.learned},
             "optimizer": self._optimizer.state_dict(),
             "generator": self.generator.state_dict(),
             "objective": self.objective.state_dict(),
-            "host": {"iteration": torch.tensor(self.iteration)},
+            "host": {"iteration": torch.tensor(self.iteration), "on_step_rng": self._step_rng.get_state()},
         }
-        return {f"{part}/{name}": value.detach() for part, values in parts.items() for name, value in values.items()}
+        return {
+            f"{part}/{name}": value.detach().clone() for part, values in parts.items() for name, value in values.items()
+        }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take back what `state_dict` gave, for the same configuration."""
@@ -173,6 +167,7 @@ class Distillation:
         self.generator.load_state_dict(part("generator"))
         self.objective.load_state_dict(part("objective"))
         self.iteration = int(state["host/iteration"])
+        self._step_rng.set_state(state["host/on_step_rng"].cpu())
 
     @property
     def _precision(self) -> Callable[[], AbstractContextManager[object]]:

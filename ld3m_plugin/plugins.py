@@ -181,23 +181,25 @@ def default_registry() -> Registry:
 
 
 def _register_plugin(registry: Registry, record: PluginRecord, plugin: object) -> None:
-    # A manager of its own: an error in one plugin's hooks can then never stop another's.
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
-    try:
-        manager.register(plugin, record.owner.plugin)
-    except Exception as error:  # PluginValidationError: a hook with an argument that the specification does not have
-        record.problems.append(_reason(error))
-        return
-    known = set(_HOOK_OF_KIND.values())
-    for caller in manager.get_hookcallers(plugin) or []:
-        if caller.name not in known:
-            record.problems.append(f"there is no hook {caller.name!r}; {nearest(caller.name, known)}")
+    unchecked = pluggy.PluginManager(hookspecs.PROJECT)
+    unchecked.register(plugin)
+    implemented = {caller.name for caller in unchecked.get_hookcallers(plugin) or ()}
+    for unknown in sorted(implemented - set(_HOOK_OF_KIND.values())):
+        record.problems.append(f"there is no hook {unknown!r}; {nearest(unknown, _HOOK_OF_KIND.values())}")
     for kind, hook in _HOOK_OF_KIND.items():
-        try:
-            getattr(manager.hook, hook)(register=_register_for(registry, record, kind))
-        except (Exception, SystemExit) as error:
-            record.problems.append(f"{hook} raised {_reason(error)}")
+        if hook in implemented:
+            try:
+                _call(plugin, hook, _register_for(registry, record, kind))
+            except (Exception, SystemExit) as error:  # wrong arguments too: pluggy names them
+                record.problems.append(f"{hook} raised {_reason(error)}")
+
+
+def _call(plugin: object, hook: str, register: Register) -> None:
+    # A manager for each plugin and hook, with that one specification: an error then stops nothing else.
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(type("Spec", (), {hook: staticmethod(getattr(hookspecs, hook))}))
+    manager.register(plugin)
+    getattr(manager.hook, hook)(register=register)
 
 
 def _register_for(registry: Registry, record: PluginRecord, kind: str) -> Register:

@@ -30,12 +30,6 @@ def stream(seed: int, *name: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(value)
 
 
-def restart(rng: torch.Generator, seed: int, *name: str | int) -> torch.Generator:
-    """Put `rng` at the start of the stream of that seed and name, in place."""
-    rng.set_state(stream(seed, *name).get_state())
-    return rng
-
-
 @contextmanager
 def lent_to_global(rng: torch.Generator) -> Iterator[None]:
     """Let code that can only draw from torch's global CPU stream draw from `rng` instead.

@@ -30,6 +30,8 @@ from ld3m_plugin.plugins import Registry, default_registry
 from ld3m_plugin.storage import complete_folder, write_json, write_text
 from ld3m_plugin.trackers.jsonl import FILE_NAME as METRICS
 
+BEST = "best_over_test_set_evaluations.json"
+
 
 class Reporter:
     """What a run tells while it goes on; the base class keeps silent."""
@@ -124,7 +126,7 @@ class _Run:
     reporter: Reporter
 
     def finish(self) -> RunResult:
-        self.best: tuple[int, Evaluation] | None = None
+        self.best = _read_best(self.folder, self.state.iteration)
         self.reporter.started(self.state, self.folder)
         with self._trackers() as trackers:
             self._loop(trackers)
@@ -134,30 +136,30 @@ class _Run:
 
     def _loop(self, trackers: list[Tracker]) -> None:
         config, state = self.config, self.state
+        # Not the state in memory at the time: a step that was cut short has drawn random numbers, may have trained the
+        # objective's networks, and may have moved some latents. The copy costs far less than the step it protects.
+        good = state.state_dict()
         try:
             while state.iteration < config.steps:
                 step = state.step()
                 record = {"step": step.iteration, "loss": step.loss, **step.metrics, "seconds": round(step.seconds, 4)}
                 self._log(trackers, record)
                 self.reporter.step(step)
-                if config.checkpoint_every and step.iteration % config.checkpoint_every == 0:
-                    self._checkpoint()
                 every = config.evaluation.every
                 if every and step.iteration % every == 0 and step.iteration < config.steps:
                     self._evaluate(self._distilled(), trackers, random_real=False)
+                good = state.state_dict()
+                if config.checkpoint_every and step.iteration % config.checkpoint_every == 0:
+                    save_checkpoint(self.folder, step.iteration, good)
         finally:
-            # Also when a step raised: unless it was inside its update, it has left the state as it was.
-            if state.consistent:
-                self._checkpoint()
+            save_checkpoint(self.folder, int(good["host/iteration"]), good)
 
     def _final_evaluation(self, distilled: DistilledSet, trackers: list[Tracker]) -> Evaluation | None:
         if not self.config.evaluation.final:
             return None
         final = self._evaluate(distilled, trackers, random_real=True)
         distilled.metadata["results"] = {"final": {"step": self.state.iteration, **final.record()}}
-        if self.best is not None:
-            step, best = self.best
-            distilled.metadata["results"]["best_over_test_set_evaluations"] = {"step": step, **best.record()}
+        distilled.metadata["results"]["best_over_test_set_evaluations"] = self.best
         distilled.save_metadata(self.folder / "distilled")
         return final
 
@@ -178,13 +180,17 @@ class _Run:
         for row in evaluation.rows:
             record = {"images": row.images, "network": row.network, "accuracies": row.accuracies}
             self._log(trackers, {"step": iteration, **record, "protocol": evaluation.protocol.name})
-        if self.best is None or evaluation.mean("distilled") > self.best[1].mean("distilled"):
-            self.best = (
-                iteration,
-                replace(evaluation, rows=tuple(r for r in evaluation.rows if r.images == "distilled")),
-            )
+        self._note_best(iteration, evaluation)
         self.reporter.evaluated(iteration, evaluation)
         return evaluation
+
+    def _note_best(self, iteration: int, evaluation: Evaluation) -> None:
+        """Keep the best mean over architectures; chosen on the test set, so it is never what a run reports."""
+        mean = evaluation.mean("distilled")
+        if self.best is None or mean > self.best["mean"]:
+            record = replace(evaluation, rows=tuple(r for r in evaluation.rows if r.images == "distilled")).record()
+            self.best = {"step": iteration, "mean": mean, **record}
+            write_json(self.folder / BEST, self.best)
 
     def _save(self) -> DistilledSet:
         distilled = self._distilled()
@@ -228,9 +234,6 @@ class _Run:
     def config(self) -> RunConfig:
         return self.state.config
 
-    def _checkpoint(self) -> None:
-        save_checkpoint(self.folder, self.state.iteration, self.state.state_dict())
-
     @contextlib.contextmanager
     def _trackers(self) -> Iterator[list[Tracker]]:
         names = dict.fromkeys(("jsonl", *self.config.trackers))
@@ -257,6 +260,14 @@ class _Run:
             self.reporter.warn(f"tracker {type(tracker).__name__} failed and is turned off: {error}")
             return False
         return True
+
+
+def _read_best(folder: Path, iteration: int) -> dict[str, Any] | None:
+    """The best evaluation before a run was stopped, unless it is of a step that will be made again."""
+    if not (folder / BEST).is_file():
+        return None
+    best: dict[str, Any] = json.loads((folder / BEST).read_text(encoding="utf-8"))
+    return best if best["step"] <= iteration else None
 
 
 def _forget_after(path: Path, iteration: int, steps: int) -> None:

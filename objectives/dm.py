@@ -43,7 +43,7 @@ class DM(DifferentiableObjective):
         self._dsa = DSA(self.options.dsa)
         self._at_once: int | None = None
 
-    def loss(self, images: Tensor, labels: Tensor, step: int) -> Tensor:  # noqa: ARG002 (every step is alike)
+    def loss(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
         network = random_network(self.options, self.task, self.rng).requires_grad_(False)
         classes = range(self.task.num_classes)
         real = [self.task.real_images(index, self.options.batch_real, self.rng) for index in classes]

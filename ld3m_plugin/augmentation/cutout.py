@@ -55,8 +55,8 @@ class DSACutout(IntensityAugmentationBase2D):
         self,
         input: Tensor,
         params: Parameters,
-        flags: dict[str, Any],  # noqa: ARG002 (kornia's signature)
-        transform: Tensor | None = None,  # noqa: ARG002
+        flags: dict[str, Any],
+        transform: Tensor | None = None,
     ) -> Tensor:
         """`input` (B, C, H, W) under `params` of B rows or one; kornia's name for the operation itself."""
         rows = self._covered(fitted(input, params["centre_rows"]), input.shape[-2])

@@ -71,7 +71,7 @@ class _Geometric(GeometricAugmentationBase2D):
         input: Tensor,
         params: Parameters,
         flags: dict[str, Any],
-        transform: Tensor | None = None,  # noqa: ARG002 (kornia's signature)
+        transform: Tensor | None = None,
     ) -> Tensor:
         """`input` (B, C, H, W) under `params` of B rows or one; kornia's name for the operation itself."""
         return self.augment(input, params, flags["resample"].name.lower())
@@ -80,7 +80,7 @@ class _Geometric(GeometricAugmentationBase2D):
         self,
         input: Tensor,
         params: Parameters,
-        flags: dict[str, Any],  # noqa: ARG002 (kornia's signature)
+        flags: dict[str, Any],
     ) -> Tensor:
         """The matrices (B, 3, 3) from input pixels to output pixels, for kornia's other kinds of data."""
         return self.matrix(input, params)

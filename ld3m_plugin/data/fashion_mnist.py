@@ -78,10 +78,8 @@ def _choose(argument: str, root: Path | None) -> Path:
         if root is not None:
             raise InvalidOptionError("fashion-mnist:embedded is part of this package and takes no root")
         return EMBEDDED_FOLDER
-    if root is None:
-        places = [*_torchvision_folders(Path("data")), DEBIAN_FOLDER]
-    else:
-        places = [root, *_torchvision_folders(root)]
+    usual = [*_torchvision_folders(Path("data")), DEBIAN_FOLDER]
+    places = usual if root is None else [root, *_torchvision_folders(root)]
     for place in places:
         if not _missing(place):
             return place

@@ -149,10 +149,8 @@ def test_random_real_images_are_distinct_training_images_and_differ_between_repe
     images, labels = _random_real(torch.tensor([0, 0, 0, 1, 2, 2]), task.for_training(), seed=0, repeat=0)
     assert labels.tolist() == [0, 0, 0, 1, 2, 2]
     pool = [task.normalise(task.train.read(k, torch.arange(12))) for k in range(3)]
-    found = [
-        [int((p == image).flatten(1).all(1).nonzero()) for p in [pool[k]]][0]
-        for image, k in zip(images, labels, strict=True)
-    ]
+    matches = [(pool[k] == image).flatten(1).all(1) for image, k in zip(images, labels, strict=True)]
+    found = [int(match.nonzero()) for match in matches]
     assert len(set(zip(found, labels.tolist(), strict=True))) == 6
     other, _ = _random_real(torch.tensor([0, 0, 0, 1, 2, 2]), task.for_training(), seed=0, repeat=1)
     assert not torch.equal(images, other)
