@@ -120,7 +120,9 @@ def evaluations(monkeypatch):
 
 
 def evaluated(protocol, every):
-    return config(("evaluation", {"every": every, "repeats": 1, "networks": ["ConvNet"], "protocol": protocol}))
+    return config(
+        ("evaluation", {"final": True, "every": every, "repeats": 1, "networks": ["ConvNet"], "protocol": protocol})
+    )
 
 
 def test_final_is_reported_and_the_best_is_kept_apart(tmp_path, evaluations, two_epochs):
