@@ -27,7 +27,7 @@ class ConsoleReporter(Reporter):
         self._live: Progress | None = None
         self._bar: TaskID | None = None
         self._seconds_a_step: float | None = None
-        self._best = ""
+        self._best: tuple[float, int] | None = None
         self._said = time.monotonic()
         self._folder: Path | None = None
 
@@ -52,7 +52,7 @@ class ConsoleReporter(Reporter):
         if self._console.is_terminal:
             self._live = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(),
+                BarColumn(bar_width=20),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}"),
@@ -64,7 +64,8 @@ class ConsoleReporter(Reporter):
     def step(self, step: Step) -> None:
         old = self._seconds_a_step
         self._seconds_a_step = step.seconds if old is None else old + _SMOOTHING * (step.seconds - old)
-        note = f"loss {step.loss:.4g}, {1 / max(self._seconds_a_step, 1e-9):.2f} it/s{self._best}"
+        best = "" if self._best is None else f", best {self._best[0]:.1f} % at {self._best[1]}"
+        note = f"loss {step.loss:.4g}, {1 / max(self._seconds_a_step, 1e-9):.2f} it/s{best}"
         if self._live is not None and self._bar is not None:
             self._live.update(self._bar, completed=step.iteration, note=note)
             return
@@ -75,16 +76,14 @@ class ConsoleReporter(Reporter):
 
     def evaluating(self, what: str) -> None:
         if self._live is not None and self._bar is not None:
-            self._live.update(self._bar, description=f"evaluating: {what}")
+            self._live.update(self._bar, note=f"evaluating {what}")
         elif self._due():
-            self._say(f"evaluating: {what}")
+            self._say(f"evaluating {what}")
 
     def evaluated(self, iteration: int, evaluation: Evaluation) -> None:
         mean = evaluation.mean("distilled")
-        if not self._best or mean > float(self._best.split()[1].rstrip("%")):
-            self._best = f", best {mean:.1f} % at step {iteration}"
-        if self._live is not None and self._bar is not None:
-            self._live.update(self._bar, description="distil")
+        if self._best is None or mean > self._best[0]:
+            self._best = (mean, iteration)
         for row in evaluation.rows:
             self._say(f"step {iteration}: {row.network} on {row.images}: {row} % ({evaluation.protocol.name})")
 
