@@ -42,7 +42,7 @@ def _root(
 def main() -> None:
     """Entry point: a `HostError` is one line on standard error and its exit code; anything else keeps its traceback."""
     try:
-        app()
+        app(prog_name="ld3m")  # also when run as `python -m ld3m_plugin`
     except HostError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(int(error.exit_code))

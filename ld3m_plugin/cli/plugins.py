@@ -126,14 +126,21 @@ def _options_of_signature(factory: Any) -> list[dict[str, str]]:
     return [
         {
             "name": parameter.name,
-            "type": str(parameter.annotation).replace("typing.", ""),
+            "type": _type_name(parameter.annotation),
             "default": "from the task" if parameter.default is parameter.empty else str(parameter.default),
             "range": "",
             "description": "",
         }
-        for parameter in inspect.signature(factory).parameters.values()
+        for parameter in _signature(factory).parameters.values()
         if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     ]
+
+
+def _signature(factory: Any) -> inspect.Signature:
+    try:
+        return inspect.signature(factory, eval_str=True)  # what an alias such as `Norm` stands for
+    except NameError:  # an annotation that only type checkers can resolve
+        return inspect.signature(factory)
 
 
 def _type_name(annotation: Any) -> str:
