@@ -6,26 +6,26 @@ and to repeat them; `latents.safetensors` what rendered them; `images/<class>/<n
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ld3m_plugin.artefact_checks import FORMAT, read_images, read_latents, read_metadata
 from ld3m_plugin.contracts import Latents
-from ld3m_plugin.errors import ArtefactError
 from ld3m_plugin.pictures import save_grid, save_png
 from ld3m_plugin.storage import write_json
 
-FORMAT = 1
 IMAGES, LATENTS, METADATA = "images.safetensors", "latents.safetensors", "metadata.json"
+
+# File systems end a name at 255 bytes, and 80 characters may take 320; the index goes before.
+_SLUG_CHARACTERS, _SLUG_BYTES = 80, 240
 
 
 @dataclass
@@ -91,70 +91,35 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         """Read an artefact, or the one inside a run folder.
 
         Raises:
-            ArtefactError: a file is missing or damaged; the message names it.
+            ArtefactError: a file is missing or damaged, or its content does not fit; the message, one line, names it.
         """
         folder = Path(path)
         if not (folder / METADATA).is_file() and (folder / "distilled" / METADATA).is_file():
             folder = folder / "distilled"
-        metadata = _read_metadata(folder / METADATA)
-        tensors = _read_tensors(folder / IMAGES)
-        _check(folder, metadata, tensors)
-        latents = Latents.load(folder / LATENTS) if (folder / LATENTS).is_file() else None
-        return cls(tensors["images"], tensors["labels"], metadata, latents)
+        metadata = read_metadata(folder / METADATA)
+        images, labels = read_images(folder / IMAGES, len(metadata["mean"]), len(metadata["class_names"]))
+        latents = read_latents(folder / LATENTS) if (folder / LATENTS).is_file() else None
+        return cls(images, labels, metadata, latents)
 
 
 def class_folders(class_names: list[str]) -> list[str]:
     """A folder name for each class; in alphabetical order they are in label order.
 
-    >>> class_folders(["T-shirt/top", "Bag"])
-    ['0_T-shirt-top', '1_Bag']
+    >>> class_folders(["T-shirt/top", "犬"])
+    ['0_T-shirt-top', '1_犬']
     """
     width = len(str(len(class_names) - 1))
-    slugs = [re.sub(r"[^A-Za-z0-9-]+", "-", name).strip("-") for name in class_names]
-    return [f"{index:0{width}d}_{slug}".rstrip("_") for index, slug in enumerate(slugs)]
+    return [f"{index:0{width}d}_{_slug(name)}".rstrip("_") for index, name in enumerate(class_names)]
+
+
+def _slug(name: str) -> str:
+    """The letters and digits of any script in `name`, the rest as hyphens, short enough for a file name."""
+    # Composed first: an accent on its own is no word character.
+    words = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFC", name)).strip("-")
+    return words[:_SLUG_CHARACTERS].encode()[:_SLUG_BYTES].decode(errors="ignore").rstrip("-")
 
 
 def _columns(labels: Tensor) -> int:
     per_class = int(labels.bincount().max())
     # One row a class; a single image a class makes a compact block instead of a tower.
     return per_class if per_class > 1 else max(1, round(len(labels) ** 0.5 * 1.5))
-
-
-def _read_metadata(path: Path) -> dict[str, Any]:
-    try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ArtefactError(f"no distilled set at {path.parent}: {path.name} is missing") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ArtefactError(f"{path} is damaged: {error}") from error
-    missing = {"class_names", "mean", "std", "format"} - set(metadata if isinstance(metadata, Mapping) else ())
-    if missing:
-        raise ArtefactError(f"{path} is not the metadata of a distilled set: {', '.join(sorted(missing))} missing")
-    if metadata["format"] > FORMAT:
-        raise ArtefactError(
-            f"{path} has format {metadata['format']}, this version reads up to {FORMAT}: update ld3m-plugin"
-        )
-    return dict(metadata)
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        tensors = load_file(path)
-    except FileNotFoundError as error:
-        raise ArtefactError(f"{path} is missing") from error
-    except (SafetensorError, OSError) as error:
-        raise ArtefactError(f"{path} is damaged: {error}") from error
-    return tensors
-
-
-def _check(folder: Path, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    if set(tensors) != {"images", "labels"}:
-        raise ArtefactError(
-            f"{folder / IMAGES} must hold images and labels, it has {', '.join(sorted(tensors)) or 'nothing'}"
-        )
-    images, labels = tensors["images"], tensors["labels"]
-    if images.ndim != 4 or len(images) != len(labels) or images.shape[1] != len(metadata["mean"]):
-        raise ArtefactError(
-            f"{folder / IMAGES}: images {tuple(images.shape)} and labels {tuple(labels.shape)} "
-            f"do not fit each other or {len(metadata['mean'])} channels"
-        )

@@ -11,6 +11,7 @@ from ld3m_plugin.errors import PluginLoadError
 from ld3m_plugin.evaluation.protocols import get_protocol
 from ld3m_plugin.options import build
 from ld3m_plugin.plugins import Registry, default_registry
+from ld3m_plugin.task import DataOptions
 
 _CONTRACTS: dict[str, type] = {"generator": Generator, "objective": Objective}
 
@@ -62,8 +63,20 @@ def completed(config: RunConfig, registry: Registry | None = None) -> RunConfig:
         kind: getattr(config, kind).model_copy(update={"options": backend.options.model_dump(mode="json")})
         for kind, backend in (("generator", generator), ("objective", objective))
     }
-    optimizer = config.optimizer.model_copy(update={"learning_rates": rates})
-    return config.model_copy(update={**parts, "optimizer": optimizer})
+    data = build(DataOptions, config.data.options, f"data set {config.data.name!r}").model_dump(mode="json")
+    protocol = get_protocol(config.evaluation.protocol)
+    chosen = {
+        "networks": config.evaluation.networks or protocol.networks,
+        "repeats": config.evaluation.repeats or protocol.repeats,
+    }
+    return config.model_copy(
+        update={
+            **parts,
+            "data": config.data.model_copy(update={"options": data}),
+            "optimizer": config.optimizer.model_copy(update={"learning_rates": rates}),
+            "evaluation": config.evaluation.model_copy(update=chosen),
+        }
+    )
 
 
 def _check_names(config: RunConfig, registry: Registry) -> None:

@@ -1,9 +1,18 @@
-"""The dataset card of a distilled set: what it is, how it was made, how to use it, what it scores."""
+"""The dataset card of a distilled set: what it is, how it was made, how to use it, what it scores.
+
+Names come from folders and files that anybody may have written; in the card they are text and never Markdown.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+# What Markdown reads as more than itself anywhere in a line: `|` parts cells, `$` is mathematics on hubs.
+_SPECIAL = re.compile(r"[\\`*_\[\]<>#|~&$]")
+# What does so only where a line begins: list items ("- a", "1. a") and rules ("---").
+_MARKER = re.compile(r"^(\d*)([-+.)])(?=\s|\2|$)")
 
 _USE = """```python
 import ld3m_plugin as ld3m
@@ -18,13 +27,13 @@ def dataset_card(metadata: Mapping[str, Any]) -> str:
     data = metadata.get("data", {})
     parts = [
         "---\ntags:\n- dataset-distillation\n- ld3m-plugin\n---",
-        f"# Distilled {data.get('name', 'data set')}, {metadata.get('images_per_class', '?')} image(s) per class",
+        f"# Distilled {plain(data.get('name', 'data set'))}, {plain(metadata.get('images_per_class', '?'))} image(s) per class",
         _how(metadata),
         "The images are a derivative of the data named above: its licence and its limits apply to them.",
         f"## Use\n\n{_USE}",
         f"`images.safetensors` holds `images` and `labels`; pixels in [0, 1] are `images * std + mean` with "
         f"mean {metadata['mean']} and std {metadata['std']} per channel. The pictures under `images/` are clipped to 8 bits.",
-        "## Classes\n\n" + ", ".join(metadata["class_names"]),
+        "## Classes\n\n" + ", ".join(plain(name) for name in metadata["class_names"]),
     ]
     final = metadata.get("results", {}).get("final")
     if final:
@@ -32,14 +41,29 @@ def dataset_card(metadata: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def plain(text: object) -> str:
+    r"""`text` on one line, escaped so that Markdown shows it as it is.
+
+    >>> print(plain("a\n# x|y"))
+    a \# x\|y
+    """
+    line = " ".join(str(text).split())
+    return _MARKER.sub(r"\1\\\2", _SPECIAL.sub(r"\\\g<0>", line))
+
+
+def _code(text: object) -> str:
+    """`text` as a code span; a backtick, which would end it and cannot be escaped in it, becomes an apostrophe."""
+    return "`" + " ".join(str(text).split()).replace("`", "'") + "`"
+
+
 def accuracy_table(rows: Iterable[Mapping[str, Any]]) -> str:
     """Rows of an evaluation's record as a Markdown table: an architecture a line, a column for each kind of images."""
     rows = list(rows)
     kinds = list(dict.fromkeys(row["images"] for row in rows))
     cells = {(row["network"], row["images"]): _cell(row) for row in rows}
-    lines = ["| network | " + " | ".join(kinds) + " |", "| --- |" + " ---: |" * len(kinds)]
+    lines = ["| network | " + " | ".join(map(plain, kinds)) + " |", "| --- |" + " ---: |" * len(kinds)]
     for network in dict.fromkeys(row["network"] for row in rows):
-        lines.append(f"| {network} | " + " | ".join(cells.get((network, kind), "") for kind in kinds) + " |")
+        lines.append(f"| {plain(network)} | " + " | ".join(cells.get((network, kind), "") for kind in kinds) + " |")
     return "\n".join(lines)
 
 
@@ -51,16 +75,18 @@ def _cell(row: Mapping[str, Any]) -> str:
 def _protocol_line(result: Mapping[str, Any]) -> str:
     count = result["rows"][0]["n"]
     return (
-        f"Percent of {result['test_images']} test images, mean ± standard deviation over {count} networks, "
-        f"protocol `{result['protocol']['name']}` ({result['protocol']['summary']})."
+        f"Percent of {plain(result['test_images'])} test images, mean ± standard deviation over {count} networks, "
+        f"protocol {_code(result['protocol']['name'])} ({plain(result['protocol']['summary'])})."
     )
 
 
 def _how(metadata: Mapping[str, Any]) -> str:
     data = metadata.get("data", {})
     generator, objective = metadata.get("generator", {}), metadata.get("objective", {})
+    version = metadata.get("versions", {}).get("ld3m-plugin", "")
     return (
-        f"Source: {data.get('source', 'unknown')}. Made with ld3m-plugin {metadata.get('versions', {}).get('ld3m-plugin', '')}, "
-        f"generator `{generator.get('name', '?')}`, objective `{objective.get('name', '?')}`, "
-        f"{metadata.get('steps', '?')} steps, seed {metadata.get('seed', '?')}; `metadata.json` has the whole configuration."
+        f"Source: {plain(data.get('source', 'unknown'))}. Made with ld3m-plugin {plain(version)}, "
+        f"generator {_code(generator.get('name', '?'))}, objective {_code(objective.get('name', '?'))}, "
+        f"{plain(metadata.get('steps', '?'))} steps, seed {plain(metadata.get('seed', '?'))}; "
+        "`metadata.json` has the whole configuration."
     )

@@ -6,8 +6,8 @@ import re
 import shutil
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ld3m_plugin.errors import ArtefactError
@@ -17,31 +17,44 @@ _FOLDER, _STATE = "checkpoints", "state.safetensors"
 _KEPT = 2
 
 
-def save_checkpoint(run_folder: Path, iteration: int, state: dict[str, Tensor]) -> Path:
-    """Write the state after `iteration` updates; the two newest checkpoints are kept."""
+def save_checkpoint(run_folder: Path, iteration: int, state: dict[str, Tensor], settings: str) -> Path:
+    """Write the state after `iteration` updates; the two newest checkpoints are kept.
+
+    Args:
+        settings: a digest of what decides the run; `latest_checkpoint` wants the same.
+    """
     target = run_folder / _FOLDER / f"step-{iteration:06d}"
     with complete_folder(target) as folder:
         # Clones: safetensors refuses tensors that share storage, and a state may hold the same one twice.
-        save_file({name: value.detach().cpu().clone().contiguous() for name, value in state.items()}, folder / _STATE)
+        plain = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
+        save_file(plain, folder / _STATE, metadata={"settings": settings})
     for old in checkpoint_folders(run_folder)[:-_KEPT]:
         shutil.rmtree(old)
     return target
 
 
-def latest_checkpoint(run_folder: Path) -> dict[str, Tensor] | None:
+def latest_checkpoint(run_folder: Path, settings: str) -> dict[str, Tensor] | None:
     """The newest state of a run, or None where there is none.
 
     Raises:
-        ArtefactError: the file is damaged.
+        ArtefactError: the file is damaged, or was written under other settings.
     """
     folders = checkpoint_folders(run_folder)
     if not folders:
         return None
     path = folders[-1] / _STATE
     try:
-        return load_file(path)
+        with safe_open(str(path), framework="pt") as file:
+            written = (file.metadata() or {}).get("settings")
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError) as error:
         raise ArtefactError(f"{path} is damaged ({error}): delete its folder to go on from the one before") from error
+    if written != settings:
+        raise ArtefactError(
+            f"{path} was written under other settings than those in {run_folder / 'config.yaml'}: "
+            "put them back, or start a new run"
+        )
+    return state
 
 
 def checkpoint_folders(run_folder: Path) -> list[Path]:

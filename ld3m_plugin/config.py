@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field
@@ -13,6 +15,12 @@ from pydantic import Field
 from ld3m_plugin.errors import UsageError
 from ld3m_plugin.options import BackendOptions, build
 from ld3m_plugin.presets import load_preset
+
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+# Parts that name a backend, in which `options` belong to that backend.
+_BACKENDS = ("data", "generator", "objective")
 
 
 class GeneratorConfig(BackendOptions):
@@ -42,11 +50,11 @@ class OptimizerConfig(BackendOptions):
     """How latents are updated."""
 
     name: Literal["adam", "sgd"] = Field("adam", description="Adam, or SGD with momentum as published")
-    learning_rates: dict[str, float] = Field(
+    learning_rates: dict[str, Rate] = Field(
         default_factory=dict, description="by latent name; default for Adam: the generator's own"
     )
     momentum: float = Field(0.5, ge=0, lt=1, description="of SGD (published: 0.5)")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="of Adam")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="of Adam")
 
 
 class EvaluationConfig(BackendOptions):
@@ -76,7 +84,7 @@ class RunConfig(BackendOptions):
     )
     autocast: Literal["none", "bf16"] = Field("none", description="mixed precision of rendering and matching")
     device: str = Field("auto", description="'cpu', 'cuda', 'cuda:1', 'mps', or 'auto' for the best that is there")
-    checkpoint_every: int = Field(100, ge=0, description="steps between checkpoints (0: none)")
+    checkpoint_every: int = Field(100, ge=0, description="steps between checkpoints (0: only where the run ends)")
     evaluation: EvaluationConfig = EvaluationConfig()
     trackers: tuple[str, ...] = Field((), description="registered trackers beside metrics.jsonl")
 
@@ -96,15 +104,15 @@ def resolve(
     """
     defaults = RunConfig()
     # Named from the start, so that options given for the default backend do not stay when a later part names another.
-    merged: dict[str, Any] = {
-        part: {"name": getattr(defaults, part).name} for part in ("data", "generator", "objective")
-    }
+    merged: dict[str, Any] = {part: {"name": getattr(defaults, part).name} for part in _BACKENDS}
     for file in files:
         merge(merged, read_yaml(file))
     for preset in presets:
         merge(merged, dict(load_preset(preset).config))
-    for path, value in settings:
-        merge(merged, nest(path, value))
+    # Names before everything else: in one command line, options are meant for the backend it names, in any order.
+    names = {f"{part}.name" for part in _BACKENDS}
+    for path, value in sorted(settings, key=lambda setting: setting[0] not in names):
+        assign(merged, path, value)
     return build(RunConfig, merged, "the configuration")
 
 
@@ -122,29 +130,53 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
-    """Put `update` over `base`, mapping by mapping. A backend of another name starts with no options of the old one.
+    """Put `update` over `base`, part by part. A backend of another name starts with no options of the old one, and the
+    value of an option is replaced whole: what it holds is the backend's own.
 
     >>> merge({"generator": {"name": "a", "options": {"x": 1}}}, {"generator": {"name": "b"}})
     {'generator': {'name': 'b'}}
     """
-    if "name" in update and base.get("name", update["name"]) != update["name"]:
-        base.pop("options", None)
+    _forget_options(base, update.get("name"))
     for key, value in update.items():
-        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
-            merge(base[key], value)
+        old = base.get(key)
+        if not (isinstance(value, Mapping) and isinstance(old, dict)):
+            base[key] = copy.deepcopy(value)
+        elif key == "options":
+            base[key] = {**old, **copy.deepcopy(dict(value))}
         else:
-            base[key] = merge({}, value) if isinstance(value, Mapping) else value
+            merge(old, value)
     return base
 
 
-def nest(path: str, value: Any) -> dict[str, Any]:
-    """`("a.b", 1)` as `{"a": {"b": 1}}`."""
-    keys = path.split(".")
-    if not all(keys):
+def assign(base: dict[str, Any], path: str, value: Any) -> None:
+    """Set one value by its dotted path, such as `optimizer.name`, replacing what was there.
+
+    >>> settings = {"generator": {"options": {"x": {"a": 1}}}}
+    >>> assign(settings, "generator.options.x.b", 2)
+    >>> assign(settings, "generator.options.y", {})
+    >>> settings
+    {'generator': {'options': {'x': {'a': 1, 'b': 2}, 'y': {}}}}
+
+    Raises:
+        UsageError: the path has an empty part, or leads through something that holds no settings.
+    """
+    *parents, last = path.split(".")
+    if not (last and all(parents)):
         raise UsageError(f"{path!r} is not a setting: write it as part.name, such as optimizer.name=sgd")
-    for key in reversed(keys):
-        value = {key: value}
-    return dict(value)
+    for key in parents:
+        base = base.setdefault(key, {})
+        if not isinstance(base, dict):
+            raise UsageError(f"{path!r} is not a setting: {key!r} is a single value")
+    if last == "name":
+        _forget_options(base, value)
+    base[last] = value
+
+
+def _forget_options(part: dict[str, Any], name: Any) -> None:
+    # `imagefolder:a` and `imagefolder:b` are the same data set with another argument: its options stay.
+    old = part.get("name", name)
+    if name is not None and str(old).partition(":")[0] != str(name).partition(":")[0]:
+        part.pop("options", None)
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -173,3 +205,10 @@ def parse_assignment(text: str) -> tuple[str, Any]:
 def dump(config: RunConfig) -> str:
     """The configuration as YAML, complete and in the order of its definition."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def digest(config: RunConfig) -> str:
+    """A digest of the settings that decide what a step does: what a checkpoint must have been written under."""
+    free = {"steps", "device", "checkpoint_every", "evaluation", "trackers", "render_batch"}
+    decisive = config.model_dump_json(exclude=free)
+    return hashlib.sha256(decisive.encode()).hexdigest()[:16]

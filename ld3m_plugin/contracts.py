@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -262,7 +262,7 @@ class Tracker(ABC):
     """Receives every record of a run. Errors it raises are reported once and never stop the run."""
 
     @abstractmethod
-    def start(self, folder: Path, config: Mapping[str, Any]) -> Self:
+    def start(self, folder: Path, config: Mapping[str, Any]) -> None:
         """Called once, with the run folder and the resolved configuration."""
 
     @abstractmethod

@@ -1,6 +1,6 @@
 """The distillation loop: render once, match once, differentiate once, update.
 
-`distill` is a generator function that yields a typed `Step`; progress bars, trackers and tests consume it. Nothing here prints
+`distill` gives an iterator of typed `Step`s; progress bars, trackers and tests consume it. Nothing here prints
 or writes; `ld3m_plugin.run` does.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from ld3m_plugin.backends import get_generator, get_objective
 from ld3m_plugin.config import RunConfig
 from ld3m_plugin.contracts import Latents, Match, Task
 from ld3m_plugin.data.load import load_task
-from ld3m_plugin.errors import NonFiniteError, UsageError
+from ld3m_plugin.errors import HostError, NonFiniteError, UsageError
 from ld3m_plugin.optimizer import LatentOptimizer
 from ld3m_plugin.options import build
 from ld3m_plugin.plugins import Registry
@@ -75,6 +75,10 @@ def distill(
     state = Distillation(config, task=task, registry=registry)
     if resume is not None:
         state.load_state_dict(resume)
+    return _steps(state)
+
+
+def _steps(state: Distillation) -> Iterator[Step]:
     while state.iteration < state.config.steps:
         yield state.step()
 
@@ -114,6 +118,10 @@ class Distillation:
         self.labels = classes.repeat_interleave(per_class)
         rows = classes.repeat_interleave(per_class // per_latent)
         start = self.generator.initial_latents(training, rows, stream(seed, "latents"))
+        if len(start) != len(rows):
+            raise HostError(f"{self._who('generator')} gave {len(start)} rows of latents for {len(rows)} labels")
+        if not start.learned:
+            raise HostError(f"{self._who('generator')} gave no latent that is learned")
         self.latents = start.clone()
         defaults = self.generator.learning_rates(self.config.objective.name)
         self._optimizer = LatentOptimizer(self.config.optimizer, self.latents, defaults)
@@ -124,12 +132,14 @@ class Distillation:
         """One match and one update of the latents."""
         started = time.perf_counter()
         rendering = render_with_pull_back(self.generator, self.latents, self.config.render_batch, self._precision)
+        self._check_size(rendering.images)
         with self._precision():
             match = self.objective.match(rendering.images, self.labels, self.iteration)
-        self._check_finite(match, {})
+        self._check_match(match, rendering.images)
         gradients = rendering.pull_back(match.image_grad)
-        self._check_finite(match, gradients)
+        self._check_finite({f"dloss/d{name}": gradient for name, gradient in gradients.items()})
         self._optimizer.step(gradients)
+        self._check_finite({f"latent {name}": self.latents[name] for name in self.latents.learned})
         self.iteration += 1
         self.latents = self.generator.on_step(self.latents, self.iteration, self._step_rng)
         self._optimizer.follow(self.latents)
@@ -172,12 +182,32 @@ class Distillation:
     @property
     def _precision(self) -> Callable[[], AbstractContextManager[object]]:
         dtype = _DTYPES.get(self.config.autocast)
-        kind = self.task.device.type
-        return lambda: torch.autocast(kind, dtype=dtype, enabled=dtype is not None)
+        if dtype is None:
+            return nullcontext  # not every device knows autocast, not even one that is turned off
+        return lambda: torch.autocast(self.task.device.type, dtype=dtype)
 
-    def _check_finite(self, match: Match, gradients: Mapping[str, Tensor]) -> None:
-        tensors = {"the loss": torch.tensor(match.loss), "dloss/dimages": match.image_grad}
-        tensors |= {f"dloss/d{name}": gradient for name, gradient in gradients.items()}
+    def _who(self, kind: str) -> str:
+        return f"{kind} {getattr(self.config, kind).name!r}"
+
+    def _check_size(self, images: Tensor) -> None:
+        expected = (self.task.channels, self.task.image_size, self.task.image_size)
+        if tuple(images.shape[1:]) != expected:
+            raise HostError(
+                f"{self._who('generator')} renders images {tuple(images.shape[1:])}, the data has {expected}"
+            )
+
+    def _check_match(self, match: object, images: Tensor) -> None:
+        if not isinstance(match, Match) or not isinstance(match.image_grad, Tensor):
+            raise HostError(
+                f"{self._who('objective')} gave {type(match).__name__}, not a Match with a tensor image_grad"
+            )
+        if match.image_grad.shape != images.shape:
+            raise HostError(
+                f"{self._who('objective')} gave image_grad {tuple(match.image_grad.shape)} for images {tuple(images.shape)}"
+            )
+        self._check_finite({"the loss": torch.tensor(match.loss), "dloss/dimages": match.image_grad})
+
+    def _check_finite(self, tensors: Mapping[str, Tensor]) -> None:
         for what, tensor in tensors.items():
             if not torch.isfinite(tensor).all():
                 raise NonFiniteError(
@@ -187,7 +217,7 @@ class Distillation:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA, then Apple's MPS, then the CPU.
+    """The device of that name; `auto` is CUDA, then Apple's MPS, then the CPU.
 
     Raises:
         UsageError: a device that torch does not know or that this machine does not have.
@@ -198,8 +228,8 @@ def choose_device(name: str) -> torch.device:
         )
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()  # `meta` is a device too, but nothing can be read from it
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"device {name!r} cannot be used here ({reason}); try --device cpu") from error
     return device

@@ -34,15 +34,15 @@ class _LargestOutput(TorchDispatchMode):
         return result
 
 
-def images_at_once(forward: Callable[[Tensor], Tensor], images: Tensor, budget: float) -> int:
-    """How many of `images` (n, C, H, W) one graph-free `forward` may take within `budget` GiB; at least 1.
+def images_at_once(forward: Callable[[Tensor], Tensor], image: Tensor, budget: float) -> int:
+    """How many images like `image` (1, C, H, W) one graph-free `forward` may take within `budget` GiB; at least 1.
 
     The budget is a number and not what happens to be free, so that the same run is cut in the same places everywhere and
     stays bit-identical.
     """
     with torch.no_grad(), _LargestOutput() as largest:
-        forward(images[:1])
-    return max(1, min(len(images), int(budget * GIB / (_LIVE_AT_ONCE * largest.bytes))))
+        forward(image)
+    return max(1, int(budget * GIB / (_LIVE_AT_ONCE * largest.bytes)))
 
 
 def keep_freed_memory() -> bool:

@@ -30,14 +30,23 @@ def stream(seed: int, *name: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(value)
 
 
-@contextmanager
-def lent_to_global(rng: torch.Generator) -> Iterator[None]:
-    """Let code that can only draw from torch's global CPU stream draw from `rng` instead.
+def spawn(rng: torch.Generator) -> torch.Generator:
+    """A new stream that is a function of the state of `rng`, which advances by one number."""
+    return torch.Generator().manual_seed(int(torch.randint(2**63 - 1, (), generator=rng)))
 
-    Inside, the global stream continues `rng`; afterwards `rng` has advanced by what was drawn and the global stream is
-    exactly where it was. Module initialisation and Kornia's parameter generators need this.
+
+@contextmanager
+def lent_to_global(rng: torch.Generator, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Let code that can only draw from torch's global stream draw from `rng` instead.
+
+    Inside, the global CPU stream continues `rng`; afterwards `rng` has advanced by what was drawn and the global stream is
+    exactly where it was. Module initialisation and Kornia's parameter generators need this. Dropout draws on the device of
+    its input: on CUDA, the global stream of `device` starts from a number drawn from `rng`, and is put back as well.
     """
-    with torch.random.fork_rng(devices=[]):
+    kind = torch.device(device)
+    with torch.random.fork_rng(devices=[kind] if kind.type == "cuda" else []):
+        if kind.type == "cuda":
+            torch.cuda.default_generators[kind.index or 0].manual_seed(int(spawn(rng).initial_seed()))
         torch.set_rng_state(rng.get_state())
         try:
             yield

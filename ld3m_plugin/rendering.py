@@ -55,7 +55,8 @@ def render_with_pull_back(
         leaves = latents.detach(requires_grad=True)
         with torch.enable_grad():
             images = _images(generator, leaves, precision)
-        return Rendering(images.detach().requires_grad_(), lambda grad: _gradients(images, leaves, grad))
+        # A copy: the pixel generator's images are its latents, which an objective must not be able to change.
+        return Rendering(images.detach().clone().requires_grad_(), lambda grad: _gradients(images, leaves, grad))
 
     def pull_back(image_grad: Tensor) -> dict[str, Tensor]:
         parts: list[dict[str, Tensor]] = []

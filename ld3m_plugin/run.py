@@ -11,25 +11,29 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from ld3m_plugin.artefact import DistilledSet
 from ld3m_plugin.backends import completed, get_tracker
 from ld3m_plugin.checkpoints import latest_checkpoint, save_checkpoint
-from ld3m_plugin.config import RunConfig, dump, read_yaml
+from ld3m_plugin.config import RunConfig, digest, dump, read_yaml
 from ld3m_plugin.contracts import Task, Tracker
 from ld3m_plugin.environment import environment, versions
-from ld3m_plugin.errors import ArtefactError, HostError, UsageError
-from ld3m_plugin.evaluation import Evaluation, evaluate
+from ld3m_plugin.errors import ArtefactError, UsageError
+from ld3m_plugin.evaluation import Evaluation, check_evaluation, evaluate
 from ld3m_plugin.loop import Distillation, Step
 from ld3m_plugin.options import build
 from ld3m_plugin.plugins import Registry, default_registry
 from ld3m_plugin.storage import complete_folder, write_json, write_text
 from ld3m_plugin.trackers.jsonl import FILE_NAME as METRICS
 
+ENVIRONMENT = "environment.json"
 BEST = "best_over_test_set_evaluations.json"
 
 
@@ -78,32 +82,48 @@ def start(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty: choose another --out, or go on with --resume {folder}")
     state = Distillation(completed(config, registry), task=task, registry=registry)
+    _check_evaluation(state, registry)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.yaml", dump(state.config))
-    write_json(folder / "environment.json", environment(state.task.device, registry or default_registry()))
+    facts = environment(state.task.device, registry or default_registry())
+    write_json(folder / ENVIRONMENT, {"data": state.task.source, **facts})
     try:
         return _Run(state, folder, registry, reporter or Reporter()).finish()
-    except HostError:
-        if state.iteration == 0 < config.steps:
-            shutil.rmtree(folder)  # nothing was done; the same command should work once the mistake is mended
+    except Exception:
+        if state.iteration == 0 < state.config.steps:
+            _undo_start(folder)
         raise
 
 
 def resume(
-    folder: Path, *, task: Task | None = None, registry: Registry | None = None, reporter: Reporter | None = None
+    folder: Path,
+    *,
+    device: str | None = None,
+    task: Task | None = None,
+    registry: Registry | None = None,
+    reporter: Reporter | None = None,
 ) -> RunResult:
     """Go on with the run in `folder` from its newest checkpoint, bit for bit as if it had not stopped.
 
+    Args:
+        device: another device than the run's; bits then differ.
+
     Raises:
-        ArtefactError: there is no run there.
+        ArtefactError: there is no run there, its checkpoint does not fit its settings, or its data has changed.
     """
     if not (folder / "config.yaml").is_file():
         raise ArtefactError(f"there is no run in {folder}: config.yaml is missing")
     config = build(RunConfig, read_yaml(folder / "config.yaml"), str(folder / "config.yaml"))
-    state = Distillation(config, task=task, registry=registry)
-    checkpoint = latest_checkpoint(folder)
+    checkpoint = latest_checkpoint(folder, digest(config))
+    state = Distillation(
+        config if device is None else config.model_copy(update={"device": device}), task=task, registry=registry
+    )
+    _check_same_data(folder / ENVIRONMENT, state.task)
     if checkpoint is not None:
-        state.load_state_dict(checkpoint)
+        try:
+            state.load_state_dict(checkpoint)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise ArtefactError(f"the newest checkpoint in {folder} is not complete ({error}): delete it") from error
     _forget_after(folder / METRICS, state.iteration, config.steps)
     return _Run(state, folder, registry, reporter or Reporter()).finish()
 
@@ -138,7 +158,7 @@ class _Run:
         config, state = self.config, self.state
         # Not the state in memory at the time: a step that was cut short has drawn random numbers, may have trained the
         # objective's networks, and may have moved some latents. The copy costs far less than the step it protects.
-        good = state.state_dict()
+        good, saved = state.state_dict(), -1
         try:
             while state.iteration < config.steps:
                 step = state.step()
@@ -150,9 +170,15 @@ class _Run:
                     self._evaluate(self._distilled(), trackers, random_real=False)
                 good = state.state_dict()
                 if config.checkpoint_every and step.iteration % config.checkpoint_every == 0:
-                    save_checkpoint(self.folder, step.iteration, good)
+                    saved = self._save_checkpoint(good)
         finally:
-            save_checkpoint(self.folder, int(good["host/iteration"]), good)
+            if saved != int(good["host/iteration"]):
+                self._save_checkpoint(good)
+
+    def _save_checkpoint(self, state: dict[str, Tensor]) -> int:
+        iteration = int(state["host/iteration"])
+        save_checkpoint(self.folder, iteration, state, digest(self.config))
+        return iteration
 
     def _final_evaluation(self, distilled: DistilledSet, trackers: list[Tracker]) -> Evaluation | None:
         if not self.config.evaluation.final:
@@ -239,35 +265,66 @@ class _Run:
         names = dict.fromkeys(("jsonl", *self.config.trackers))
         plain = self.config.model_dump(mode="json")
         trackers: list[Tracker] = []
-        for name in names:
+
+        def start(name: str) -> None:
             tracker = get_tracker(name, registry=self.registry)
-            self._safely(tracker, lambda tracker=tracker: trackers.append(tracker.start(self.folder, plain)))
+            tracker.start(self.folder, plain)
+            trackers.append(tracker)
+
+        for name in names:
+            self._safely(name, partial(start, name))
         try:
             yield trackers
         finally:
             for tracker in trackers:
-                self._safely(tracker, tracker.finish)
+                self._safely(type(tracker).__name__, tracker.finish)
 
     def _log(self, trackers: list[Tracker], record: dict[str, Any]) -> None:
         for tracker in list(trackers):
-            if not self._safely(tracker, lambda tracker=tracker: tracker.log(record)):
+            if not self._safely(type(tracker).__name__, partial(tracker.log, record)):
                 trackers.remove(tracker)
 
-    def _safely(self, tracker: Tracker, call: Any) -> bool:
+    def _safely(self, name: str, call: Callable[[], None]) -> bool:
         try:
             call()
         except Exception as error:  # a tracker is a stranger's code; losing it must not lose the run
-            self.reporter.warn(f"tracker {type(tracker).__name__} failed and is turned off: {error}")
+            self.reporter.warn(f"tracker {name} failed and is turned off: {error}")
             return False
         return True
 
 
+def _check_evaluation(state: Distillation, registry: Registry | None) -> None:
+    """What would stop an evaluation should stop a run before its first step, not after its last."""
+    settings = state.config.evaluation
+    if settings.final or settings.every:
+        check_evaluation(state.task, settings.networks, settings.protocol, state.config.images_per_class, registry)
+
+
+def _undo_start(folder: Path) -> None:
+    """Take back what `start` wrote, and nothing else: the same command should work once the mistake is mended."""
+    for name in ("config.yaml", ENVIRONMENT, METRICS):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def _check_same_data(path: Path, task: Task) -> None:
+    try:
+        source = json.loads(path.read_text(encoding="utf-8"))["data"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # the record is for people; a run without it can still go on
+    if source != task.source:
+        raise ArtefactError(
+            f"the run was made with {source!r}, and now the data is {task.source!r}: a run goes on with the same data only"
+        )
+
+
 def _read_best(folder: Path, iteration: int) -> dict[str, Any] | None:
-    """The best evaluation before a run was stopped, unless it is of a step that will be made again."""
-    if not (folder / BEST).is_file():
+    """The best evaluation before a run was stopped, unless it is of a step that will be made, and evaluated, again."""
+    try:
+        best = json.loads((folder / BEST).read_text(encoding="utf-8"))
+        return dict(best) if best["step"] <= iteration and best["mean"] >= 0 else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    best: dict[str, Any] = json.loads((folder / BEST).read_text(encoding="utf-8"))
-    return best if best["step"] <= iteration else None
 
 
 def _forget_after(path: Path, iteration: int, steps: int) -> None:
@@ -276,7 +333,7 @@ def _forget_after(path: Path, iteration: int, steps: int) -> None:
         return
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        with contextlib.suppress(json.JSONDecodeError):  # a line cut off by a kill
+        with contextlib.suppress(ValueError, AttributeError, TypeError):  # a line cut off by a kill, or not ours
             record = json.loads(line)
             step = record.get("step", 0)
             if step <= iteration and not ("protocol" in record and step >= steps):

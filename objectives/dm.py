@@ -7,13 +7,16 @@ under the same augmentation (DSA).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from ld3m_plugin.augmentation import DSA
+from ld3m_plugin.augmentation import DSA, DSADraw
 from ld3m_plugin.contracts import DifferentiableObjective, Network, Task
 from ld3m_plugin.memory import images_at_once
 from ld3m_plugin.objectives.matching import MatchingOptions, augment_by_class, class_weights, random_network
+from ld3m_plugin.randomness import lent_to_global, spawn
 
 
 def dm_loss(real_means: Tensor, features: Tensor, weights: Tensor) -> Tensor:
@@ -41,22 +44,36 @@ class DM(DifferentiableObjective):
     def prepare(self, task: Task, labels: Tensor, rng: torch.Generator) -> None:
         super().prepare(task, labels, rng)
         self._dsa = DSA(self.options.dsa)
-        self._at_once: int | None = None
+        # Not at the first step: a wrong setting is said now, and a run that was resumed draws what it would have drawn.
+        self._at_once = self._images_at_once(random_network(self.options, task, torch.Generator()).eval())
 
     def loss(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
-        network = random_network(self.options, self.task, self.rng).requires_grad_(False)
-        classes = range(self.task.num_classes)
-        real = [self.task.real_images(index, self.options.batch_real, self.rng) for index in classes]
-        hard = labels if labels.ndim == 1 else labels.argmax(1)
-        real_images, images = augment_by_class(self._dsa, real, images, hard, self.rng)
-        weights = class_weights(labels, self.task.num_classes).to(images.device)
-        return dm_loss(self._class_means(network, real_images), network.embed(images), weights)
+        task = self.task
+        network = random_network(self.options, task, self.rng).requires_grad_(False)
+        shape = (self.options.batch_real, *images.shape[1:])
+        # One draw a class, for its real and its synthetic images: siamese.
+        draws = [self._dsa.draw(shape, self.rng, siamese=True) for _ in range(task.num_classes)]
+        with lent_to_global(spawn(self.rng), task.device):  # for dropout
+            real_means = self._class_means(network, draws)
+            features = network.embed(augment_by_class(self._dsa, draws, images, labels))
+        weights = class_weights(labels, task.num_classes).to(images.device)
+        # Small differences of large sums: never in half precision.
+        with torch.autocast(images.device.type, enabled=False):
+            return dm_loss(real_means, features.float(), weights)
 
-    def _class_means(self, network: Network, real_images: Tensor) -> Tensor:
-        """Mean features (K, F) of real images (K·B, C, H, W) in one forward, or as few as memory allows."""
-        if self._at_once is None:
-            self._at_once = images_at_once(network.embed, real_images, self.options.memory_budget)
-        with torch.no_grad():
-            features = torch.cat([network.embed(part) for part in real_images.split(self._at_once)])
-        by_class: Tensor = features.unflatten(0, (self.task.num_classes, self.options.batch_real))
-        return by_class.mean(1)
+    def _class_means(self, network: Network, draws: Sequence[DSADraw]) -> Tensor:
+        """Mean features (K, F) of real images, all classes in one forward or as many as the memory budget allows."""
+        batch, at_once, means = self.options.batch_real, self._at_once, []
+        for group in torch.arange(len(draws)).split(max(1, at_once // batch)):
+            real = [self._dsa.apply(self.task.real_images(k, batch, self.rng), draws[k]) for k in group.tolist()]
+            with torch.no_grad():
+                features = torch.cat([network.embed(part).float() for part in torch.cat(real).split(at_once)])
+            means.append(features.unflatten(0, (len(group), batch)).mean(1))
+        return torch.cat(means)
+
+    def _images_at_once(self, network: Network) -> int:
+        total: int = self.task.num_classes * self.options.batch_real
+        if any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in network.modules()):
+            return total  # its statistics are of the whole batch: a split forward would be another function
+        one = self.task.normalise(self.task.train.read(0, torch.arange(1)))
+        return min(total, images_at_once(network.embed, one, self.options.memory_budget))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
-from ld3m_plugin.augmentation import DSA
+from ld3m_plugin.augmentation import DSA, DSADraw
 from ld3m_plugin.contracts import BackendOptions, Network, Task
 from ld3m_plugin.networks.build import get_network
 
@@ -22,12 +23,23 @@ class MatchingOptions(BackendOptions):
     )
     batch_real: int = Field(256, ge=1, description="real images a class and step (published: 256)")
     memory_budget: float = Field(
-        4.0, gt=0, description="GiB that one forward over real images may take; more images are split"
+        4.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="GiB that one forward over real images may take; more images are split",
     )
     dsa: str = Field(
         "color_crop_cutout_flip_scale_rotate",
         description="DSA operations joined by '_', one drawn a class and step; 'none'",
     )
+
+    @field_validator("network_settings")
+    @classmethod
+    def _leave_what_the_task_decides(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        taken = {"channels", "image_size", "num_classes", "rng", "device", "registry"} & set(settings)
+        if taken:
+            raise ValueError(f"{', '.join(sorted(taken))} is not yours to set: it comes from the task")
+        return settings
 
 
 def random_network(options: MatchingOptions, task: Task, rng: torch.Generator) -> Network:
@@ -54,25 +66,15 @@ def class_weights(labels: Tensor, num_classes: int) -> Tensor:
     return shares / shares.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
 
 
-def augment_by_class(
-    dsa: DSA, real: list[Tensor], images: Tensor, labels: Tensor, rng: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Siamese augmentation: one draw a class, applied to its real images and to its synthetic ones.
+def augment_by_class(dsa: DSA, draws: Sequence[DSADraw], images: Tensor, labels: Tensor) -> Tensor:
+    """Augment synthetic images (N, C, H, W) with the draw of their class; the order stays.
 
     Args:
-        real: for each class its real images (B, C, H, W).
-        images: synthetic images (N, C, H, W), ordered by class.
-        labels: class indices (N,), on the CPU.
-
-    Returns:
-        The augmented real images of all classes (K·B, C, H, W), ordered by class, and synthetic ones (N, C, H, W) in the
-        order they came in.
+        draws: a siamese draw for each of the K classes, which the real images of the class get as well.
+        labels: class indices (N,) or probabilities (N, K), on the CPU.
     """
-    order = labels.argsort(stable=True)
-    sizes = labels.bincount(minlength=len(real)).tolist()
-    augmented_real, augmented = [], []
-    for batch, synthetic in zip(real, images[order].split(sizes), strict=True):
-        draw = dsa.draw(tuple(batch.shape), rng, siamese=True)
-        augmented_real.append(dsa.apply(batch, draw))
-        augmented.append(dsa.apply(synthetic, draw) if len(synthetic) else synthetic)
-    return torch.cat(augmented_real), torch.cat(augmented)[order.argsort()]
+    hard = labels if labels.ndim == 1 else labels.argmax(1)
+    order = hard.argsort(stable=True)
+    parts = images[order].split(hard.bincount(minlength=len(draws)).tolist())
+    augmented = [dsa.apply(part, draw) if len(part) else part for part, draw in zip(parts, draws, strict=True)]
+    return torch.cat(augmented)[order.argsort()]

@@ -9,7 +9,7 @@ import typer
 
 from ld3m_plugin import __version__
 from ld3m_plugin.cli import distill, evaluate, plugins, presets
-from ld3m_plugin.errors import HostError
+from ld3m_plugin.errors import ExitCode, HostError
 
 app = typer.Typer(
     name="ld3m",
@@ -44,8 +44,16 @@ def main() -> None:
     try:
         app(prog_name="ld3m")  # also when run as `python -m ld3m_plugin`
     except HostError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(int(error.exit_code))
+        _leave(str(error), error.exit_code)
     except BrokenPipeError:
         # The reader (`ld3m plugins | head`) has what it wanted.
         sys.stderr.close()
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _leave(f"cannot use {error.filename}: {error.strerror}", ExitCode.FAILED)
+
+
+def _leave(message: str, code: ExitCode) -> None:
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(int(code))

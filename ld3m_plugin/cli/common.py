@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ld3m_plugin.errors import UsageError
 from ld3m_plugin.plugins import Registry, default_registry
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -29,5 +30,12 @@ def warn_about_plugins(registry: Registry | None = None) -> None:
 
 
 def comma_list(text: str | None) -> list[str]:
-    """`"a, b"` as `["a", "b"]`."""
-    return [part.strip() for part in (text or "").split(",") if part.strip()]
+    """`"a, b"` as `["a", "b"]`, nothing as `[]`.
+
+    Raises:
+        UsageError: there are commas and no names.
+    """
+    names = [part.strip() for part in (text or "").split(",") if part.strip()]
+    if text is not None and not names:
+        raise UsageError(f"{text!r} names nothing: write names separated by commas")
+    return names

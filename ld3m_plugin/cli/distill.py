@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -62,7 +63,7 @@ def distill_command(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option("--resume", help="Go on with the stopped run in this folder; takes no other settings."),
+        typer.Option("--resume", help="Go on with the stopped run in this folder; takes only --device beside."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
 ) -> None:
@@ -92,9 +93,9 @@ def distill_command(
     assignments = list(_assignments(settings, ""))
     given = assignments + given + [pair for part, texts in options for pair in _assignments(texts, f"{part}.options.")]
     if resume is not None:
-        if given or config or preset or out or dry_run:
-            raise UsageError("--resume takes the settings of the run it goes on with: leave the others out")
-        _run(resume, None)
+        if [path for path, _ in given if path != "device"] or config or preset or out or dry_run:
+            raise UsageError("--resume takes the settings of the run it goes on with: leave all but --device out")
+        _run(resume, None, device)
         return
     from ld3m_plugin.config import resolve
 
@@ -116,7 +117,7 @@ def _assignments(texts: list[str] | None, prefix: str) -> Iterator[tuple[str, An
         yield prefix + path, value
 
 
-def _run(folder: Path | None, config: RunConfig | None) -> None:
+def _run(folder: Path | None, config: RunConfig | None, device: str | None = None) -> None:
     import torch
 
     from ld3m_plugin import run
@@ -125,11 +126,13 @@ def _run(folder: Path | None, config: RunConfig | None) -> None:
 
     warn_about_plugins()
     keep_freed_memory()
+    # What a job scheduler or a container sends is treated as Ctrl-C: the state is saved.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ConsoleReporter() as reporter:
         try:
             if config is None:
                 assert folder is not None  # noqa: S101 (for the type checker: --resume gave it)
-                result = run.resume(folder, reporter=reporter)
+                result = run.resume(folder, device=device, reporter=reporter)
             else:
                 result = run.start(config, folder or run.free_folder(Path("runs"), config), reporter=reporter)
         except torch.OutOfMemoryError as error:

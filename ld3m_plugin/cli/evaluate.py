@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ld3m_plugin.cli.common import Device, Json, Networks, OutFile, ProtocolName, Repeats, comma_list
-from ld3m_plugin.errors import ArtefactError
+from ld3m_plugin.errors import ArtefactError, DataError, UsageError
 
 if TYPE_CHECKING:
     from ld3m_plugin.artefact import DistilledSet
@@ -27,7 +27,12 @@ def evaluate_command(
     random_real: Annotated[
         bool, typer.Option("--random-real/--no-random-real", help="Rows of random real images beside.")
     ] = True,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of weights, order and augmentation.")] = 0,
+    data_options: Annotated[
+        list[str] | None, typer.Option("-D", metavar="KEY=VALUE", help="Option of that data set; repeatable.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Seed of weights, order and augmentation [the run's].")
+    ] = None,
     device: Device = None,
     out: OutFile = None,
     as_json: Json = False,
@@ -35,6 +40,7 @@ def evaluate_command(
     """Train networks on a distilled set and on random real images, and test them."""
     from ld3m_plugin.artefact import DistilledSet
     from ld3m_plugin.cli.progress import ConsoleReporter, print_table
+    from ld3m_plugin.config import parse_assignment
     from ld3m_plugin.data.load import load_task
     from ld3m_plugin.evaluation import evaluate
     from ld3m_plugin.loop import choose_device
@@ -43,12 +49,18 @@ def evaluate_command(
 
     keep_freed_memory()
     distilled = DistilledSet.load(path)
-    recorded = distilled.metadata.get("config", {}).get("data", {"name": "", "options": {}})
-    if not (data or recorded["name"]):
-        raise ArtefactError(f"{path} does not say which data it was made from: give --data")
-    options = {} if data else recorded["options"]
-    task = load_task(data or recorded["name"], device=choose_device(device or "auto"), **options)
+    name, options = (data, {}) if data else _recorded_data(distilled, path)
+    options |= dict(parse_assignment(text) for text in data_options or ())
+    try:
+        task = load_task(name, device=choose_device(device or "auto"), **options)
+    except DataError as error:
+        raise DataError(f"{error} (--data and -D name other data)") from error
     _check_same_data(distilled, task)
+    if out is not None:  # before the work, not after it
+        if out.is_dir():
+            raise UsageError(f"--out {out} is a folder: name a file")
+        out.parent.mkdir(parents=True, exist_ok=True)
+    typer.echo(f"data: {task.source}", err=True)
     with ConsoleReporter() as reporter:
         result = evaluate(
             distilled,
@@ -57,7 +69,7 @@ def evaluate_command(
             protocol=protocol or "quick",
             repeats=repeats,
             random_real=random_real,
-            seed=seed,
+            seed=int(distilled.metadata.get("seed", 0)) if seed is None else seed,
             on_progress=reporter.evaluating,
         )
     if out is not None:
@@ -66,6 +78,14 @@ def evaluate_command(
         typer.echo(json.dumps(result.record(), indent=2))
     else:
         print_table(result)
+
+
+def _recorded_data(distilled: DistilledSet, path: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        recorded = distilled.metadata["config"]["data"]
+        return str(recorded["name"]), dict(recorded["options"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtefactError(f"{path} does not say which data it was made from: give --data") from error
 
 
 def _check_same_data(distilled: DistilledSet, task: Task) -> None:

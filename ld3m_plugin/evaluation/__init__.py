@@ -12,14 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ld3m_plugin.contracts import Task
+from ld3m_plugin.contracts import Network, Task
+from ld3m_plugin.errors import ArtefactError, DataError
 from ld3m_plugin.evaluation.protocols import PROTOCOLS, Protocol, get_protocol
 from ld3m_plugin.evaluation.training import accuracy, train
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.plugins import Registry
 from ld3m_plugin.randomness import stream
 
-__all__ = ["PROTOCOLS", "Evaluation", "ImageSet", "Protocol", "Row", "evaluate", "get_protocol"]
+__all__ = ["PROTOCOLS", "Evaluation", "ImageSet", "Protocol", "Row", "check_evaluation", "evaluate", "get_protocol"]
 
 RANDOM_REAL = "random real"
 
@@ -67,6 +68,7 @@ class Evaluation:
     test_images: int
     seed: int
     seconds: float
+    data: str = ""
 
     def mean(self, images: str) -> float:
         """Mean accuracy over architectures, percent."""
@@ -78,6 +80,7 @@ class Evaluation:
         return {
             "protocol": self.protocol.model_dump(mode="json"),
             "rows": rows,
+            "data": self.data,
             "test_images": self.test_images,
             "seed": self.seed,
             "seconds": round(self.seconds, 1),
@@ -123,7 +126,9 @@ def evaluate(
 
     Raises:
         UsageError: an unknown protocol or network.
+        ArtefactError: images or labels that do not fit the task.
     """
+    _check_fits(distilled, task)
     started = time.perf_counter()
     recipe = get_protocol(protocol) if isinstance(protocol, str) else protocol
     chosen = tuple(networks) or recipe.networks
@@ -142,7 +147,39 @@ def evaluate(
                 on_progress(f"{network} on {name} images, {repeat + 1} of {repeats}")
                 results.append(builder.test(*draw(repeat), repeat))
             rows.append(Row(name, network, tuple(results)))
-    return Evaluation(recipe, tuple(rows), sum(task.test.counts()), seed, time.perf_counter() - started)
+    return Evaluation(recipe, tuple(rows), sum(task.test.counts()), seed, time.perf_counter() - started, task.source)
+
+
+def check_evaluation(
+    task: Task, networks: Sequence[str], protocol: str, images_per_class: int, registry: Registry | None = None
+) -> None:
+    """Raise what an evaluation would raise, before the work that leads to it.
+
+    Raises:
+        UsageError: an unknown protocol or network, or a network that does not take images of this size.
+        DataError: no test set, or a class with too few training images for the row of random real ones.
+    """
+    recipe = get_protocol(protocol)
+    task.test.counts()
+    for network in tuple(networks) or recipe.networks:
+        _Builder(network, task, recipe, 0, registry).build(torch.Generator())
+    for name, count in zip(task.class_names, task.train.counts(), strict=True):
+        if count < images_per_class:
+            raise DataError(
+                f"class {name!r} has {count} images and the row of random real images needs {images_per_class} "
+                f"({task.train.origin}): lower --ipc, or give --no-evaluate"
+            )
+
+
+def _check_fits(distilled: ImageSet, task: Task) -> None:
+    images, labels = distilled.images, distilled.labels
+    expected = (task.channels, task.image_size, task.image_size)
+    if images.ndim != 4 or tuple(images.shape[1:]) != expected or not torch.isfinite(images).all():
+        raise ArtefactError(f"images {tuple(images.shape)} must be finite and (N, {', '.join(map(str, expected))})")
+    if labels.shape not in {(len(images),), (len(images), task.num_classes)}:
+        raise ArtefactError(f"labels {tuple(labels.shape)} fit neither {len(images)} indices nor their probabilities")
+    if labels.ndim == 1 and not (labels.dtype == torch.int64 and labels.min() >= 0 and labels.max() < task.num_classes):
+        raise ArtefactError(f"labels must be int64 and from 0 to {task.num_classes - 1}")
 
 
 @dataclass(frozen=True)
@@ -153,21 +190,23 @@ class _Builder:
     seed: int
     registry: Registry | None
 
-    def test(self, images: Tensor, labels: Tensor, repeat: int) -> float:
-        rng = stream(self.seed, "evaluation", self.network, repeat)
-        task, device = self.task, self.task.device
-        network = get_network(
+    def build(self, rng: torch.Generator) -> Network:
+        return get_network(
             self.network,
             rng=rng,
-            device=device,
+            device=self.task.device,
             registry=self.registry,
-            channels=task.channels,
-            image_size=task.image_size,
-            num_classes=task.num_classes,
+            channels=self.task.channels,
+            image_size=self.task.image_size,
+            num_classes=self.task.num_classes,
             **self.protocol.network_settings.get(self.network, {}),
         )
+
+    def test(self, images: Tensor, labels: Tensor, repeat: int) -> float:
+        rng = stream(self.seed, "evaluation", self.network, repeat)
+        network, device = self.build(rng), self.task.device
         rate = self.protocol.rate(self.network)
-        return accuracy(train(network, images.to(device), labels.to(device), self.protocol, rate, rng), task)
+        return accuracy(train(network, images.to(device), labels.to(device), self.protocol, rate, rng), self.task)
 
 
 def _random_real(labels: Tensor, task: Task, seed: int, repeat: int) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from ld3m_plugin.augmentation import DSA
 from ld3m_plugin.contracts import Network, Task
 from ld3m_plugin.evaluation.protocols import Protocol
+from ld3m_plugin.randomness import lent_to_global, spawn
 
 _WARMUP_START = 1e-7
 _TEST_BATCH = 256
@@ -73,16 +75,18 @@ def train(
     )
     average = None if protocol.ema is None else WeightAverage(network, protocol.ema)
     network.train()
-    for epoch in range(protocol.epochs):
-        for group in optimizer.param_groups:
-            group["lr"] = rate * rate_factor(epoch, protocol)
-        for which in torch.randperm(len(images), generator=rng).split(protocol.batch_size):
-            batch = dsa(images[which], rng=rng)
-            optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(network(batch), labels[which]).backward()
-            optimizer.step()
-        if average is not None:
-            average.update(network)
+    # Dropout draws from the global stream: it is lent one, so that a result depends on `rng` alone.
+    with lent_to_global(spawn(rng), images.device):
+        for epoch in range(protocol.epochs):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * rate_factor(epoch, protocol)
+            for which in torch.randperm(len(images), generator=rng).split(protocol.batch_size):
+                batch = dsa(images[which], rng=rng)
+                optimizer.zero_grad(set_to_none=True)
+                F.cross_entropy(network(batch), labels[which]).backward()
+                optimizer.step()
+            if average is not None:
+                average.update(network)
     return network if average is None else average.network
 
 
@@ -91,9 +95,22 @@ def accuracy(network: Network, task: Task) -> float:
     """Share of test images that `network` classifies as their class, in percent."""
     network.eval()
     correct = total = 0
+    for images, labels in test_batches(task):
+        correct += int((network(task.normalise(images)).argmax(1).cpu() == labels).sum())
+        total += len(labels)
+    return 100 * correct / total
+
+
+def test_batches(task: Task) -> Iterator[tuple[Tensor, Tensor]]:
+    """The test set as uint8 images (n, C, H, W) and class indices (n,), on the CPU; a batch may span classes."""
+    images, labels, held = [], [], 0
     for class_index, count in enumerate(task.test.counts()):
         for which in torch.arange(count).split(_TEST_BATCH):
-            images = task.normalise(task.test.read(class_index, which))
-            correct += int((network(images).argmax(1) == class_index).sum())
-            total += len(which)
-    return 100 * correct / total
+            images.append(task.test.read(class_index, which))
+            labels.append(torch.full((len(which),), class_index))
+            held += len(which)
+            if held >= _TEST_BATCH:
+                yield torch.cat(images), torch.cat(labels)
+                images, labels, held = [], [], 0
+    if held:
+        yield torch.cat(images), torch.cat(labels)

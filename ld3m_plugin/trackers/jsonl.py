@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from ld3m_plugin.contracts import Tracker
 
@@ -15,12 +15,12 @@ FILE_NAME = "metrics.jsonl"
 class JsonLines(Tracker):
     """Appends each record to `metrics.jsonl` in the run folder."""
 
-    def start(self, folder: Path, config: Mapping[str, Any]) -> Self:
+    def start(self, folder: Path, config: Mapping[str, Any]) -> None:
         self._file = (folder / FILE_NAME).open("a", encoding="utf-8")
-        return self
 
     def log(self, record: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(dict(record)) + "\n")
+        line = json.dumps(dict(record), default=float)  # numbers of torch and numpy are numbers too
+        self._file.write(line + "\n")
         self._file.flush()
 
     def finish(self) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ld3m_plugin.backends import completed
-from ld3m_plugin.config import RunConfig, dump, merge, nest, parse_assignment, read_yaml, resolve
+from ld3m_plugin.config import RunConfig, assign, dump, merge, parse_assignment, read_yaml, resolve
 from ld3m_plugin.errors import InvalidOptionError, UnknownOptionError, UsageError
 from ld3m_plugin.options import build
 from ld3m_plugin.presets import load_preset, preset_names
@@ -36,11 +36,46 @@ def test_options_of_a_default_backend_need_no_name(part):
     assert build(RunConfig, {part: {"options": {"x": 1}}}, "the configuration") == config
 
 
-def test_another_backend_starts_without_the_options_of_the_one_before():
-    settings = [("generator.options.init", "noise"), ("generator.name", "other")]
-    assert resolve(settings=settings).generator.options == {}
-    settings.append(("generator.options.size", 3))
+def test_another_backend_starts_without_the_options_of_the_one_before(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("generator: {options: {init: noise}}\ndata: {name: 'imagefolder:a', options: {image_size: 8}}")
+    assert resolve([file], settings=[("generator.name", "other")]).generator.options == {}
+    assert resolve([file], settings=[("data.name", "imagefolder:b")]).data.options == {"image_size": 8}
+    assert resolve([file], settings=[("data.name", "cifar10")]).data.options == {}
+
+
+def test_options_of_one_command_line_are_meant_for_the_backend_it_names():
+    settings = [("generator.options.size", 3), ("generator.name", "other")]
     assert resolve(settings=settings).generator.options == {"size": 3}
+
+
+def test_an_option_that_is_a_mapping_is_replaced_whole_and_changed_by_its_path():
+    path = "objective.options.network_settings"
+    preset = resolve(presets=["dm-2023"]).objective.options["network_settings"]
+    assert preset["depth"] == 3
+    replaced = resolve(presets=["dm-2023"], settings=[(path, {})])
+    assert replaced.objective.options["network_settings"] == {}
+    changed = resolve(presets=["dm-2023"], settings=[(f"{path}.width", 64)])
+    assert changed.objective.options["network_settings"] == {**preset, "width": 64}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("optimizer.learning_rates.pixels", float("nan")),
+        ("optimizer.learning_rates.pixels", float("inf")),
+        ("optimizer.learning_rates.pixels", -1),
+        ("optimizer.betas", [0.9, 1]),
+    ],
+)
+def test_rates_that_cannot_learn_are_refused(path, value):
+    with pytest.raises(InvalidOptionError, match=r"optimizer\."):
+        resolve(settings=[(path, value)])
+
+
+def test_a_path_through_a_value_is_refused():
+    with pytest.raises(UsageError, match="'steps' is a single value"):
+        resolve(settings=[("steps", 3), ("steps.x", 1)])
 
 
 def test_the_same_backend_keeps_its_options():
@@ -50,7 +85,7 @@ def test_the_same_backend_keeps_its_options():
 
 def test_merging_leaves_what_was_merged_alone():
     update = {"generator": {"name": "a", "options": {"x": 1}}}
-    merged = merge(merge({}, update), nest("generator.options.x", 2))
+    merged = merge(merge({}, update), {"generator": {"options": {"x": 2}}})
     assert merged["generator"]["options"] == {"x": 2}
     assert update == {"generator": {"name": "a", "options": {"x": 1}}}
 
@@ -98,7 +133,7 @@ def test_what_is_no_assignment_is_refused(text):
 @pytest.mark.parametrize("path", [".", "a.", ".a", "a..b"])
 def test_what_is_no_path_is_refused(path):
     with pytest.raises(UsageError, match=r"is not a setting: write it as part\.name"):
-        nest(path, 1)
+        assign({}, path, 1)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from ld3m_plugin.contracts import Network
-from ld3m_plugin.errors import UsageError
-from ld3m_plugin.evaluation import RANDOM_REAL, Row, _random_real, evaluate, get_protocol
+from ld3m_plugin.errors import ArtefactError, UsageError
+from ld3m_plugin.evaluation import RANDOM_REAL, Row, _random_real, evaluate, get_protocol, training
 from ld3m_plugin.evaluation.training import WeightAverage, accuracy, rate_factor, train
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.randomness import stream
@@ -172,3 +172,51 @@ def test_unknown_names(settings, message):
     task = tiny_task(image_size=32)
     with pytest.raises(UsageError, match=message):
         evaluate(Real(task), task, **{"protocol": SHORT, **settings})
+
+
+def test_dropout_draws_from_the_given_stream():
+    # ViT has dropout, which draws from torch's global stream: two trainings must agree, and the stream must stay.
+    task = tiny_task(image_size=32)
+    data = Real(task)
+    before, weights = torch.get_rng_state(), []
+    for _ in range(2):
+        network = get_network(
+            "ViT", rng=stream(0, "n"), channels=1, image_size=32, num_classes=3, dim=32, depth=1, heads=2
+        )
+        protocol = SHORT.model_copy(update={"epochs": 2})
+        weights.append(train(network, data.images, data.labels, protocol, 0.01, stream(0, "t")).state_dict())
+        torch.rand(3)
+    torch.set_rng_state(before)
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+class Given:
+    def __init__(self, images, labels):
+        self.images, self.labels = images, labels
+
+
+GOOD_IMAGES, GOOD_LABELS = torch.zeros(3, 1, 32, 32), torch.arange(3)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (GOOD_IMAGES.repeat(1, 3, 1, 1), GOOD_LABELS, r"must be finite and \(N, 1, 32, 32\)"),
+        (GOOD_IMAGES[..., :16], GOOD_LABELS, "must be finite and"),
+        (GOOD_IMAGES + float("nan"), GOOD_LABELS, "must be finite and"),
+        (GOOD_IMAGES, GOOD_LABELS[:2], "labels"),
+        (GOOD_IMAGES, GOOD_LABELS + 1, "from 0 to 2"),
+        (GOOD_IMAGES, GOOD_LABELS.int(), "int64"),
+        (GOOD_IMAGES, torch.ones(3, 7), "probabilities"),
+    ],
+)
+def test_images_and_labels_that_do_not_fit(images, labels, message):
+    with pytest.raises(ArtefactError, match=message):
+        evaluate(Given(images, labels), tiny_task(image_size=32), protocol=SHORT)
+
+
+def test_test_batches_span_classes_and_miss_nothing():
+    task = tiny_task(classes=3, test=100)
+    batches = list(training.test_batches(task))
+    assert [len(labels) for _, labels in batches] == [300]
+    assert torch.cat([labels for _, labels in batches]).bincount().tolist() == [100, 100, 100]

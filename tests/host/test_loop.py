@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ld3m_plugin.config import RunConfig
-from ld3m_plugin.contracts import DifferentiableObjective, Generator, Latents
-from ld3m_plugin.errors import NonFiniteError, UsageError
+from ld3m_plugin.contracts import DifferentiableObjective, Generator, Latents, Match, Objective
+from ld3m_plugin.errors import HostError, NonFiniteError, UsageError
 from ld3m_plugin.loop import Distillation, choose_device, distill
 from ld3m_plugin.plugins import Backend, Owner, build_registry
 from ld3m_plugin.testing import tiny_task
@@ -218,7 +218,7 @@ def test_rate_for_an_unknown_latent():
         run(steps=1, objective=DM, optimizer={"learning_rates": {"pixel": 1}})
 
 
-@pytest.mark.parametrize("name", ["cuda:99", "nonsense"])
+@pytest.mark.parametrize("name", ["cuda:99", "nonsense", "meta"])
 def test_device_that_is_not_there(name):
     with pytest.raises(UsageError, match=f"device '{name}' cannot be used here"):
         choose_device(name)
@@ -227,3 +227,76 @@ def test_device_that_is_not_there(name):
 def test_defaults_are_a_complete_configuration():
     assert RunConfig().generator.name == "pixel"
     assert RunConfig().objective.name == "dm"
+
+
+class OneRowMore(TwoImages):
+    images_per_latent = 1
+
+    def initial_latents(self, task, labels, rng):
+        return super().initial_latents(task, torch.cat([labels, labels[:1]]), rng)
+
+
+class NothingLearned(TwoImages):
+    images_per_latent = 1
+
+    def initial_latents(self, task, labels, rng):
+        return Latents(super().initial_latents(task, labels, rng).tensors(), ())
+
+
+class NotSquare(TwoImages):
+    images_per_latent = 1
+
+    def render(self, latents):
+        return latents["x"][..., :8]
+
+
+class GivesALoss(Objective):
+    def match(self, images, labels, step):
+        return 1.0
+
+
+class WrongGradient(Objective):
+    def match(self, images, labels, step):
+        return Match(1.0, torch.ones(1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "factory", "message"),
+    [
+        ("generator", OneRowMore, "generator 'broken' gave 4 rows of latents for 3 labels"),
+        ("generator", NothingLearned, "generator 'broken' gave no latent that is learned"),
+        ("generator", NotSquare, r"generator 'broken' renders images \(1, 16, 8\), the data has \(1, 16, 16\)"),
+        ("objective", GivesALoss, "objective 'broken' gave float, not a Match"),
+        ("objective", WrongGradient, r"objective 'broken' gave image_grad \(1,\) for images \(3, 1, 16, 16\)"),
+    ],
+)
+def test_a_backend_that_breaks_its_contract_is_named(kind, factory, message, registry):
+    registry.add(Backend(kind, "broken", factory, "", HERE))
+    parts = {"generator": {"name": "pixel"}, "objective": {"name": "quadratic"}, kind: {"name": "broken"}}
+    with pytest.raises(HostError, match=message):
+        run(registry, steps=1, **parts)
+
+
+def test_an_update_that_is_not_finite_stops(registry):
+    config = {"objective": {"name": "quadratic"}, "optimizer": {"name": "sgd", "learning_rates": {"pixels": 3e38}}}
+    with pytest.raises(NonFiniteError, match="latent pixels is not finite at step 1"):
+        run(registry, steps=2, **config)
+
+
+def test_mistakes_show_before_the_first_step_is_asked_for():
+    with pytest.raises(UsageError, match="no option 'stepz'"):
+        distill({"stepz": 1}, task=tiny_task())
+
+
+def test_an_objective_cannot_change_the_latents(registry):
+    class WritesInPlace(Quadratic):
+        def match(self, images, labels, step):
+            match = super().match(images, labels, step)
+            images.data.zero_()
+            return Match(match.loss, torch.zeros_like(images))
+
+    registry.add(Backend("objective", "writes", WritesInPlace, "", HERE))
+    state = Distillation({"objective": {"name": "writes"}}, task=tiny_task(), registry=registry)
+    before = state.images()
+    state.step()
+    assert torch.equal(state.images(), before)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy
 import pytest
 import torch
 
@@ -10,6 +11,7 @@ from ld3m_plugin import run
 from ld3m_plugin.artefact import DistilledSet
 from ld3m_plugin.config import resolve
 from ld3m_plugin.contracts import DifferentiableObjective, Generator, Latents
+from ld3m_plugin.errors import ArtefactError, DataError
 from ld3m_plugin.evaluation import evaluate
 from ld3m_plugin.plugins import Backend, Owner, build_registry
 from ld3m_plugin.testing import tiny_task
@@ -168,3 +170,81 @@ def test_a_mistake_before_the_first_step_leaves_the_folder_free(tmp_path):
         run.start(wrong, tmp_path / "run", task=tiny_task())
     run.start(config(), tmp_path / "run", task=tiny_task())
     assert image_bytes(tmp_path / "run")
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def stopped(folder, **settings):
+    class StopsAtThree(run.Reporter):
+        def step(self, step):
+            if step.iteration == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.start(config(), folder, task=tiny_task(**settings), reporter=StopsAtThree())
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("images_per_class: 1", "images_per_class: 2"), ("name: adam", "name: sgd"), ("seed: 0", "seed: 1")],
+)
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path, old, new):
+    stopped(tmp_path / "run")
+    edit(tmp_path / "run" / "config.yaml", old, new)
+    with pytest.raises(ArtefactError, match="was written under other settings"):
+        run.resume(tmp_path / "run", task=tiny_task())
+
+
+def test_more_steps_are_not_other_settings(tmp_path):
+    stopped(tmp_path / "run")
+    edit(tmp_path / "run" / "config.yaml", "steps: 5", "steps: 7")
+    assert run.resume(tmp_path / "run", task=tiny_task()).distilled.metadata["steps"] == 7
+
+
+def test_other_data_is_refused(tmp_path):
+    stopped(tmp_path / "run")
+    with pytest.raises(ArtefactError, match="a run goes on with the same data only"):
+        run.resume(tmp_path / "run", task=replace(tiny_task(), source="another copy"))
+
+
+def test_records_that_are_not_ours_do_not_stop_a_run_from_going_on(tmp_path):
+    stopped(tmp_path / "run")
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('3\nnot json\n[]\n{"step": "x"}\n')
+    (tmp_path / "run" / "best_over_test_set_evaluations.json").write_text("[")
+    run.resume(tmp_path / "run", task=tiny_task())
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [1, 2, 3, 4, 5]
+
+
+def test_what_would_stop_the_evaluation_stops_the_run_before_its_first_step(tmp_path, two_epochs):
+    evaluation = {"final": True, "networks": ["ConvNet"], "protocol": two_epochs}
+    chosen = config(("evaluation", evaluation), ("generator.options.init", "noise"), ("images_per_class", 13))
+    with pytest.raises(DataError, match="the row of random real images needs 13"):
+        run.start(chosen, tmp_path / "run", task=tiny_task(image_size=32))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_mistake_removes_only_what_the_run_wrote(tmp_path):
+    real = tmp_path / "real"
+    real.mkdir()
+    (tmp_path / "link").symlink_to(real)
+    with pytest.raises(DataError, match="1000 are asked for"):
+        run.start(config(("objective.options.batch_real", 1000)), tmp_path / "link", task=tiny_task())
+    assert (tmp_path / "link").is_dir()
+    assert list(real.iterdir()) == []
+
+
+def test_numbers_of_any_library_are_recorded(tmp_path, registry):
+    class Metrics(Counts):
+        def loss(self, images, labels, step):
+            return super().loss(images, labels, step), {"tensor": torch.tensor(1.5), "numpy": numpy.float32(2.5)}
+
+    registry.add(Backend("objective", "metrics", Metrics, "", Owner("tests", "tests", "0")))
+    run.start(config(("objective.name", "metrics"), plain=True), tmp_path / "run", task=tiny_task(), registry=registry)
+    first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert (first["tensor"], first["numpy"]) == (1.5, 2.5)

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ld3m_plugin.backends import get_objective
-from ld3m_plugin.errors import DataError
+from ld3m_plugin.errors import DataError, InvalidOptionError
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.objectives.dm import dm_loss
 from ld3m_plugin.objectives.matching import class_weights, random_network
-from ld3m_plugin.randomness import stream
+from ld3m_plugin.randomness import spawn, stream
 from ld3m_plugin.testing import tiny_task
 
 SMALL = {"batch_real": 6, "network_settings": {"depth": 2, "width": 8}}
@@ -50,6 +50,7 @@ def test_equals_a_loop_over_classes():
     rng = stream(0, "objective")
     options = prepared(task, labels).options
     network = random_network(options, task, rng)
+    spawn(rng)  # the stream that dropout would draw from
     expected = torch.zeros(())
     for k in range(3):
         real = task.real_images(k, 6, rng)
@@ -147,3 +148,44 @@ def test_too_few_real_images_say_which_class_and_where():
         DataError, match=r"class 'class 0' has 4 images and 6 are asked for \(random images for tests\)"
     ):
         prepared(task, labels).match(torch.zeros(3, 1, 16, 16, requires_grad=True), labels, 0)
+
+
+def test_dropout_in_the_network_draws_from_the_given_stream():
+    task, labels = tiny_task(image_size=32), torch.arange(3)
+    images = torch.randn(3, 1, 32, 32, generator=stream(0, "images"))
+    vit = {"network": "ViT", "network_settings": {"dim": 32, "depth": 1, "heads": 2}}
+    before = torch.get_rng_state()
+    losses = [prepared(task, labels, **vit).match(images.clone().requires_grad_(), labels, 0).loss for _ in range(2)]
+    assert losses[0] == losses[1]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_batch_norm_is_never_split():
+    # Its statistics are of the whole batch, so that a split forward would be another loss.
+    task, labels = tiny_task(), torch.arange(3)
+    images = torch.randn(3, 1, 16, 16, generator=stream(0, "images"))
+    norm = {"network_settings": {"depth": 2, "width": 8, "norm": "batchnorm"}}
+    losses = [
+        prepared(task, labels, memory_budget=budget, **norm).match(images.clone().requires_grad_(), labels, 0).loss
+        for budget in (4.0, 1e-9)
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_loss_is_never_in_half_precision():
+    task, labels = tiny_task(), torch.arange(3)
+    images = torch.randn(3, 1, 16, 16, generator=stream(0, "images")).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = prepared(task, labels).loss(images, labels, 0)
+    assert loss.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["channels", "rng", "device"])
+def test_settings_that_the_task_decides_are_refused(name):
+    with pytest.raises(InvalidOptionError, match=f"{name} is not yours to set"):
+        get_objective("dm", network_settings={name: 3})
+
+
+def test_a_wrong_network_setting_is_said_before_the_first_step():
+    with pytest.raises(InvalidOptionError, match="depth"):
+        prepared(tiny_task(), torch.arange(3), network_settings={"depth": 99})
