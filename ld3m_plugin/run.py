@@ -154,7 +154,7 @@ class _Run:
             evaluation = self._final_evaluation(distilled, trackers)
         return RunResult(self.folder, distilled, evaluation)
 
-    def _loop(self, trackers: list[Tracker]) -> None:
+    def _loop(self, trackers: dict[str, Tracker]) -> None:
         config, state = self.config, self.state
         # Not the state in memory at the time: a step that was cut short has drawn random numbers, may have trained the
         # objective's networks, and may have moved some latents. The copy costs far less than the step it protects.
@@ -180,7 +180,7 @@ class _Run:
         save_checkpoint(self.folder, iteration, state, digest(self.config))
         return iteration
 
-    def _final_evaluation(self, distilled: DistilledSet, trackers: list[Tracker]) -> Evaluation | None:
+    def _final_evaluation(self, distilled: DistilledSet, trackers: dict[str, Tracker]) -> Evaluation | None:
         if not self.config.evaluation.final:
             return None
         final = self._evaluate(distilled, trackers, random_real=True)
@@ -189,7 +189,7 @@ class _Run:
         distilled.save_metadata(self.folder / "distilled")
         return final
 
-    def _evaluate(self, distilled: DistilledSet, trackers: list[Tracker], *, random_real: bool) -> Evaluation:
+    def _evaluate(self, distilled: DistilledSet, trackers: dict[str, Tracker], *, random_real: bool) -> Evaluation:
         settings = self.config.evaluation
         iteration = self.state.iteration
         evaluation = evaluate(
@@ -261,34 +261,34 @@ class _Run:
         return self.state.config
 
     @contextlib.contextmanager
-    def _trackers(self) -> Iterator[list[Tracker]]:
+    def _trackers(self) -> Iterator[dict[str, Tracker]]:
         names = dict.fromkeys(("jsonl", *self.config.trackers))
         plain = self.config.model_dump(mode="json")
-        trackers: list[Tracker] = []
+        trackers: dict[str, Tracker] = {}
 
         def start(name: str) -> None:
             tracker = get_tracker(name, registry=self.registry)
             tracker.start(self.folder, plain)
-            trackers.append(tracker)
+            trackers[name] = tracker
 
         for name in names:
             self._safely(name, partial(start, name))
         try:
             yield trackers
         finally:
-            for tracker in trackers:
-                self._safely(type(tracker).__name__, tracker.finish)
+            for name, tracker in trackers.items():
+                self._safely(name, tracker.finish)
 
-    def _log(self, trackers: list[Tracker], record: dict[str, Any]) -> None:
-        for tracker in list(trackers):
-            if not self._safely(type(tracker).__name__, partial(tracker.log, record)):
-                trackers.remove(tracker)
+    def _log(self, trackers: dict[str, Tracker], record: dict[str, Any]) -> None:
+        for name, tracker in list(trackers.items()):
+            if not self._safely(name, partial(tracker.log, record)):
+                del trackers[name]
 
     def _safely(self, name: str, call: Callable[[], None]) -> bool:
         try:
             call()
         except Exception as error:  # a tracker is a stranger's code; losing it must not lose the run
-            self.reporter.warn(f"tracker {name} failed and is turned off: {error}")
+            self.reporter.warn(f"tracker {name!r} failed and is turned off: {error}")
             return False
         return True
 
