@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from ld3m_plugin.artefact_checks import FORMAT, read_images, read_latents, read_metadata
 from ld3m_plugin.contracts import Latents
 from ld3m_plugin.pictures import save_grid, save_png
-from ld3m_plugin.storage import write_json
+from ld3m_plugin.storage import write_json, write_tensors
 
 IMAGES, LATENTS, METADATA = "images.safetensors", "latents.safetensors", "metadata.json"
 
@@ -64,7 +63,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         """Write the whole artefact into `folder`, which is created."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({"images": self.images.contiguous(), "labels": self.labels.contiguous()}, folder / IMAGES)
+        write_tensors(folder / IMAGES, {"images": self.images, "labels": self.labels})
         if self.latents is not None:
             self.latents.save(folder / LATENTS)
         self._save_pictures(folder)

@@ -7,11 +7,10 @@ import shutil
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ld3m_plugin.errors import ArtefactError
-from ld3m_plugin.storage import complete_folder
+from ld3m_plugin.storage import complete_folder, write_tensors
 
 _FOLDER, _STATE = "checkpoints", "state.safetensors"
 _KEPT = 2
@@ -25,9 +24,7 @@ def save_checkpoint(run_folder: Path, iteration: int, state: dict[str, Tensor], 
     """
     target = run_folder / _FOLDER / f"step-{iteration:06d}"
     with complete_folder(target) as folder:
-        # Clones: safetensors refuses tensors that share storage, and a state may hold the same one twice.
-        plain = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
-        save_file(plain, folder / _STATE, metadata={"settings": settings})
+        write_tensors(folder / _STATE, state, {"settings": settings})
     for old in checkpoint_folders(run_folder)[:-_KEPT]:
         shutil.rmtree(old)
     return target

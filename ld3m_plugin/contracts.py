@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ld3m_plugin.options import BackendOptions, build
+from ld3m_plugin.storage import write_tensors
 from ld3m_plugin.task import DataOptions, ImagesByClass, Task
 
 __all__ = [
@@ -106,10 +107,7 @@ class Latents:
 
     def save(self, path: Path | str) -> None:
         """Write to a safetensors file; the names of the learned tensors are in its header."""
-        from safetensors.torch import save_file
-
-        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in self._tensors.items()}
-        save_file(plain, str(path), metadata={"learned": ",".join(sorted(self.learned))})
+        write_tensors(Path(path), self._tensors, {"learned": ",".join(sorted(self.learned))})
 
     @classmethod
     def load(cls, path: Path | str) -> Latents:

@@ -49,7 +49,7 @@ def get_network(
             "not an ld3m_plugin.contracts.Network: derive it from there"
         )
     if torch.device(device).type == "cpu":
-        # Half the time of a forward on the CPU (docs/results.md); values, names and shapes stay as they are.
+        # A sixth off the time of a forward on the CPU (docs/results.md); values, names and shapes stay as they are.
         network = network.to(memory_format=torch.channels_last)
     return network.to(device)
 

@@ -407,3 +407,10 @@ def test_a_file_is_no_set(tmp_path):
 def test_folder_without_a_set(tmp_path):
     with pytest.raises(ArtefactError, match="no distilled set at"):
         DistilledSet.load(tmp_path)
+
+
+def test_files_are_readable_like_other_new_files(tmp_path):
+    (tmp_path / "plain").write_text("x")
+    distilled_set().save(tmp_path / "set")
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "set").iterdir() if path.is_file()}
+    assert modes == {(tmp_path / "plain").stat().st_mode & 0o777}
