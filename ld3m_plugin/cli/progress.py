@@ -28,6 +28,7 @@ class ConsoleReporter(Reporter):
         self._bar: TaskID | None = None
         self._seconds_a_step: float | None = None
         self._best: tuple[float, int] | None = None
+        self._speed = ""
         self._said = time.monotonic()
         self._folder: Path | None = None
 
@@ -64,8 +65,8 @@ class ConsoleReporter(Reporter):
     def step(self, step: Step) -> None:
         old = self._seconds_a_step
         self._seconds_a_step = step.seconds if old is None else old + _SMOOTHING * (step.seconds - old)
-        best = "" if self._best is None else f", best {self._best[0]:.1f} % at {self._best[1]}"
-        note = f"loss {step.loss:.4g}, {1 / max(self._seconds_a_step, 1e-9):.2f} it/s{best}"
+        self._speed = f"loss {step.loss:.4g}, {1 / max(self._seconds_a_step, 1e-9):.2f} it/s"
+        note = self._note()
         if self._live is not None and self._bar is not None:
             self._live.update(self._bar, completed=step.iteration, note=note)
             return
@@ -84,6 +85,8 @@ class ConsoleReporter(Reporter):
         mean = evaluation.mean("distilled")
         if self._best is None or mean > self._best[0]:
             self._best = (mean, iteration)
+        if self._live is not None and self._bar is not None:
+            self._live.update(self._bar, note=self._note())
         for row in evaluation.rows:
             self._say(f"step {iteration}: {row.network} on {row.images}: {row} % ({evaluation.protocol.name})")
 
@@ -94,6 +97,10 @@ class ConsoleReporter(Reporter):
         """After Ctrl-C: how to go on."""
         if self._folder is not None:
             self._say(f"stopped; go on with: ld3m distill --resume {self._folder}")
+
+    def _note(self) -> str:
+        best = "" if self._best is None else f", best {self._best[0]:.1f} % at {self._best[1]}"
+        return self._speed + best
 
     def _due(self) -> bool:
         now = time.monotonic()
