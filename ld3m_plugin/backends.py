@@ -55,8 +55,8 @@ def completed(config: RunConfig, registry: Registry | None = None) -> RunConfig:
     """The configuration with every option of its backends and every learning rate written out, so that it repeats the run
     also when a later version changes a default. Every name in it is looked up: a misspelt one should not cost a run."""
     _check_names(config, registry or default_registry())
-    generator = get_generator(config.generator.name, registry=registry, **config.generator.options)
-    objective = get_objective(config.objective.name, registry=registry, **config.objective.options)
+    generator = create("generator", config.generator.name, config.generator.options, registry)
+    objective = create("objective", config.objective.name, config.objective.options, registry)
     defaults = generator.learning_rates(config.objective.name) if config.optimizer.name == "adam" else {}
     rates = {**defaults, **config.optimizer.learning_rates}
     parts = {

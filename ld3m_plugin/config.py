@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,8 +20,15 @@ from ld3m_plugin.presets import load_preset
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
-# Parts that name a backend, in which `options` belong to that backend.
-_BACKENDS = ("data", "generator", "objective")
+# What belongs to a choice and is forgotten with it: options of a backend mean nothing to another one, Adam's learning rates
+# are wrong for SGD, and a table of other networks is not the published protocol.
+_BELONGS_TO = {
+    "data.name": ("data.options",),
+    "generator.name": ("generator.options", "optimizer.learning_rates"),
+    "objective.name": ("objective.options",),
+    "optimizer.name": ("optimizer.learning_rates",),
+    "evaluation.protocol": ("evaluation.networks", "evaluation.repeats"),
+}
 
 
 class GeneratorConfig(BackendOptions):
@@ -102,18 +110,36 @@ def resolve(
     Raises:
         UsageError: a file that is not there or not YAML, an unknown preset, setting or value.
     """
-    defaults = RunConfig()
-    # Named from the start, so that options given for the default backend do not stay when a later part names another.
-    merged: dict[str, Any] = {part: {"name": getattr(defaults, part).name} for part in _BACKENDS}
-    for file in files:
-        merge(merged, read_yaml(file))
-    for preset in presets:
-        merge(merged, dict(load_preset(preset).config))
-    # Names before everything else: in one command line, options are meant for the backend it names, in any order.
-    names = {f"{part}.name" for part in _BACKENDS}
-    for path, value in sorted(settings, key=lambda setting: setting[0] not in names):
+    merged: dict[str, Any] = {}
+    for layer in (*map(read_yaml, files), *(load_preset(preset).config for preset in presets)):
+        for path in _BELONGS_TO:
+            part, key = path.split(".")
+            if isinstance(layer.get(part), Mapping) and key in layer[part]:
+                _choose(merged, path, layer[part][key])
+        merge(merged, layer)
+    # Choices are made known first: in one command line, options are meant for what it chooses, in any order.
+    settings = list(settings)
+    for path, value in dict(settings).items():
+        if path in _BELONGS_TO:
+            _choose(merged, path, value)
+    for path, value in settings:
         assign(merged, path, value)
     return build(RunConfig, merged, "the configuration")
+
+
+def _choose(merged: dict[str, Any], path: str, value: Any) -> None:
+    """Forget what belongs to the former choice at `path`, if `value` is another one."""
+    part, key = path.split(".")
+    settings = merged.get(part, {})
+    old = settings.get(key) if isinstance(settings, dict) else None
+    if old is None:
+        old = getattr(getattr(RunConfig(), part), key)
+    # `imagefolder:a` and `imagefolder:b` are the same data set with another argument: its options stay.
+    if str(old).partition(":")[0] != str(value).partition(":")[0]:
+        for dependent in _BELONGS_TO[path]:
+            part, key = dependent.split(".")
+            if isinstance(merged.get(part), dict):
+                merged[part].pop(key, None)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -130,13 +156,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
-    """Put `update` over `base`, part by part. A backend of another name starts with no options of the old one, and the
-    value of an option is replaced whole: what it holds is the backend's own.
+    """Put `update` over `base`, part by part. The value of an option is replaced whole: what it holds is the backend's own.
 
-    >>> merge({"generator": {"name": "a", "options": {"x": 1}}}, {"generator": {"name": "b"}})
-    {'generator': {'name': 'b'}}
+    >>> merge({"generator": {"name": "a", "options": {"x": {"y": 1}}}}, {"generator": {"options": {"x": {}}}})
+    {'generator': {'name': 'a', 'options': {'x': {}}}}
     """
-    _forget_options(base, update.get("name"))
     for key, value in update.items():
         old = base.get(key)
         if not (isinstance(value, Mapping) and isinstance(old, dict)):
@@ -167,16 +191,7 @@ def assign(base: dict[str, Any], path: str, value: Any) -> None:
         base = base.setdefault(key, {})
         if not isinstance(base, dict):
             raise UsageError(f"{path!r} is not a setting: {key!r} is a single value")
-    if last == "name":
-        _forget_options(base, value)
-    base[last] = value
-
-
-def _forget_options(part: dict[str, Any], name: Any) -> None:
-    # `imagefolder:a` and `imagefolder:b` are the same data set with another argument: its options stay.
-    old = part.get("name", name)
-    if name is not None and str(old).partition(":")[0] != str(name).partition(":")[0]:
-        part.pop("options", None)
+    base[last] = copy.deepcopy(value)
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -210,5 +225,6 @@ def dump(config: RunConfig) -> str:
 def digest(config: RunConfig) -> str:
     """A digest of the settings that decide what a step does: what a checkpoint must have been written under."""
     free = {"steps", "device", "checkpoint_every", "evaluation", "trackers", "render_batch"}
-    decisive = config.model_dump_json(exclude=free)
-    return hashlib.sha256(decisive.encode()).hexdigest()[:16]
+    decisive = config.model_dump(mode="json", exclude=free)
+    decisive["data"]["options"].pop("root", None)  # the same data may have moved; the run compares what it reads
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]

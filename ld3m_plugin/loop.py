@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ld3m_plugin.backends import get_generator, get_objective
+from ld3m_plugin.backends import create
 from ld3m_plugin.config import RunConfig
-from ld3m_plugin.contracts import Latents, Match, Task
+from ld3m_plugin.contracts import Generator, Latents, Match, Objective, Task
 from ld3m_plugin.data.load import load_task
 from ld3m_plugin.errors import HostError, NonFiniteError, UsageError
 from ld3m_plugin.optimizer import LatentOptimizer
@@ -99,8 +99,8 @@ class Distillation:
         device = choose_device(self.config.device)
         self.task = _task(self.config, registry).to(device) if task is None else task.to(device)
         generator, objective = self.config.generator, self.config.objective
-        self.generator = get_generator(generator.name, registry=registry, **generator.options)
-        self.objective = get_objective(objective.name, registry=registry, **objective.options)
+        self.generator: Generator = create("generator", generator.name, generator.options, registry)
+        self.objective: Objective = create("objective", objective.name, objective.options, registry)
         self.iteration = 0
         self._prepare()
 

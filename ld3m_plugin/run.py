@@ -25,8 +25,8 @@ from ld3m_plugin.checkpoints import latest_checkpoint, save_checkpoint
 from ld3m_plugin.config import RunConfig, digest, dump, read_yaml
 from ld3m_plugin.contracts import Task, Tracker
 from ld3m_plugin.environment import environment, versions
-from ld3m_plugin.errors import ArtefactError, UsageError
-from ld3m_plugin.evaluation import Evaluation, check_evaluation, evaluate
+from ld3m_plugin.errors import ArtefactError, NonFiniteError, UsageError
+from ld3m_plugin.evaluation import Evaluation, check_evaluation, evaluate, get_protocol
 from ld3m_plugin.loop import Distillation, Step
 from ld3m_plugin.options import build
 from ld3m_plugin.plugins import Registry, default_registry
@@ -83,15 +83,18 @@ def start(
         raise UsageError(f"{folder} is not empty: choose another --out, or go on with --resume {folder}")
     state = Distillation(completed(config, registry), task=task, registry=registry)
     _check_evaluation(state, registry)
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.yaml", dump(state.config))
     facts = environment(state.task.device, registry or default_registry())
-    write_json(folder / ENVIRONMENT, {"data": state.task.source, **facts})
+    write_json(folder / ENVIRONMENT, {"data": _data_facts(state.task), **facts})
     try:
         return _Run(state, folder, registry, reporter or Reporter()).finish()
+    except NonFiniteError:
+        raise  # it has promised that the state is kept
     except Exception:
         if state.iteration == 0 < state.config.steps:
-            _undo_start(folder)
+            _undo_start(folder, is_new)
         raise
 
 
@@ -119,10 +122,11 @@ def resume(
         config if device is None else config.model_copy(update={"device": device}), task=task, registry=registry
     )
     _check_same_data(folder / ENVIRONMENT, state.task)
+    _check_evaluation(state, registry)
     if checkpoint is not None:
         try:
             state.load_state_dict(checkpoint)
-        except (KeyError, ValueError, RuntimeError) as error:
+        except (KeyError, ValueError) as error:
             raise ArtefactError(f"the newest checkpoint in {folder} is not complete ({error}): delete it") from error
     _forget_after(folder / METRICS, state.iteration, config.steps)
     return _Run(state, folder, registry, reporter or Reporter()).finish()
@@ -133,7 +137,7 @@ def free_folder(root: Path, config: RunConfig) -> Path:
     data = config.data.name.replace(":", "-").replace("/", "-").strip("-")
     name = f"{data}-{config.generator.name}-{config.objective.name}-ipc{config.images_per_class}-seed{config.seed}"
     folder, number = root / name, 2
-    while folder.exists():
+    while folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         folder, number = root / f"{name}-{number}", number + 1
     return folder
 
@@ -297,24 +301,34 @@ def _check_evaluation(state: Distillation, registry: Registry | None) -> None:
     """What would stop an evaluation should stop a run before its first step, not after its last."""
     settings = state.config.evaluation
     if settings.final or settings.every:
-        check_evaluation(state.task, settings.networks, settings.protocol, state.config.images_per_class, registry)
+        needed = state.config.images_per_class if settings.final else 0
+        check_evaluation(state.task, get_protocol(settings.protocol), settings.networks, needed, registry)
 
 
-def _undo_start(folder: Path) -> None:
+def _undo_start(folder: Path, is_new: bool) -> None:
     """Take back what `start` wrote, and nothing else: the same command should work once the mistake is mended."""
     for name in ("config.yaml", ENVIRONMENT, METRICS):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    if is_new and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _data_facts(task: Task) -> dict[str, Any]:
+    test = list(task.test_images.counts()) if task.test_images is not None else None
+    return {"source": task.source, "classes": list(task.class_names), "train": list(task.train.counts()), "test": test}
 
 
 def _check_same_data(path: Path, task: Task) -> None:
     try:
-        source = json.loads(path.read_text(encoding="utf-8"))["data"]
+        made_with = dict(json.loads(path.read_text(encoding="utf-8"))["data"])
     except (OSError, ValueError, KeyError, TypeError):
         return  # the record is for people; a run without it can still go on
-    if source != task.source:
+    now = _data_facts(task)
+    if any(made_with.get(key) != now[key] for key in ("classes", "train", "test")):  # where it lies may change
         raise ArtefactError(
-            f"the run was made with {source!r}, and now the data is {task.source!r}: a run goes on with the same data only"
+            f"the run was made with {made_with.get('source')!r}, and now the data is {task.source!r}, with other classes or "
+            "another number of images: a run goes on with the same data only"
         )
 
 

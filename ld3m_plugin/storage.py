@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     # Clones: safetensors refuses tensors that share storage.
     plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     save_file(plain, path, metadata)
-    mask = os.umask(0)
+    mask = os.umask(0o077)  # there is no other way to read it
     os.umask(mask)
-    path.chmod(0o666 & ~mask)
+    with suppress(PermissionError):  # a file system without modes
+        path.chmod(0o666 & ~mask)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -15,7 +15,13 @@ from torch import Tensor
 from ld3m_plugin.augmentation import DSA, DSADraw
 from ld3m_plugin.contracts import DifferentiableObjective, Network, Task
 from ld3m_plugin.memory import images_at_once
-from ld3m_plugin.objectives.matching import MatchingOptions, augment_by_class, class_weights, random_network
+from ld3m_plugin.objectives.matching import (
+    MatchingOptions,
+    augment_by_class,
+    check_enough_images,
+    class_weights,
+    random_network,
+)
 from ld3m_plugin.randomness import lent_to_global, spawn
 
 
@@ -43,6 +49,7 @@ class DM(DifferentiableObjective):
 
     def prepare(self, task: Task, labels: Tensor, rng: torch.Generator) -> None:
         super().prepare(task, labels, rng)
+        check_enough_images(self.options, task)
         self._dsa = DSA(self.options.dsa)
         # Not at the first step: a wrong setting is said now, and a run that was resumed draws what it would have drawn.
         self._at_once = self._images_at_once(random_network(self.options, task, torch.Generator()).eval())

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ld3m_plugin.augmentation import DSA, DSADraw
 from ld3m_plugin.contracts import BackendOptions, Network, Task
+from ld3m_plugin.errors import DataError
 from ld3m_plugin.networks.build import get_network
 
 
@@ -40,6 +41,16 @@ class MatchingOptions(BackendOptions):
         if taken:
             raise ValueError(f"{', '.join(sorted(taken))} is not yours to set: it comes from the task")
         return settings
+
+
+def check_enough_images(options: MatchingOptions, task: Task) -> None:
+    """Raise a `DataError` if a class has fewer images than are drawn at each step."""
+    for name, count in zip(task.class_names, task.train.counts(), strict=True):
+        if count < options.batch_real:
+            raise DataError(
+                f"class {name!r} has {count} images and {options.batch_real} are asked for at each step "
+                f"({task.train.origin}): lower -O batch_real"
+            )
 
 
 def random_network(options: MatchingOptions, task: Task, rng: torch.Generator) -> Network:

@@ -231,8 +231,10 @@ def _gathered(images: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
 def _sampled(images: Tensor, theta: Tensor, mode: str) -> Tensor:
     batch, channels, height, width = images.shape
     full = F.pad(theta, (0, 1))
-    # of one row of theta a single grid is built; all images read it
-    grid = F.affine_grid(full, [len(full), channels, height, width], align_corners=True)
+    # of one row of theta a single grid is built; all images read it. Never in half precision: with 8 bits a coordinate of a
+    # 128-pixel image is off by half a pixel
+    with torch.autocast(images.device.type, enabled=False):
+        grid = F.affine_grid(full, [len(full), channels, height, width], align_corners=True)
     return F.grid_sample(images, grid.expand(batch, -1, -1, -1), mode=mode, padding_mode="zeros", align_corners=True)
 
 

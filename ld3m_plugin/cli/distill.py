@@ -93,7 +93,7 @@ def distill_command(
     assignments = list(_assignments(settings, ""))
     given = assignments + given + [pair for part, texts in options for pair in _assignments(texts, f"{part}.options.")]
     if resume is not None:
-        if [path for path, _ in given if path != "device"] or config or preset or out or dry_run:
+        if assignments or any(path != "device" for path, _ in given) or config or preset or out or dry_run:
             raise UsageError("--resume takes the settings of the run it goes on with: leave all but --device out")
         _run(resume, None, device)
         return

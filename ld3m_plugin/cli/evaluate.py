@@ -45,12 +45,15 @@ def evaluate_command(
     from ld3m_plugin.evaluation import evaluate
     from ld3m_plugin.loop import choose_device
     from ld3m_plugin.memory import keep_freed_memory
+    from ld3m_plugin.options import build
     from ld3m_plugin.storage import write_json
+    from ld3m_plugin.task import DataOptions
 
     keep_freed_memory()
     distilled = DistilledSet.load(path)
     name, options = (data, {}) if data else _recorded_data(distilled, path)
     options |= dict(parse_assignment(text) for text in data_options or ())
+    options = build(DataOptions, options, f"data set {name!r}").model_dump()
     try:
         task = load_task(name, device=choose_device(device or "auto"), **options)
     except DataError as error:
@@ -69,7 +72,7 @@ def evaluate_command(
             protocol=protocol or "quick",
             repeats=repeats,
             random_real=random_real,
-            seed=int(distilled.metadata.get("seed", 0)) if seed is None else seed,
+            seed=_recorded_seed(distilled) if seed is None else seed,
             on_progress=reporter.evaluating,
         )
     if out is not None:
@@ -88,6 +91,11 @@ def _recorded_data(distilled: DistilledSet, path: Path) -> tuple[str, dict[str, 
         raise ArtefactError(f"{path} does not say which data it was made from: give --data") from error
 
 
+def _recorded_seed(distilled: DistilledSet) -> int:
+    seed = distilled.metadata.get("seed", 0)
+    return seed if isinstance(seed, int) and seed >= 0 else 0
+
+
 def _check_same_data(distilled: DistilledSet, task: Task) -> None:
     """Labels mean the same, and pixels are scaled the same way; silent mix-ups here cost people weeks."""
     facts = {"class_names": list(task.class_names), "image_size": task.image_size, "channels": task.channels}
@@ -98,7 +106,8 @@ def _check_same_data(distilled: DistilledSet, task: Task) -> None:
                 "give the --data that it was made from"
             )
     for name, values in (("mean", task.mean), ("std", task.std)):
-        if any(abs(a - b) > 1e-4 for a, b in zip(distilled.metadata[name], values, strict=True)):
+        recorded = distilled.metadata[name]
+        if len(recorded) != len(values) or any(abs(a - b) > 1e-4 for a, b in zip(recorded, values, strict=True)):
             raise ArtefactError(
                 f"the distilled set was normalised with {name} {distilled.metadata[name]}, "
                 f"data set {task.name!r} with {list(values)}: give the --data that it was made from"

@@ -131,6 +131,8 @@ def evaluate(
     _check_fits(distilled, task)
     started = time.perf_counter()
     recipe = get_protocol(protocol) if isinstance(protocol, str) else protocol
+    needed = int(_hard(distilled.labels).bincount().max()) if random_real else 0
+    check_evaluation(task, recipe, networks, needed, registry)
     chosen = tuple(networks) or recipe.networks
     repeats = repeats or recipe.repeats
     rows = []
@@ -151,23 +153,26 @@ def evaluate(
 
 
 def check_evaluation(
-    task: Task, networks: Sequence[str], protocol: str, images_per_class: int, registry: Registry | None = None
+    task: Task, protocol: Protocol, networks: Sequence[str], real_images: int, registry: Registry | None = None
 ) -> None:
     """Raise what an evaluation would raise, before the work that leads to it.
 
+    Args:
+        real_images: how many the row of random real images needs of each class; 0 without that row.
+
     Raises:
-        UsageError: an unknown protocol or network, or a network that does not take images of this size.
-        DataError: no test set, or a class with too few training images for the row of random real ones.
+        UsageError: an unknown network, or one that does not take images of this size.
+        DataError: no test images, or a class with too few training images.
     """
-    recipe = get_protocol(protocol)
-    task.test.counts()
-    for network in tuple(networks) or recipe.networks:
-        _Builder(network, task, recipe, 0, registry).build(torch.Generator())
+    if sum(task.test.counts()) == 0:
+        raise DataError(f"there is no test image ({task.test.origin})")
+    for network in tuple(networks) or protocol.networks:
+        _Builder(network, task, protocol, 0, registry).build(torch.Generator())
     for name, count in zip(task.class_names, task.train.counts(), strict=True):
-        if count < images_per_class:
+        if count < real_images:
             raise DataError(
-                f"class {name!r} has {count} images and the row of random real images needs {images_per_class} "
-                f"({task.train.origin}): lower --ipc, or give --no-evaluate"
+                f"class {name!r} has {count} images and the row of random real images needs {real_images} "
+                f"({task.train.origin}): lower --ipc, or leave that row or the evaluation out"
             )
 
 
@@ -212,7 +217,10 @@ class _Builder:
 def _random_real(labels: Tensor, task: Task, seed: int, repeat: int) -> tuple[Tensor, Tensor]:
     """As many real images of each class as the distilled set has (soft labels: of the likeliest class)."""
     rng = stream(seed, "random real", repeat)
-    hard = labels if labels.ndim == 1 else labels.argmax(1)
-    counts = hard.bincount(minlength=task.num_classes).tolist()
+    counts = _hard(labels).bincount(minlength=task.num_classes).tolist()
     images = torch.cat([task.real_images(index, count, rng) for index, count in enumerate(counts)])
     return images, torch.arange(task.num_classes).repeat_interleave(torch.tensor(counts))
+
+
+def _hard(labels: Tensor) -> Tensor:
+    return labels if labels.ndim == 1 else labels.argmax(1)

@@ -21,7 +21,7 @@ class Preset:
 
 
 def preset_names() -> list[str]:
-    """The names of all presets, such as `demo` or `dm-2023/fashion-mnist-ipc10`."""
+    """The names of all presets, such as `demo` or `glad-2023/pixel-dm`."""
     root = _folder()
     return sorted(str(path.relative_to(root).with_suffix("")) for path in root.rglob("*.yaml"))
 

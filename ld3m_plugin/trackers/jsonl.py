@@ -19,9 +19,16 @@ class JsonLines(Tracker):
         self._file = (folder / FILE_NAME).open("a", encoding="utf-8")
 
     def log(self, record: Mapping[str, Any]) -> None:
-        line = json.dumps(dict(record), default=float)  # numbers of torch and numpy are numbers too
+        line = json.dumps(dict(record), default=_plain)
         self._file.write(line + "\n")
         self._file.flush()
 
     def finish(self) -> None:
         self._file.close()
+
+
+def _plain(value: Any) -> float | str:
+    try:
+        return float(value)  # numbers of torch and numpy are numbers too
+    except (TypeError, ValueError, RuntimeError):
+        return str(value)

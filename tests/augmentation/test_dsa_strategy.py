@@ -207,3 +207,13 @@ def test_a_strategy_has_no_state_and_can_be_sent_to_workers(rng):
     twin, again = pickle.loads(pickle.dumps((dsa, draw)))  # noqa: S301 (our own)
     assert torch.equal(twin.apply(images, again), dsa.apply(images, draw))
     assert "scale_rotate" in repr(dsa)
+
+
+@pytest.mark.parametrize("operation", ["color", "crop", "cutout", "flip", "scale", "rotate"])
+def test_autocast_does_not_touch_the_geometry(operation):
+    images = torch.linspace(-1, 1, 128).expand(2, 1, 128, 128).contiguous()
+    dsa = DSA(operation)
+    draw = dsa.draw(images.shape, torch.Generator().manual_seed(0), siamese=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = dsa.apply(images, draw)
+    assert torch.equal(mixed, dsa.apply(images, draw))

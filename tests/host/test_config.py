@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ld3m_plugin.backends import completed
-from ld3m_plugin.config import RunConfig, assign, dump, merge, parse_assignment, read_yaml, resolve
+from ld3m_plugin.config import RunConfig, assign, digest, dump, merge, parse_assignment, read_yaml, resolve
 from ld3m_plugin.errors import InvalidOptionError, UnknownOptionError, UsageError
 from ld3m_plugin.options import build
 from ld3m_plugin.presets import load_preset, preset_names
@@ -233,3 +233,35 @@ def test_a_preset_is_a_name_and_not_a_path(name):
 def test_a_configuration_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         RunConfig().steps = 1
+
+
+def test_another_choice_forgets_what_belonged_to_the_former(tmp_path):
+    # A resolved configuration names everything; over it, another protocol must not keep the networks of the old one.
+    file = tmp_path / "config.yaml"
+    file.write_text(dump(completed(RunConfig())))
+    glad = resolve([file], settings=[("evaluation.protocol", "glad-2023")])
+    assert (glad.evaluation.networks, glad.evaluation.repeats) == ((), None)
+    assert resolve([file], settings=[("optimizer.name", "sgd")]).optimizer.learning_rates == {}
+    kept = [("evaluation.protocol", "glad-2023"), ("evaluation.repeats", 2), ("optimizer.momentum", 0.9)]
+    assert resolve([file], settings=kept).evaluation.repeats == 2
+    assert resolve([file], settings=kept).optimizer.learning_rates == {"pixels": 0.05}
+
+
+def test_later_settings_win_over_a_whole_part():
+    assert resolve(settings=[("generator", {"name": "a"}), ("generator.name", "b")]).generator.name == "b"
+
+
+def test_values_are_copied_and_never_changed():
+    options = {"batch_real": 6}
+    resolve(settings=[("objective.options", options), ("objective.options.batch_real", 9)])
+    assert options == {"batch_real": 6}
+
+
+def test_digest_is_of_what_decides_a_step():
+    base = completed(RunConfig())
+    data = {"root": "/elsewhere", **{k: v for k, v in base.data.options.items() if k != "root"}}
+    moved = base.model_copy(
+        update={"data": base.data.model_copy(update={"options": data}), "steps": 9, "device": "cpu"}
+    )
+    assert digest(moved) == digest(base)
+    assert digest(base.model_copy(update={"seed": 1})) != digest(base)

@@ -11,8 +11,9 @@ from ld3m_plugin import run
 from ld3m_plugin.artefact import DistilledSet
 from ld3m_plugin.config import resolve
 from ld3m_plugin.contracts import DifferentiableObjective, Generator, Latents
-from ld3m_plugin.errors import ArtefactError, DataError
+from ld3m_plugin.errors import ArtefactError, DataError, UsageError
 from ld3m_plugin.evaluation import evaluate
+from ld3m_plugin.loop import Distillation
 from ld3m_plugin.plugins import Backend, Owner, build_registry
 from ld3m_plugin.testing import tiny_task
 
@@ -208,7 +209,31 @@ def test_more_steps_are_not_other_settings(tmp_path):
 def test_other_data_is_refused(tmp_path):
     stopped(tmp_path / "run")
     with pytest.raises(ArtefactError, match="a run goes on with the same data only"):
-        run.resume(tmp_path / "run", task=replace(tiny_task(), source="another copy"))
+        run.resume(tmp_path / "run", task=tiny_task(train=13))
+
+
+def test_data_that_has_moved_is_the_same_data(tmp_path):
+    stopped(tmp_path / "run")
+    run.resume(tmp_path / "run", task=replace(tiny_task(), source="another folder"))
+
+
+def test_running_out_of_memory_is_not_taken_for_a_bad_checkpoint(tmp_path, monkeypatch):
+    stopped(tmp_path / "run")
+
+    def full(self, state):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(Distillation, "load_state_dict", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        run.resume(tmp_path / "run", task=tiny_task())
+
+
+def test_a_network_that_is_not_there_is_said_before_a_run_goes_on(tmp_path):
+    stopped(tmp_path / "run")
+    edit(tmp_path / "run" / "config.yaml", "final: false", "final: true")
+    edit(tmp_path / "run" / "config.yaml", "- AlexNet", "- AlxNet")
+    with pytest.raises(UsageError, match="did you mean 'AlexNet'"):
+        run.resume(tmp_path / "run", task=tiny_task())
 
 
 def test_records_that_are_not_ours_do_not_stop_a_run_from_going_on(tmp_path):
