@@ -14,7 +14,6 @@ from ld3m_plugin.errors import ExitCode, HostError
 app = typer.Typer(
     name="ld3m",
     help="Dataset distillation: learn a few synthetic images on which a network trains almost as well as on all data.",
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -30,13 +29,17 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
-    version: Annotated[
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 (its callback acts on it)
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        # Said here and not by `no_args_is_help`, whose exit code differs between versions.
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(int(ExitCode.USAGE))
 
 
 def main() -> None:

@@ -42,6 +42,7 @@ def test_published_schedule():
     assert rate_factor(999, protocol) == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:The epoch parameter in:UserWarning")  # torch 2.5 warns of its own SequentialLR
 def test_published_schedule_equals_torch():
     # A second form: torch's own linear and cosine schedules in sequence.
     protocol = get_protocol("glad-2023")
