@@ -46,7 +46,8 @@ def lent_to_global(rng: torch.Generator, device: torch.device | str = "cpu") -> 
     kind = torch.device(device)
     with torch.random.fork_rng(devices=[kind] if kind.type == "cuda" else []):
         if kind.type == "cuda":
-            torch.cuda.default_generators[kind.index or 0].manual_seed(int(spawn(rng).initial_seed()))
+            index = torch.cuda.current_device() if kind.index is None else kind.index
+            torch.cuda.default_generators[index].manual_seed(spawn(rng).initial_seed())
         torch.set_rng_state(rng.get_state())
         try:
             yield

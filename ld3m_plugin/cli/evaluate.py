@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ld3m_plugin.cli.common import Device, Json, Networks, OutFile, ProtocolName, Repeats, comma_list
+from ld3m_plugin.cli.common import (
+    Device,
+    Json,
+    Networks,
+    OutFile,
+    ProtocolName,
+    Repeats,
+    comma_list,
+    warn_about_plugins,
+)
 from ld3m_plugin.errors import ArtefactError, DataError, UsageError
 
 if TYPE_CHECKING:
@@ -49,6 +58,7 @@ def evaluate_command(
     from ld3m_plugin.storage import write_json
     from ld3m_plugin.task import DataOptions
 
+    warn_about_plugins()
     keep_freed_memory()
     distilled = DistilledSet.load(path)
     name, options = (data, {}) if data else _recorded_data(distilled, path)
