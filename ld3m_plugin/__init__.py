@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     from ld3m_plugin.artefact import DistilledSet
     from ld3m_plugin.backends import get_generator, get_objective
     from ld3m_plugin.config import RunConfig
-    from ld3m_plugin.contracts import DifferentiableObjective, Generator, Latents, Match, Network, Objective, Tracker
+    from ld3m_plugin.contracts import (
+        DifferentiableObjective,
+        Generator,
+        Latents,
+        Match,
+        Network,
+        Objective,
+        PriorKind,
+        PriorReporter,
+        Tracker,
+    )
     from ld3m_plugin.data.load import load_task
     from ld3m_plugin.evaluation import evaluate
     from ld3m_plugin.loop import Step, distill
@@ -34,6 +44,8 @@ _HOMES = {
     "Match": "ld3m_plugin.contracts",
     "Network": "ld3m_plugin.contracts",
     "Objective": "ld3m_plugin.contracts",
+    "PriorKind": "ld3m_plugin.contracts",
+    "PriorReporter": "ld3m_plugin.contracts",
     "RunConfig": "ld3m_plugin.config",
     "Step": "ld3m_plugin.loop",
     "Task": "ld3m_plugin.task",
@@ -56,6 +68,8 @@ __all__ = [
     "Match",
     "Network",
     "Objective",
+    "PriorKind",
+    "PriorReporter",
     "RunConfig",
     "Step",
     "Task",

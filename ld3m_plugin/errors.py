@@ -59,6 +59,10 @@ class NonFiniteError(HostError):
     """A loss or a gradient is NaN or infinite; the last good state has been kept."""
 
 
+class PriorError(HostError):
+    """Weights of a pre-trained model that are missing, damaged, or do not fit what is asked of them."""
+
+
 class ArtefactError(HostError):
     """A distilled set or a run folder is missing, incomplete or damaged."""
 

@@ -48,3 +48,8 @@ def register_networks(register: Register) -> None:
 @hookspec
 def register_trackers(register: Register) -> None:
     """Register `ld3m_plugin.contracts.Tracker` classes, which receive every record of a run. Since 0.1."""
+
+
+@hookspec
+def register_priors(register: Register) -> None:
+    """Register `ld3m_plugin.contracts.PriorKind` classes: families of pre-trained models. Since 0.1."""

@@ -32,6 +32,7 @@ _HOOK_OF_KIND = {
     "dataset": "register_datasets",
     "network": "register_networks",
     "tracker": "register_trackers",
+    "prior": "register_priors",
 }
 KINDS = tuple(_HOOK_OF_KIND)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ld3m_plugin import __version__
-from ld3m_plugin.cli import distill, evaluate, plugins, presets
+from ld3m_plugin.cli import compare, distill, evaluate, plugins, presets, prior
 from ld3m_plugin.errors import ExitCode, HostError
 
 app = typer.Typer(
@@ -19,8 +19,10 @@ app = typer.Typer(
 )
 app.command("distill")(distill.distill_command)
 app.command("evaluate")(evaluate.evaluate_command)
+app.command("compare")(compare.compare_command)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(presets.app, name="presets")
+app.add_typer(prior.app, name="prior")
 
 
 def _print_version(wanted: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -91,22 +92,30 @@ def _print_rows(rows: list[dict[str, str]], as_json: bool) -> None:
 
 def _describe(registry: Registry, backend: Backend) -> dict[str, Any]:
     factory = registry.resolve(backend.kind, backend.name)
-    if backend.kind == "dataset":
-        from ld3m_plugin.task import DataOptions
-
-        options = _options_of_model(DataOptions)
-    elif hasattr(factory, "Options"):
-        options = _options_of_model(factory.Options)
-    else:
-        options = _options_of_signature(factory)
     text = inspect.getdoc(factory) or backend.summary
     return {
         "name": backend.name,
         "kind": backend.kind,
         "owner": str(backend.owner),
         "summary": text.split("\n\n")[0].replace("\n", " "),
-        "options": options,
+        **_options(backend.kind, factory),
     }
+
+
+def _options(kind: str, factory: Any) -> dict[str, list[dict[str, str]]]:
+    """Lists of options by what they are called in JSON; only a prior has two."""
+    if kind == "dataset":
+        from ld3m_plugin.task import DataOptions
+
+        return {"options": _options_of_model(DataOptions)}
+    if kind == "prior":
+        return {
+            "options": _options_of_model(factory.TrainingOptions),
+            "conversion_options": _options_of_model(factory.ConversionOptions),
+        }
+    if hasattr(factory, "Options"):
+        return {"options": _options_of_model(factory.Options)}
+    return {"options": _options_of_signature(factory)}
 
 
 def _options_of_model(model: Any) -> list[dict[str, str]]:
@@ -155,11 +164,18 @@ def _range(constraints: list[Any]) -> list[str]:
 
 def _as_text(entry: dict[str, Any]) -> str:
     lines = [f"{entry['name']} ({entry['kind']}, {entry['owner']})", f"  {entry['summary']}", ""]
-    for option in entry["options"]:
+    if "conversion_options" not in entry:
+        return "\n".join([*lines, *_option_lines(entry["options"])])
+    training = ["  ld3m prior train:", *_option_lines(entry["options"])]
+    conversion = ["  ld3m prior convert:", *_option_lines(entry["conversion_options"])]
+    return "\n".join([*lines, *training, "", *conversion])
+
+
+def _option_lines(options: list[dict[str, str]]) -> Iterator[str]:
+    for option in options:
         limits = f", {option['range']}" if option["range"] else ""
-        lines.append(f"  {option['name']}: {option['type']}{limits} = {option['default']}")
+        yield f"  {option['name']}: {option['type']}{limits} = {option['default']}"
         if option["description"]:
-            lines.append(f"      {option['description']}")
-    if not entry["options"]:
-        lines.append("  takes no options")
-    return "\n".join(lines)
+            yield f"      {option['description']}"
+    if not options:
+        yield "  takes no options"

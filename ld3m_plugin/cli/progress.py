@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -19,18 +19,15 @@ _PLAIN_INTERVAL = 60.0
 _SMOOTHING = 0.1
 
 
-class ConsoleReporter(Reporter):
-    """Shows loss, steps a second, time to go and the best accuracy so far."""
+class LiveConsole:
+    """A bar on a terminal, one plain line a minute elsewhere: what the commands' reporters are made of."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
         self._live: Progress | None = None
         self._bar: TaskID | None = None
         self._seconds_a_step: float | None = None
-        self._best: tuple[float, int] | None = None
-        self._speed = ""
         self._said = time.monotonic()
-        self._folder: Path | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -41,54 +38,90 @@ class ConsoleReporter(Reporter):
         if self._live is not None:
             self._live.stop()
 
+    def _start_bar(self, description: str, total: int, done: int) -> None:
+        """A new bar below those that are there, where the output is a terminal."""
+        if not self._console.is_terminal:
+            return
+        if self._live is None:
+            self._live = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=20),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}", markup=False),
+                console=self._console,
+            )
+            self._live.start()
+        self._bar = self._live.add_task(description, total=total, completed=done, note="")
+
+    def _update_bar(self, **changes: Any) -> bool:
+        """Change the newest bar; False where there is none."""
+        if self._live is None or self._bar is None:
+            return False
+        self._live.update(self._bar, **changes)
+        return True
+
+    def _show_step(self, what: str, done: int, total: int, note: str) -> None:
+        if not self._update_bar(completed=done, note=note) and (self._due() or done == total):
+            left = (total - done) * (self._seconds_a_step or 0.0)
+            self._say(f"{what} {done} of {total}: {note}, {clock(left)} to go")
+
+    def _speed_with(self, seconds: float) -> str:
+        """Steps a second, smoothed, with one more step that took so long."""
+        old = self._seconds_a_step
+        self._seconds_a_step = seconds if old is None else old + _SMOOTHING * (seconds - old)
+        return f"{1 / max(self._seconds_a_step, 1e-9):.2f} it/s"
+
+    def _due(self) -> bool:
+        now = time.monotonic()
+        if now - self._said < _PLAIN_INTERVAL:
+            return False
+        self._said = now
+        return True
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class ConsoleReporter(LiveConsole, Reporter):
+    """Shows loss, steps a second, time to go and the best accuracy so far."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        super().__init__(console)
+        self._best: tuple[float, int] | None = None
+        self._speed = ""
+        self._folder: Path | None = None
+
     def started(self, state: Distillation, folder: Path) -> None:
         config = state.config
-        self._folder = folder
+        # A comparison has several runs: the former's best and speed are not of this one.
+        self._folder, self._best, self._seconds_a_step = folder, None, None
         self._say(f"data: {state.task.source}")
         self._say(
             f"distilling {len(state.labels)} images ({config.images_per_class} a class, {state.task.image_size}x"
             f"{state.task.image_size}) with generator {config.generator.name!r} and objective {config.objective.name!r} "
             f"on {state.task.device}, run folder {folder}"
         )
-        if self._console.is_terminal:
-            self._live = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=self._console,
-            )
-            self._bar = self._live.add_task("distil", total=config.steps, completed=state.iteration, note="")
-            self._live.start()
+        self._start_bar(f"distil {config.generator.name}", config.steps, state.iteration)
 
     def step(self, step: Step) -> None:
-        old = self._seconds_a_step
-        self._seconds_a_step = step.seconds if old is None else old + _SMOOTHING * (step.seconds - old)
-        self._speed = f"loss {step.loss:.4g}, {1 / max(self._seconds_a_step, 1e-9):.2f} it/s"
-        note = self._note()
-        if self._live is not None and self._bar is not None:
-            self._live.update(self._bar, completed=step.iteration, note=note)
-            return
-        total = step.state.config.steps
-        if self._due() or step.iteration == total:
-            left = (total - step.iteration) * self._seconds_a_step
-            self._say(f"step {step.iteration} of {total}: {note}, {_clock(left)} to go")
+        self._speed = f"loss {step.loss:.4g}, {self._speed_with(step.seconds)}"
+        self._show_step("step", step.iteration, step.state.config.steps, self._note())
 
     def evaluating(self, what: str) -> None:
-        if self._live is not None and self._bar is not None:
-            self._live.update(self._bar, note=f"evaluating {what}")
-        elif self._due():
+        if not self._update_bar(note=f"evaluating {what}") and self._due():
             self._say(f"evaluating {what}")
 
     def evaluated(self, iteration: int, evaluation: Evaluation) -> None:
         mean = evaluation.mean("distilled")
         if self._best is None or mean > self._best[0]:
             self._best = (mean, iteration)
-        if self._live is not None and self._bar is not None:
-            self._live.update(self._bar, note=self._note())
+        self._update_bar(note=self._note())
         for row in evaluation.rows:
             self._say(f"step {iteration}: {row.network} on {row.images}: {row} % ({evaluation.protocol.name})")
+
+    def say(self, message: str) -> None:
+        self._say(message)
 
     def warn(self, message: str) -> None:
         self._say(f"warning: {message}")
@@ -101,16 +134,6 @@ class ConsoleReporter(Reporter):
     def _note(self) -> str:
         best = "" if self._best is None else f", best {self._best[0]:.1f} % at {self._best[1]}"
         return self._speed + best
-
-    def _due(self) -> bool:
-        now = time.monotonic()
-        if now - self._said < _PLAIN_INTERVAL:
-            return False
-        self._said = now
-        return True
-
-    def _say(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_table(evaluation: Evaluation, console: Console | None = None) -> None:
@@ -130,7 +153,12 @@ def print_table(evaluation: Evaluation, console: Console | None = None) -> None:
     (console or Console()).print(table)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Minutes and seconds, with hours where there are any.
+
+    >>> clock(61.5), clock(3600)
+    ('1:02', '1:00:00')
+    """
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

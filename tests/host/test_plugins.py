@@ -21,6 +21,7 @@ from ld3m_plugin.errors import (
 )
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.plugins import KINDS, build_registry
+from ld3m_plugin.priors import describe_prior, get_prior_kind, train_prior
 from ld3m_plugin.run import start
 
 GOOD = """
@@ -251,6 +252,12 @@ def test_a_backend_of_another_class_is_refused_with_its_owner(site, load, kind):
         create(kind, "odd", {}, load())
 
 
+def test_a_prior_of_another_class_is_refused_with_its_owner(site, load):
+    site.add("odd-one", {"odd": registering(kind="priors") + "    register('odd', dict)\n"})
+    with pytest.raises(PluginLoadError, match=r"prior 'odd' \(plugin 'odd' of odd-one 1\.0\) is a dict, not .*derive"):
+        get_prior_kind("odd", load())
+
+
 def test_options_are_checked_by_name_and_range(load):
     registry = load()
     with pytest.raises(
@@ -274,7 +281,7 @@ import json
 import torch
 from torch import nn
 from ld3m_plugin import hookimpl
-from ld3m_plugin.contracts import DifferentiableObjective, Generator, Latents, Network, Tracker
+from ld3m_plugin.contracts import DifferentiableObjective, Generator, Latents, Network, PriorKind, Tracker
 from ld3m_plugin.testing import tiny_task
 
 
@@ -317,6 +324,20 @@ class Diary(Tracker):
         self.path.write_text(json.dumps(self.entries))
 
 
+class Sizes(PriorKind):
+    def recognises(self, path):
+        return path.suffix == ".size"
+
+    def train(self, task, out, options, *, seed, reporter):
+        out.write_text(str(task.image_size))
+
+    def convert(self, source, out, options):
+        (out / "mine.size").write_text(source.read_text())
+
+    def describe(self, path):
+        return {"size": path.read_text()}
+
+
 @hookimpl
 def register_generators(register):
     register("mine", Constant)
@@ -336,6 +357,10 @@ def register_networks(register):
 @hookimpl
 def register_trackers(register):
     register("mine", Diary)
+
+@hookimpl
+def register_priors(register):
+    register("mine", Sizes)
 """
 
 
@@ -375,6 +400,11 @@ def test_a_plugins_data_set_is_read_with_its_argument_and_options(every_kind):
 def test_a_plugins_network_is_built_with_its_settings(every_kind):
     network = get_network("mine", registry=every_kind, channels=1, image_size=8, num_classes=3, bias=False)
     assert network.last.bias is None
+
+
+def test_a_plugins_prior_is_trained_and_described(every_kind, tmp_path):
+    train_prior("mine", load_task("mine:12", registry=every_kind), tmp_path / "new" / "a.size", registry=every_kind)
+    assert describe_prior(tmp_path / "new" / "a.size", registry=every_kind) == {"kind": "mine", "size": "12"}
 
 
 def test_a_run_of_a_plugins_backends_alone(every_kind, tmp_path, two_epochs):

@@ -1,0 +1,117 @@
+"""`ld3m prior`: train, convert and describe the pre-trained models that generators render with."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ld3m_plugin.cli.common import Device, Json, warn_about_plugins
+from ld3m_plugin.errors import HostError
+
+app = typer.Typer(help="Pre-trained models that generators render with.", rich_markup_mode=None)
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("-S", metavar="KEY=VALUE", help="Option of the kind (`ld3m plugins show KIND`); repeatable."),
+]
+KindName = Annotated[
+    str | None, typer.Option("--kind", help="Kind of the prior by name [the one that recognises the path].")
+]
+
+
+@app.command("train")
+def train_command(
+    kind: Annotated[str, typer.Argument(help="Kind of the prior by name; `ld3m plugins` lists them.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the prior: new, empty, or of a stopped training.")],
+    data: Annotated[str, typer.Option("--data", help="Data set: NAME or NAME:ARGUMENT.")] = "fashion-mnist",
+    data_options: Annotated[
+        list[str] | None, typer.Option("-D", metavar="KEY=VALUE", help="Option of the data set; repeatable.")
+    ] = None,
+    settings: Settings = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of all random streams.")] = 0,
+    device: Device = None,
+) -> None:
+    """Train a prior on the training images of a data set.
+
+    `ld3m plugins show KIND` lists the options that -S sets. A training that was stopped goes on when the same command is
+    given again.
+    """
+    import torch
+
+    from ld3m_plugin.cli.prior_progress import PriorConsole
+    from ld3m_plugin.data.load import load_task
+    from ld3m_plugin.loop import choose_device
+    from ld3m_plugin.memory import keep_freed_memory
+    from ld3m_plugin.options import build
+    from ld3m_plugin.priors import check_training, train_prior
+    from ld3m_plugin.task import DataOptions
+
+    warn_about_plugins()
+    keep_freed_memory()
+    options = _assignments(settings)
+    check_training(kind, out, options)
+    read = build(DataOptions, _assignments(data_options), f"data set {data!r}").model_dump()
+    # What a job scheduler or a container sends is treated as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with PriorConsole() as reporter:
+        try:
+            task = load_task(data, device=choose_device(device or "auto"), **read)
+            reporter.say(f"data: {task.source}")
+            reporter.say(f"training a prior of kind {kind!r} on {task.device}, folder {out}")
+            train_prior(kind, task, out, options, seed=seed, reporter=reporter)
+        except torch.OutOfMemoryError as error:
+            raise HostError(
+                f"the device ran out of memory ({str(error).splitlines()[0]}): "
+                f"choose a smaller batch or model with -S (`ld3m plugins show {kind}`)"
+            ) from error
+        except KeyboardInterrupt:
+            reporter.say("stopped; the same command goes on")
+            raise typer.Exit(130) from None
+    typer.echo(f"prior: {out} (`ld3m prior info {out}` describes it)")
+
+
+@app.command("convert")
+def convert_command(
+    source: Annotated[Path, typer.Argument(help="File or folder as it was published.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the prior, new or empty.")],
+    settings: Settings = None,
+    kind: KindName = None,
+) -> None:
+    """Convert published weights into a prior folder."""
+    from ld3m_plugin.memory import keep_freed_memory
+    from ld3m_plugin.priors import convert_prior
+
+    warn_about_plugins()
+    keep_freed_memory()
+    name = convert_prior(source, out, _assignments(settings), kind=kind)
+    typer.echo(f"prior of kind {name}: {out} (`ld3m prior info {out}` describes it)")
+
+
+@app.command("info")
+def info_command(
+    path: Annotated[Path, typer.Argument(help="Folder of a prior.")], kind: KindName = None, as_json: Json = False
+) -> None:
+    """What a prior is: its kind, and the facts that the kind knows."""
+    from ld3m_plugin.priors import describe_prior
+
+    warn_about_plugins()
+    facts = describe_prior(path, kind=kind)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    width = max(map(len, facts))
+    for title, fact in facts.items():
+        first, *more = fact.splitlines() or [""]
+        typer.echo(f"{title.ljust(width)}  {first}".rstrip())
+        for line in more:
+            typer.echo(f"{' ' * width}  {line}".rstrip())
+
+
+def _assignments(texts: list[str] | None) -> dict[str, Any]:
+    from ld3m_plugin.config import parse_assignment
+
+    return dict(parse_assignment(text) for text in texts or ())
