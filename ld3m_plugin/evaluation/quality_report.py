@@ -1,0 +1,121 @@
+"""What is reported about the images of a generative model: numbers beside those of real images, as JSON and as a table."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ld3m_plugin.storage import write_json
+
+
+@dataclass(frozen=True)
+class ClassQuality:
+    """One class, or all of them together.
+
+    Attributes:
+        accuracy: share of the samples that the judge takes for the class they were asked for, percent.
+        real_accuracy: the same of the real test images. Samples may do better: images that are hard to tell apart can be
+            rarer among them, and copies of the judge's training images are easy for it.
+        spread: standard deviation within a class (root of the trace of the covariance) of the samples' features, divided by
+            that of the real test images: 0 is one image over and over, 1 is as varied as real images.
+        pixel_spread: the same of pixels.
+        nearest: mean distance in features from a sample to the nearest other sample of its class, divided by that among as
+            many real test images: near 0 where few images are repeated, which the spread does not show.
+
+    A ratio is None where the real images are all alike.
+    """
+
+    name: str
+    accuracy: float
+    real_accuracy: float
+    spread: float | None
+    pixel_spread: float | None
+    nearest: float | None
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Mean squared error of pixels in [0, 1], over all pixels of `images` test images."""
+
+    mse: float
+    images: int
+
+    @property
+    def psnr(self) -> float | None:
+        """Peak signal-to-noise ratio, −10 log10(mse), in dB for a peak of 1; None without any error."""
+        return -10 * math.log10(self.mse) if self.mse > 0 else None
+
+    def record(self) -> dict[str, Any]:
+        """As plain data, for JSON."""
+        return {**asdict(self), "psnr_db": self.psnr}
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What `measure_quality` found.
+
+    Attributes:
+        overall: all classes together; a spread is the root of the classes' mean variance, `nearest` of their mean distance.
+        classes: each class, in label order.
+        frechet: Fréchet distance in the judge's features between samples and real test images.
+        real_frechet: that between as many real training images and the test images. The distance falls with the number of
+            images, so that only distances of equal numbers compare.
+        samples, test_images: how many images of each kind.
+        features: F, the length of the judge's features.
+        data: which copy of the data was used.
+    """
+
+    overall: ClassQuality
+    classes: tuple[ClassQuality, ...]
+    frechet: float
+    real_frechet: float
+    samples: int
+    test_images: int
+    features: int
+    data: str
+    reconstruction: Reconstruction | None = None
+
+    def record(self) -> dict[str, Any]:
+        """As plain data, for JSON."""
+        reconstruction = None if self.reconstruction is None else self.reconstruction.record()
+        return {**asdict(self), "classes": [asdict(one) for one in self.classes], "reconstruction": reconstruction}
+
+    def write(self, path: Path, **more: Any) -> None:
+        """Write a JSON file of the record and of `more`, such as the judge's recipe."""
+        write_json(path, {**self.record(), **more})
+
+    def to_markdown(self) -> str:
+        """A table, a class a row, and the other numbers in sentences; readable as plain text as well."""
+        head = ["class", "accuracy", "real", "spread", "pixel spread", "nearest"]
+        table = [head, *(_cells(one) for one in (*self.classes, self.overall))]
+        widths = [max(3, *(len(row[column]) for row in table)) for column in range(len(head))]
+        lines = [_line(row, widths) for row in table]
+        lines.insert(1, _line(["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])], widths))
+        return "\n".join([*lines, "", *self._sentences()]) + "\n"
+
+    def _sentences(self) -> list[str]:
+        sentences = [
+            f"Accuracy of the judge in percent, on {self.samples} samples and on {self.test_images} real test images. "
+            "Spread and distance to the nearest image within a class: samples divided by real test images.",
+            f"Fréchet distance to the test images in {self.features} features: {self.frechet:.2f} for {self.samples} "
+            f"samples, {self.real_frechet:.2f} for {self.samples} real training images.",
+        ]
+        if self.reconstruction is not None:
+            error = self.reconstruction
+            psnr = "no error" if error.psnr is None else f"PSNR {error.psnr:.2f} dB"
+            sentences.append(
+                f"Reconstruction of {error.images} test images: mean squared error {error.mse:.6f} of pixels in [0, 1], {psnr}."
+            )
+        return [line for sentence in sentences for line in (sentence, "")][:-1]
+
+
+def _cells(one: ClassQuality) -> list[str]:
+    ratios = ("-" if ratio is None else f"{ratio:.2f}" for ratio in (one.spread, one.pixel_spread, one.nearest))
+    return [one.name.replace("|", "\\|"), f"{one.accuracy:.1f}", f"{one.real_accuracy:.1f}", *ratios]
+
+
+def _line(cells: list[str], widths: list[int]) -> str:
+    first, *rest = zip(cells, widths, strict=True)
+    return "| " + " | ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]) + " |"
