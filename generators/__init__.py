@@ -7,4 +7,20 @@ from ld3m_plugin.plugins import Register
 @hookimpl
 def register_generators(register: Register) -> None:
     """Register the built-in generators by import path."""
+    register(
+        "ld3m",
+        "ld3m_plugin.generators.ld3m.generator:LD3MGenerator",
+        summary="latents and class embeddings of a latent diffusion model (LD3M)",
+    )
+    register(
+        "autoencoder",
+        "ld3m_plugin.generators.autoencoder:AutoencoderGenerator",
+        summary="latents of a prior's autoencoder, without diffusion",
+    )
     register("pixel", "ld3m_plugin.generators.pixel:PixelGenerator", summary="the images themselves are learned")
+
+
+@hookimpl
+def register_priors(register: Register) -> None:
+    """Register the kinds of pre-trained models that the built-in generators render with."""
+    register("ldm", "ld3m_plugin.generators.ld3m.kind:LatentDiffusionKind", summary="latent diffusion models")

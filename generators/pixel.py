@@ -31,14 +31,11 @@ class PixelGenerator(Generator):
 
     def initial_latents(self, task: Task, labels: Tensor, rng: torch.Generator) -> Latents:
         """Pixels of real images or noise; real images need as many in each class as there are labels of it."""
-        shape = (len(labels), task.channels, task.image_size, task.image_size)
-        pixels = torch.empty(shape, device=task.device)
         if self.options.init == "noise":
+            shape = (len(labels), task.channels, task.image_size, task.image_size)
             pixels = torch.randn(shape, generator=rng).to(task.device)
         else:
-            for class_index in labels.unique().tolist():
-                rows = (labels == class_index).nonzero().squeeze(1).to(task.device)
-                pixels[rows] = task.real_images(class_index, len(rows), rng)
+            pixels = task.real_images_of(labels, rng)
         return Latents({"pixels": pixels}, learned=("pixels",))
 
     def render(self, latents: Latents) -> Tensor:

@@ -10,7 +10,18 @@ import torch
 
 from ld3m_plugin.plugins import Registry
 
-_PACKAGES = ("ld3m-plugin", "torch", "torchvision", "kornia", "diffusers", "numpy", "safetensors", "pluggy", "pydantic")
+_PACKAGES = (
+    "ld3m-plugin",
+    "torch",
+    "torchvision",
+    "kornia",
+    "diffusers",
+    "accelerate",
+    "numpy",
+    "safetensors",
+    "pluggy",
+    "pydantic",
+)
 
 
 def versions() -> dict[str, str]:

@@ -45,6 +45,22 @@ def images_at_once(forward: Callable[[Tensor], Tensor], image: Tensor, budget: f
     return max(1, int(budget * GIB / (_LIVE_AT_ONCE * largest.bytes)))
 
 
+def saved_bytes(forward: Callable[[], Tensor]) -> int:
+    """Bytes that autograd keeps for the backward pass of `forward`, each storage counted once; parameters are left out."""
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, torch.nn.Parameter):
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = forward()  # held until the count is done, so that no storage is counted under a freed one's address
+    del result
+    return sum(kept.values())
+
+
 def keep_freed_memory() -> bool:
     """Tell glibc to reuse freed blocks instead of returning them to the kernel; True where that is possible.
 

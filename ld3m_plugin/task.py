@@ -121,6 +121,21 @@ class Task:
         """
         return self.normalise(draw_distinct(self.train, self.class_names[class_index], class_index, count, rng))
 
+    def real_images_of(self, labels: Tensor, rng: torch.Generator) -> Tensor:
+        """A real training image for each label, distinct within a class: (N, C, H, W), normalised.
+
+        Args:
+            labels: class indices (N,).
+
+        Raises:
+            DataError: a class has fewer images than there are labels of it.
+        """
+        images = torch.empty(len(labels), self.channels, self.image_size, self.image_size, device=self.device)
+        for class_index in labels.unique().tolist():
+            rows = (labels == class_index).nonzero().squeeze(1).to(self.device)
+            images[rows] = self.real_images(class_index, len(rows), rng)
+        return images
+
     def _per_channel(self, values: tuple[float, ...]) -> Tensor:
         return torch.tensor(values, device=self.device).view(1, -1, 1, 1)
 

@@ -20,6 +20,9 @@ from ld3m_plugin.randomness import stream
 from ld3m_plugin.rendering import render, render_with_pull_back
 
 _PER_CLASS = 3
+# Relative L2. Sums in float32 come out in another order for another batch size, and a chain of networks amplifies that; a
+# gradient is of two such chains.
+_SAME_IMAGES, _SAME_GRADIENT = 1e-5, 1e-4
 
 
 class RandomImages(ImagesByClass):
@@ -41,12 +44,25 @@ class RandomImages(ImagesByClass):
         return self._images[class_index, which]
 
 
-def tiny_task(classes: int = 3, channels: int = 1, image_size: int = 16, train: int = 12, test: int = 4) -> Task:
-    """A task of random images that is made in milliseconds; `train` and `test` count images a class."""
+def tiny_task(
+    classes: int = 3,
+    channels: int = 1,
+    image_size: int = 16,
+    train: int = 12,
+    test: int = 4,
+    class_names: tuple[str, ...] | None = None,
+) -> Task:
+    """A task of random images that is made in milliseconds; `train` and `test` count images a class.
+
+    Args:
+        class_names: instead of "class 0", ...: what a pre-trained prior knows; their count is the count of classes.
+    """
+    names = class_names or tuple(f"class {index}" for index in range(classes))
+    classes = len(names)
     return Task(
         name="tiny",
         source="random images for tests",
-        class_names=tuple(f"class {index}" for index in range(classes)),
+        class_names=names,
         wordnet_ids=(None,) * classes,
         mean=(0.5,) * channels,
         std=(0.25,) * channels,
@@ -141,9 +157,8 @@ def _check_rows(generator: Generator, latents: Latents, images: Tensor) -> None:
     assert torch.equal(render(generator, latents), images), "rendering twice must give the same bits"
     last = len(latents) - 1
     alone = render(generator, latents.rows(slice(last, last + 1)))
-    torch.testing.assert_close(
-        alone, images[-generator.images_per_latent :], msg="images of a row must depend on that row alone"
-    )
+    expected = images[-generator.images_per_latent :]
+    assert _relative(alone, expected) < _SAME_IMAGES, "images of a row must depend on that row alone"
 
 
 def _check_gradients(generator: Generator, latents: Latents) -> None:
@@ -157,9 +172,13 @@ def _check_gradients(generator: Generator, latents: Latents) -> None:
     for chunk in (1, 2):
         chunked = render_with_pull_back(generator, latents, chunk).pull_back(image_grad)
         for name, gradient in expected.items():
-            torch.testing.assert_close(
-                chunked[name], gradient, msg=f"chunks of {chunk} must give the gradient of {name!r}"
+            assert _relative(chunked[name], gradient) < _SAME_GRADIENT, (
+                f"chunks of {chunk} must give the gradient of {name!r}"
             )
+
+
+def _relative(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
 
 
 def _check_state(

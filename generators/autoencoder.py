@@ -1,0 +1,48 @@
+"""The autoencoder generator: latents through a prior's decoder alone, without diffusion.
+
+Source: Duan et al., "Dataset Distillation in Latent Space", arXiv:2311.15547; it is the control of LD3M's Table 6. With a
+denoiser that outputs zero, LD3M with the x0 residual renders the same images.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ld3m_plugin.contracts import Generator, Latents, Task
+from ld3m_plugin.generators.imaging import PictureSpace
+from ld3m_plugin.generators.ld3m.generator import PriorOptions, check_size, provenance, start_latents
+from ld3m_plugin.generators.ld3m.prior import Prior, find_prior, load_prior
+
+
+class AutoencoderOptions(PriorOptions):
+    """Options of the autoencoder generator."""
+
+
+class AutoencoderGenerator(Generator):
+    """Renders `latent` (N, L, h, w)."""
+
+    Options = AutoencoderOptions
+    _prior: Prior
+    _pictures: PictureSpace
+
+    def prepare(self, task: Task) -> None:
+        """Load the prior's autoencoder on the task's device; the errors are those of the LD3M generator."""
+        folder = find_prior(self.options.prior, self.options.revision)
+        self._prior = load_prior(folder, task.device, with_unet=False)
+        check_size(task, self._prior)
+        self._pictures = PictureSpace(task, self._prior.codec.channels, self.options.clamp)
+
+    def initial_latents(self, task: Task, labels: Tensor, rng: torch.Generator) -> Latents:
+        """Encoded real images or Gaussians."""
+        latent = start_latents(task, labels, rng, self._prior, self._pictures, self.options.init)
+        return Latents({"latent": latent}, learned=("latent",))
+
+    def render(self, latents: Latents) -> Tensor:
+        return self._pictures.images(self._prior.codec.decode(latents["latent"]))
+
+    def learning_rates(self, objective: str) -> dict[str, float]:
+        return {"latent": 0.05}
+
+    def provenance(self) -> dict[str, str]:
+        return provenance(self.options, self._prior)

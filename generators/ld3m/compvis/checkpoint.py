@@ -1,0 +1,92 @@
+"""Reading a checkpoint file without running anything in it."""
+
+from __future__ import annotations
+
+import collections
+import re
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ld3m_plugin.errors import PriorError
+
+
+class _Inert:
+    """Stands in for a class that a trainer left in its checkpoint: takes anything, keeps nothing, does nothing."""
+
+    def __new__(cls, *_arguments: object, **_named: object) -> _Inert:
+        return super().__new__(cls)
+
+    def __init__(self, *_arguments: object, **_named: object) -> None: ...
+
+    def __setstate__(self, _state: object) -> None: ...
+
+
+#: Leftovers of PyTorch Lightning (keys of the callbacks' states) and of OmegaConf (the hyper-parameters). The classes
+#: themselves are never imported.
+_LEFTOVERS = (
+    "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
+    "pytorch_lightning.callbacks.lr_monitor.LearningRateMonitor",
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+    "pytorch_lightning.utilities.parsing.AttributeDict",
+    "omegaconf.base.ContainerMetadata",
+    "omegaconf.base.Metadata",
+    "omegaconf.dictconfig.DictConfig",
+    "omegaconf.listconfig.ListConfig",
+    "omegaconf.nodes.AnyNode",
+)
+#: What OmegaConf's metadata mention.
+_PLAIN = (bool, dict, float, int, list, str, tuple, collections.defaultdict, typing.Any)
+
+
+def _stand_ins() -> list[Any]:
+    classes: list[Any] = list(_PLAIN)
+    for path in _LEFTOVERS:
+        module, name = path.rsplit(".", 1)
+        classes.append(type(name, (_Inert,), {"__module__": module, "__qualname__": name}))
+    return classes
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by name, on the CPU: `state_dict` of a .ckpt or .pt file, or a .safetensors file.
+
+    Raises:
+        PriorError: the file is missing, damaged, asks for code, or holds no tensors.
+    """
+    if not path.is_file():
+        raise PriorError(f"{path} is not a file: give the checkpoint itself")
+    content = _read(path)
+    state = content.get("state_dict", content) if isinstance(content, Mapping) else None
+    if not isinstance(state, Mapping) or not state:
+        raise PriorError(f"{path} holds no state_dict: it is not the checkpoint of a model")
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise PriorError(f"{path}: {name!r} in the state_dict is a {type(value).__name__}, not a tensor")
+    return dict(state)
+
+
+def _read(path: Path) -> Any:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        with torch.serialization.safe_globals(_stand_ins()):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged pickle makes the machine raise nearly anything
+        asked = re.search(r"(?:GLOBAL|class) ([\w.]+)", str(error)) if "nsupported" in str(error) else None
+        if asked is not None:
+            raise PriorError(
+                f"{path} asks for {asked[1]}, which a model's weights do not need: nothing in it was run. "
+                "Get the checkpoint from a source you trust"
+            ) from error
+        reason = str(error).strip().split("\n")[0]
+        raise PriorError(
+            f"{path} is not a readable checkpoint ({reason}): it is truncated or damaged, get it again"
+        ) from error

@@ -1,0 +1,159 @@
+"""The denoising chain of LD3M, differentiable with respect to latents and class embedding.
+
+Start: z_T = a_T·Z + s_T·noise (forward process). Then for index = T−1 .. 0, with classifier-free guidance (Ho and Salimans 2022):
+
+    x̂_0, ε̂ = what the model's output means at this noise level
+    residual x0:    x̂_0 ← (1−w)·x̂_0 + w·Q(Z),  w = index/(T−1)        (published code)
+    z   ← a·x̂_0 + √(s² − σ²)·ε̂ + σ·n                                  (DDIM, Eq. 12; σ = 0 for eta = 0)
+    residual mean:  z ← (1−w)·z + w·z_T before the noise, w = (index+1)/T    (LD3M, Eq. 7)
+
+The paper's Eq. 7 and the published code are different methods: the code discards z_T but for the first input of the U-Net (w = 1
+there), and its direct path from Z to z_0 has gain a_0 for every T; Eq. 7 mixes the noisy z_T into every state. Which one made the
+published tables is unknown, so both are here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from ld3m_plugin.generators.ld3m.schedule import Chain, clean_and_noise
+
+#: (state (n, L, h, w), what the model is told about time, class embedding (n, 1, d) or None) -> output (n, L, h, w)
+Model = Callable[[Tensor, float, Tensor | None], Tensor]
+Residual = Literal["x0", "mean", "none"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a chain is run.
+
+    Attributes:
+        chain: its noise levels.
+        residual: which residual from the start is mixed in.
+        guidance_scale: 1 skips the unconditional pass.
+        eta: scale of the noise of each step, 0 (DDIM) to 1 (DDPM).
+        exact_steps: how many of the last steps are differentiated through the model; in the steps before, the model's output
+            counts as a constant, and the gradient takes the linear path through states and residual alone.
+        checkpointed: recompute each step in the backward pass instead of keeping its activations.
+    """
+
+    chain: Chain
+    residual: Residual = "x0"
+    guidance_scale: float = 1.0
+    eta: float = 0.0
+    exact_steps: int | None = None
+    checkpointed: bool = False
+
+
+def sample(
+    model: Model,
+    sampling: Sampling,
+    latents: Tensor,
+    noise: Tensor,
+    *,
+    embedding: Tensor | None = None,
+    null_embedding: Tensor | None = None,
+    anchor: Tensor | None = None,
+    step_noise: Tensor | None = None,
+) -> Tensor:
+    """The denoised latents z_0 (n, L, h, w).
+
+    Args:
+        latents: Z (n, L, h, w).
+        noise: of the forward process (n, L, h, w).
+        embedding: class embeddings (n, 1, d), or None for an unconditional model.
+        null_embedding: of "no class" (1, 1, d); needed for guidance.
+        anchor: Q(Z) (n, L, h, w), what the x0 residual mixes in; default: `latents`.
+        step_noise: (n, T, L, h, w), needed for eta > 0; entry `index` is added in the step of that index.
+    """
+    chain = sampling.chain
+    start = chain.signal[-1] * latents + chain.noise[-1] * noise
+    anchor = latents if anchor is None else anchor
+    state = start
+    exact = chain.steps if sampling.exact_steps is None else sampling.exact_steps
+    guided = _guided(model, sampling.guidance_scale, null_embedding)
+    for index in reversed(range(chain.steps)):
+        fresh = None if step_noise is None else step_noise[:, index]
+
+        def step(
+            state: Tensor,
+            start: Tensor,
+            anchor: Tensor,
+            embedding: Tensor | None,
+            index: int = index,
+            fresh: Tensor | None = fresh,
+        ) -> Tensor:
+            # Bound as defaults: a checkpointed step runs again when the loop is over.
+            time = chain.timesteps[index]
+            if index >= exact:
+                with torch.no_grad():
+                    output = guided(state, time, embedding)
+            else:
+                output = guided(state, time, embedding)
+            return _move(sampling, index, state, start, anchor, output.to(state.dtype), fresh)
+
+        if sampling.checkpointed and index < exact and torch.is_grad_enabled():
+            state = checkpoint(step, state, start, anchor, embedding, use_reentrant=False)
+        else:
+            state = step(state, start, anchor, embedding)
+    return state
+
+
+def _guided(model: Model, scale: float, null: Tensor | None) -> Model:
+    def call(state: Tensor, time: float, embedding: Tensor | None) -> Tensor:
+        if scale == 1 or embedding is None:
+            return model(state, time, embedding)
+        assert null is not None  # noqa: S101 (for the type checker: `sample` says so)
+        both = torch.cat([null.to(embedding.dtype).expand_as(embedding), embedding])
+        without, with_class = model(torch.cat([state, state]), time, both).chunk(2)
+        return without + scale * (with_class - without)
+
+    return call
+
+
+def _move(
+    sampling: Sampling, index: int, state: Tensor, start: Tensor, anchor: Tensor, output: Tensor, fresh: Tensor | None
+) -> Tensor:
+    chain = sampling.chain
+    clean, noise = clean_and_noise(chain, index, state, output)
+    if sampling.residual == "x0":
+        weight = residual_weight("x0", index, chain.steps)
+        clean = (1 - weight) * clean + weight * anchor
+    sigma = sampling.eta * posterior_deviation(chain, index)
+    a, s = chain.signal[index], chain.noise[index]
+    moved: Tensor = a * clean + math.sqrt(max(s * s - sigma * sigma, 0.0)) * noise
+    if sampling.residual == "mean":
+        weight = residual_weight("mean", index, chain.steps)
+        moved = (1 - weight) * moved + weight * start
+    if fresh is not None and sigma > 0:
+        moved = moved + sigma * fresh
+    return moved
+
+
+def residual_weight(residual: Residual, index: int, steps: int) -> float:
+    """The share of the residual in the step `index` of `steps`: 1 to 0 for `x0`, 1 to 1/T for `mean`, 0 for `none`.
+
+    A chain of one step keeps its model: `x0` has weight 0 there (index/(T−1) is not defined), `mean` would have weight 1 and
+    ignore it, and is 0 as well.
+
+    >>> [residual_weight("x0", index, 5) for index in (4, 2, 0)], [residual_weight("mean", index, 4) for index in (3, 0)]
+    ([1.0, 0.5, 0.0], [1.0, 0.25])
+    """
+    if residual == "none" or steps == 1:
+        return 0.0
+    return index / (steps - 1) if residual == "x0" else (index + 1) / steps
+
+
+def posterior_deviation(chain: Chain, index: int) -> float:
+    """σ of q(x_prev | x_t, x_0) for the step `index` (DDIM, Eq. 16 with η = 1; Ho et al. 2020, Eq. 7, in terms of a and s)."""
+    a, s = chain.signal[index + 1], chain.noise[index + 1]
+    a_prev, s_prev = chain.signal[index], chain.noise[index]
+    jump = s * s - (a / a_prev) ** 2 * s_prev * s_prev
+    return math.sqrt(max(jump, 0.0)) * s_prev / s

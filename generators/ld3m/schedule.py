@@ -1,0 +1,129 @@
+"""Noise levels of a denoising chain, and what a model's prediction means at each of them.
+
+A state is x_t = a_t·x_0 + s_t·ε. Every schedule here is a list of (a_t, s_t): for a diffusion model a = √ᾱ and s = √(1−ᾱ), for
+rectified flow a = 1−σ and s = σ. With them the rest of the sampler needs no case distinction.
+
+Sources: Song et al., "Denoising Diffusion Implicit Models" (DDIM), ICLR 2021, Eq. 12 and 16; Salimans and Ho, ICLR 2022,
+appendix D (v-prediction); Liu et al., "Flow Straight and Fast", ICLR 2023 (rectified flow).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ld3m_plugin.errors import InvalidOptionError, PriorError
+
+Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
+
+
+@dataclass(frozen=True)
+class NoiseLevels:
+    """All the noise levels a model was trained on.
+
+    Attributes:
+        signal: a_t (M,), float64, for the M training timesteps.
+        noise: s_t (M,).
+        last: (a, s) of the state after the last step: (1, 0), or those of timestep 0 where the prior was published so.
+        prediction: what the model predicts.
+        model_times: what the model is told for each training timestep (M,).
+    """
+
+    signal: Tensor
+    noise: Tensor
+    last: tuple[float, float]
+    prediction: Prediction
+    model_times: Tensor
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The T noise levels that a render visits, in increasing order of noise.
+
+    Attributes:
+        timesteps: what the model is told at each (T,).
+        signal, noise: a (T+1,) and s (T+1,), Python floats; entry 0 is the state after the last step, entry i+1 the state
+            before the step with index i.
+    """
+
+    timesteps: tuple[float, ...]
+    signal: tuple[float, ...]
+    noise: tuple[float, ...]
+    prediction: Prediction
+
+    @property
+    def steps(self) -> int:
+        """T, the number of denoising steps."""
+        return len(self.timesteps)
+
+
+def noise_levels(scheduler: Any) -> NoiseLevels:
+    """The levels of a diffusers scheduler that was made from a prior's configuration.
+
+    Raises:
+        PriorError: a scheduler that is neither a discrete diffusion nor a flow-matching one, or an unknown prediction.
+    """
+    config = scheduler.config
+    if hasattr(scheduler, "alphas_cumprod"):
+        alpha_bar = scheduler.alphas_cumprod.double()
+        prediction = config.get("prediction_type", "epsilon")
+        if prediction not in ("epsilon", "v_prediction", "sample"):
+            raise PriorError(f"the prior predicts {prediction!r}; known: epsilon, v_prediction, sample")
+        first = float(alpha_bar[0])
+        last = (1.0, 0.0) if config.get("set_alpha_to_one", True) else (first**0.5, (1 - first) ** 0.5)
+        times = torch.arange(len(alpha_bar))
+        return NoiseLevels(alpha_bar.sqrt(), (1 - alpha_bar).sqrt(), last, prediction, times)
+    if type(scheduler).__name__.startswith("FlowMatch"):
+        count = config.num_train_timesteps
+        times = torch.arange(1, count + 1, dtype=torch.float64)
+        # The scheduler's own shift of the levels; its `sigmas` depend on calls made before.
+        sigma = times / count
+        shift = config.get("shift", 1.0)
+        sigma = shift * sigma / (1 + (shift - 1) * sigma)
+        return NoiseLevels(1 - sigma, sigma, (1.0, 0.0), "flow", sigma * count)
+    raise PriorError(
+        f"the prior's scheduler is a {type(scheduler).__name__}: a DDIM, DDPM or FlowMatch configuration is needed"
+    )
+
+
+def make_chain(levels: NoiseLevels, steps: int, spacing: Literal["leading", "trailing"]) -> Chain:
+    """Exactly `steps` noise levels out of the M of training.
+
+    `leading` takes timestep ⌊i·M/T⌋ + 1 for i = 0 .. T−1: the published list wherever T divides M (10, 20, 50, ...); for other T
+    the published code steps by ⌊M/T⌋ and so gives a longer list (31 for T = 30), or ends beyond the last timestep. `trailing`
+    takes M−1−⌊i·M/T⌋, so that the first state is (almost) pure noise also with few steps (Lin et al., "Common Diffusion Noise
+    Schedules and Sample Steps are Flawed", WACV 2024, section 3.3).
+
+    Raises:
+        InvalidOptionError: more steps than the model has timesteps.
+    """
+    total = len(levels.signal)
+    if steps > total:
+        raise InvalidOptionError(f"generator option steps = {steps}: the prior was trained on {total} timesteps")
+    if spacing == "leading":
+        chosen = [i * total // steps for i in range(steps)]
+        if chosen[-1] + 1 < total:  # only T = M has no room for the offset
+            chosen = [t + 1 for t in chosen]
+    else:
+        chosen = sorted(total - 1 - i * total // steps for i in range(steps))
+    return Chain(
+        timesteps=tuple(levels.model_times[chosen].tolist()),
+        signal=(levels.last[0], *levels.signal[chosen].tolist()),
+        noise=(levels.last[1], *levels.noise[chosen].tolist()),
+        prediction=levels.prediction,
+    )
+
+
+def clean_and_noise(chain: Chain, index: int, state: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+    """Predicted clean latents x̂_0 and noise ε̂, from the state before step `index` and the model's output there."""
+    a, s = chain.signal[index + 1], chain.noise[index + 1]
+    if chain.prediction == "epsilon":
+        return (state - s * output) / a, output
+    if chain.prediction == "sample":
+        return output, (state - a * output) / s
+    if chain.prediction == "v_prediction":  # v = a·ε − s·x_0
+        return a * state - s * output, a * output + s * state
+    return state - s * output, state + a * output  # flow: v = ε − x_0, a + s = 1

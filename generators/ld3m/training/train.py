@@ -1,0 +1,234 @@
+"""The whole training of a prior: autoencoder, latents, denoiser, quality report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from itertools import starmap
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ld3m_plugin.contracts import PriorReporter
+from ld3m_plugin.environment import versions
+from ld3m_plugin.errors import InvalidOptionError
+from ld3m_plugin.generators.ld3m.folder import PriorClass, PriorFacts, save_prior
+from ld3m_plugin.generators.ld3m.prior import Codec, Prior, load_prior
+from ld3m_plugin.generators.ld3m.schedule import noise_levels
+from ld3m_plugin.generators.ld3m.training.autoencoder import (
+    AutoencoderTraining,
+    RealBatches,
+    build_autoencoder,
+    encode_everything,
+)
+from ld3m_plugin.generators.ld3m.training.denoiser import Denoiser, DenoisingLoss, build_scheduler
+from ld3m_plugin.generators.ld3m.training.options import LdmTrainingOptions
+from ld3m_plugin.generators.ld3m.training.phase import Phase, run
+from ld3m_plugin.generators.ld3m.training.report import check_data, report, save_samples
+from ld3m_plugin.randomness import lent_to_global, stream
+from ld3m_plugin.storage import write_json
+from ld3m_plugin.task import Task
+
+
+@dataclass(frozen=True)
+class Training:
+    """What every phase needs.
+
+    Attributes:
+        folder: of states and pictures; it stays when the prior is finished.
+    """
+
+    task: Task
+    options: LdmTrainingOptions
+    seed: int
+    folder: Path
+    accelerator: Accelerator
+    reporter: PriorReporter
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def say_seconds(self, phase: Phase) -> None:
+        """Note how long a phase took, over all sittings."""
+        self.seconds[phase.name] = round(phase.seconds, 1)
+        self.reporter.say(f"{phase.name}: {phase.steps} updates in {phase.seconds:.0f} s")
+
+    def settings(self, *part: str) -> str:
+        """A digest of everything that decides the phase whose option names start with one of `part`."""
+        chosen = {k: v for k, v in self.options.model_dump(mode="json").items() if k.startswith(part)}
+        facts = (self.task.name, self.task.source, self.task.image_size, self.task.channels, self.seed, chosen)
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+_COMMON = ("warmup", "weight_decay", "ema", "mixed_precision", "norm_groups", "latent_channels")
+_AUTOENCODER = (*_COMMON, "autoencoder", "kl_weight")
+_DENOISER = (
+    *_AUTOENCODER,
+    "batch_size",
+    "channels",
+    "layers",
+    "heads",
+    "embedding",
+    "steps",
+    "rate",
+    "drop_class",
+    "prediction",
+)
+
+
+def start(task: Task, options: LdmTrainingOptions, seed: int, folder: Path, reporter: PriorReporter) -> Training:
+    """Check what can be checked before any work.
+
+    Raises:
+        InvalidOptionError: the image size is not a multiple of the autoencoder's factor, the grid is too small to halve, or
+            the precision is not to be had.
+        DataError: the data does not suffice for the quality report.
+    """
+    smallest = options.factor * 2 ** (len(options.channels) - 1)
+    if task.image_size % smallest:
+        raise InvalidOptionError(
+            f"images of {task.image_size} pixels cannot be halved {smallest.bit_length() - 1} times, as "
+            "autoencoder_channels and channels ask: give fewer widths, or another -D image_size"
+        )
+    check_data(task)
+    accelerator = _accelerator(task, options)
+    if accelerator.num_processes > 1:
+        task = task.to(accelerator.device)
+    folder.mkdir(parents=True, exist_ok=True)
+    return Training(
+        task, options, seed, folder, accelerator, reporter if accelerator.is_main_process else PriorReporter()
+    )
+
+
+def _accelerator(task: Task, options: LdmTrainingOptions) -> Accelerator:
+    precision, on_cpu = options.mixed_precision, task.device.type == "cpu"
+    if precision == "fp16" and on_cpu:
+        raise InvalidOptionError("mixed_precision = 'fp16' needs a GPU: give 'bf16' or 'no'")
+    try:
+        # Models are put on the task's device here: accelerate would move them to the first GPU.
+        return Accelerator(mixed_precision=precision, cpu=on_cpu, device_placement=False)
+    except ValueError as error:  # accelerate keeps one precision and device a process
+        reason = " ".join(str(error).split())[:200]
+        raise InvalidOptionError(
+            f"mixed_precision = {precision!r} on {task.device} is not to be had ({reason})"
+        ) from error
+
+
+def train_autoencoder(training: Training) -> Any:
+    """The autoencoder, trained; with normalised latents."""
+    task, options = training.task, training.options
+    batches = RealBatches(task, options.autoencoder_batch_size)
+    with lent_to_global(stream(training.seed, "autoencoder weights")):
+        model = AutoencoderTraining(build_autoencoder(task, options)).to(task.device)
+    grid = task.image_size // options.factor
+    shape = (options.autoencoder_batch_size, options.latent_channels, grid, grid)
+
+    def loss(model: nn.Module, rng: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        pictures, _ = batches.draw(rng)
+        error, divergence = model(pictures, torch.randn(shape, generator=rng).to(task.device))
+        return error + options.kl_weight * divergence, {
+            "error": float(error.detach()),
+            "kl": float(divergence.detach()),
+        }
+
+    phase = Phase(
+        name="autoencoder",
+        model=model,
+        loss=loss,
+        steps=options.autoencoder_steps,
+        rate=options.autoencoder_rate,
+        rng=stream(training.seed, "autoencoder", training.accelerator.process_index),
+        settings=training.settings(*_AUTOENCODER),
+    )
+    run(phase, options, training.folder, training.accelerator, training.reporter)
+    training.say_seconds(phase)
+    return model.autoencoder
+
+
+def train_denoiser(training: Training, latents: Tensor, labels: Tensor, codec: Codec) -> Denoiser:
+    """The U-Net and its class embeddings, trained on `latents` (n, L, h, w) of classes `labels` (n,)."""
+    task, options = training.task, training.options
+    with lent_to_global(stream(training.seed, "denoiser weights")):
+        model = Denoiser(task.num_classes, task.image_size // options.factor, options).to(task.device)
+    scheduler = build_scheduler(options)
+
+    def pictures(model: nn.Module, done: int) -> None:
+        prior = _as_prior(training, codec, cast(Denoiser, model))
+        save_samples(prior, task, options, training.folder / f"samples-{done:06d}.png")
+
+    phase = Phase(
+        name="denoiser",
+        model=model,
+        loss=DenoisingLoss(latents, labels, model.null_class, scheduler, options),
+        steps=options.steps,
+        rate=options.rate,
+        rng=stream(training.seed, "denoiser", training.accelerator.process_index),
+        settings=training.settings(*_DENOISER),
+        pictures=pictures,
+    )
+    run(phase, options, training.folder, training.accelerator, training.reporter)
+    training.say_seconds(phase)
+    return model
+
+
+def train_prior(task: Task, options: LdmTrainingOptions, seed: int, out: Path, reporter: PriorReporter) -> None:
+    """Train both parts, write the prior folder, then its quality report and a picture of samples into it.
+
+    States and pictures of the way are in `OUT.training` beside it: from there a stopped training goes on.
+    """
+    training = start(task, options, seed, out.with_name(out.name + ".training"), reporter)
+    task = training.task
+    autoencoder = train_autoencoder(training)
+    batches = RealBatches(task, options.autoencoder_batch_size)
+    latents, labels = encode_everything(autoencoder, batches)
+    denoiser = train_denoiser(training, latents, labels, Codec(autoencoder))
+    if not training.accelerator.is_main_process:
+        return
+    save_prior(
+        out,
+        unet=denoiser.unet,
+        autoencoder=autoencoder,
+        scheduler=build_scheduler(options),
+        facts=_facts(training),
+        class_embedding=_rows(training, denoiser),
+        half=options.half,
+    )
+    record = {
+        "options": options.model_dump(mode="json"),
+        "seed": seed,
+        "data": task.name,
+        "images": batches.total,
+        "seconds": training.seconds,
+        "threads": torch.get_num_threads(),
+        "device": str(task.device),
+        "versions": versions(),
+    }
+    write_json(out / "training.json", record)
+    report(load_prior(out, task.device), task, options, seed, out, reporter)
+
+
+def _facts(training: Training) -> PriorFacts:
+    task = training.task
+    classes = tuple(starmap(PriorClass, zip(task.class_names, task.wordnet_ids, strict=True)))
+    images = sum(task.train.counts())
+    source = f"trained with `ld3m prior train ldm` on {images} images of {task.name}, seed {training.seed}"
+    null = len(classes) if training.options.drop_class > 0 else None  # it has learned nothing otherwise
+    return PriorFacts(classes, null, source, training.options.licence)
+
+
+def _rows(training: Training, denoiser: Denoiser) -> Tensor:
+    facts = _facts(training)
+    return denoiser.embedding.weight.detach()[: len(facts.classes) + (facts.null_class is not None)]
+
+
+def _as_prior(training: Training, codec: Codec, model: Denoiser) -> Prior:
+    return Prior(
+        codec=codec,
+        unet=model.unet,
+        levels=noise_levels(build_scheduler(training.options)),
+        class_embedding=_rows(training, model),
+        facts=_facts(training),
+        folder=training.folder,
+    )

@@ -1,0 +1,194 @@
+"""Latent diffusion priors on the command line: recognised, described, and what loads which library."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ld3m_plugin import cli
+from ld3m_plugin.generators.ld3m.describe import describe
+from ld3m_plugin.generators.ld3m.folder import digest
+from ld3m_plugin.generators.ld3m.kind import LatentDiffusionKind
+from ld3m_plugin.plugins import default_registry
+from ld3m_plugin.storage import write_tensors
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+TITLES = ["kind", "layout", "resolution", "latents", "classes", "schedule", "parameters", "sha256", "source", "licence"]
+
+
+@pytest.fixture
+def info(monkeypatch, capfd):
+    """`info(*arguments)`: exit code, output and errors of `ld3m prior info`."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ld3m", "prior", "info", *map(str, arguments)])
+        default_registry.cache_clear()
+        capfd.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as left:
+            code = int(left.code or 0)
+        finally:
+            default_registry.cache_clear()
+        return code, *capfd.readouterr()
+
+    return run
+
+
+def edit(path, **values):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def numbers_in(path):
+    return sum(tensor.numel() for tensor in load_file(path).values())
+
+
+def test_folders_and_checkpoints_are_recognised(priors, tmp_path):
+    kind = LatentDiffusionKind()
+    for what in ({}, {"vq": True}, {"conditional": False}):
+        assert kind.recognises(priors(**what))
+    torch.save({}, tmp_path / "model")  # a zip by content
+    (tmp_path / "old.ckpt").write_bytes(b"a pickle without a zip around it, or a truncated file")
+    assert kind.recognises(tmp_path / "model")
+    assert kind.recognises(tmp_path / "old.ckpt")
+
+
+def test_other_things_are_not(priors, tmp_path):
+    kind = LatentDiffusionKind()
+    (tmp_path / "notes.txt").write_text("PK is how a zip begins")
+    for part in ("model_index.json", "unet", "vae"):
+        folder = shutil.copytree(priors(), tmp_path / f"without {part}")
+        shutil.rmtree(folder / part) if (folder / part).is_dir() else (folder / part).unlink()
+        assert not kind.recognises(folder)
+    for path in (tmp_path, tmp_path / "notes.txt", tmp_path / "nowhere"):
+        assert not kind.recognises(path)
+
+
+def test_facts_of_a_conditional_prior(priors):
+    folder = priors()
+    parameters = numbers_in(folder / "unet" / WEIGHTS), numbers_in(folder / "vae" / WEIGHTS)
+    assert describe(folder) == {
+        "layout": "UNet2DConditionModel + AutoencoderKL (KL), factor 4",
+        "resolution": "16x16, 1 channel",
+        "latents": "3 channels, 4x4 in training",
+        "classes": "3 and a null class: class 0, class 1, class 2",
+        "schedule": "scaled_linear 0.0015 to 0.0195, 1000 timesteps, predicts epsilon",
+        "parameters": f"{parameters[0]:,} U-Net, {parameters[1]:,} autoencoder",
+        "sha256": digest(folder),
+        "source": "random weights for tests",
+        "licence": "not stated",
+    }
+
+
+@pytest.mark.parametrize(
+    ("what", "title", "text"),
+    [
+        ({"vq": True}, "layout", "UNet2DConditionModel + VQModel (VQ, 32 codes), factor 4"),
+        ({"conditional": False}, "layout", "UNet2DModel + AutoencoderKL (KL), factor 4"),
+        ({"conditional": False}, "classes", "none (unconditional)"),
+        ({"null": False}, "classes", "3 no null class: class 0, class 1, class 2"),
+        ({"channels": 3}, "resolution", "16x16, 3 channels"),
+        (
+            {"prediction": "v_prediction"},
+            "schedule",
+            "scaled_linear 0.0015 to 0.0195, 1000 timesteps, predicts v_prediction",
+        ),
+        ({"flow": True}, "schedule", "rectified flow, 1000 timesteps, shift 3.0"),
+    ],
+    ids=str,
+)
+def test_facts_of_other_priors(priors, what, title, text):
+    assert describe(priors(**what))[title] == text
+
+
+def test_what_is_not_stated_is_said_to_be_so(own_prior):
+    folder = own_prior()
+    for size, resolution, latents in (
+        (None, "not stated", "3 channels"),
+        ([4, 8], "16x32, 1 channel", "3 channels, 4x8 in training"),
+    ):
+        edit(folder / "unet" / "config.json", sample_size=size)
+        facts = describe(folder)
+        assert (facts["resolution"], facts["latents"]) == (resolution, latents)
+    edit(folder / "prior.json", licence="MIT", classes=None)
+    facts = describe(folder)
+    assert (facts["licence"], facts["classes"]) == ("MIT", "4 rows without names")
+    (folder / "prior.json").unlink()
+    facts = describe(folder)
+    assert (facts["source"], facts["licence"]) == ("unknown", "not stated")
+
+
+def test_many_classes_are_abbreviated(own_prior):
+    folder = own_prior(null=False)
+    write_tensors(folder / "class_embedding.safetensors", {"weight": torch.zeros(12, 6)})
+    edit(folder / "prior.json", classes=[{"name": f"c{row}"} for row in range(12)])
+    assert describe(folder)["classes"] == "12 no null class: c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, ..."
+
+
+def test_info_is_aligned_text_or_json(priors, info):
+    code, out, err = info(priors())
+    assert (code, err) == (0, "")
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert list(lines) == TITLES
+    assert lines == {"kind": "ldm", **describe(priors())}
+    code, out, err = info(priors(), "--json")
+    assert (code, err, json.loads(out)) == (0, "", lines)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (f"unet/{WEIGHTS}", "unet has no diffusion_pytorch_model.safetensors"),
+        ("scheduler/scheduler_config.json", "scheduler_config.json is missing"),
+        ("class_embedding.safetensors", "has no class_embedding.safetensors"),
+        ("model_index.json", "no kind of prior recognises"),
+    ],
+)
+def test_info_of_an_incomplete_folder_is_one_line(own_prior, info, part, message):
+    folder = own_prior()
+    (folder / part).unlink()
+    code, out, err = info(folder)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert message in err
+    assert str(folder) in err
+    assert err.count("\n") == 1
+
+
+def test_info_of_a_checkpoint_is_one_line(info, tmp_path):
+    with zipfile.ZipFile(tmp_path / "model.ckpt", "w") as file:
+        file.writestr("archive/data.pkl", b"")
+    code, _, err = info(tmp_path / "model.ckpt")
+    assert code == 1
+    assert err.startswith("error: ")
+    assert "is a file, not a prior folder: make one with `ld3m prior convert" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["plugins"], ["plugins", "--json"], ["prior", "info", "--help"]], ids=" ".join
+)
+def test_what_lists_plugins_imports_no_backend(arguments):
+    program = f"""
+import sys
+import ld3m_plugin
+sys.argv = ["ld3m", *{arguments!r}]
+from ld3m_plugin.cli import main
+try:
+    main()
+except SystemExit as left:
+    assert not left.code, left.code
+print("IMPORTED", sorted({{"torch", "diffusers", "transformers", "huggingface_hub"}} & set(sys.modules)))
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "LD3M_PLUGINS"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], env=environment, capture_output=True, text=True, timeout=300, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "IMPORTED []"

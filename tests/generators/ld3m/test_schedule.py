@@ -1,0 +1,94 @@
+"""Noise levels: the published timesteps, exact counts, and what predictions mean."""
+
+import diffusers
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ld3m_plugin.errors import InvalidOptionError, PriorError
+from ld3m_plugin.generators.ld3m.schedule import clean_and_noise, make_chain, noise_levels
+
+CIN256 = {"beta_start": 0.0015, "beta_end": 0.0195, "beta_schedule": "scaled_linear", "set_alpha_to_one": False}
+
+
+def levels(prediction="epsilon", **more):
+    return noise_levels(diffusers.DDIMScheduler(prediction_type=prediction, **{**CIN256, **more}))
+
+
+def flow_levels(shift=1.0):
+    return noise_levels(diffusers.FlowMatchEulerDiscreteScheduler(shift=shift))
+
+
+@pytest.mark.parametrize("steps", [10, 20, 50])
+def test_published_timesteps_where_the_steps_divide(steps):
+    assert make_chain(levels(), steps, "leading").timesteps == tuple(range(1, 1000, 1000 // steps))
+
+
+@given(st.integers(1, 1000), st.sampled_from(["leading", "trailing"]))
+def test_every_count_gives_exactly_that_many_distinct_timesteps(steps, spacing):
+    chosen = make_chain(levels(), steps, spacing).timesteps
+    assert len(chosen) == len(set(chosen)) == steps
+    assert list(chosen) == sorted(chosen)
+    assert 0 <= chosen[0] <= chosen[-1] <= 999
+
+
+def test_trailing_ends_at_the_noisiest():
+    assert make_chain(levels(), 4, "trailing").timesteps == (249, 499, 749, 999)
+
+
+def test_more_steps_than_timesteps():
+    with pytest.raises(InvalidOptionError, match="steps = 1001: the prior was trained on 1000"):
+        make_chain(levels(), 1001, "leading")
+
+
+def test_levels_are_those_of_the_published_schedule():
+    # REFERENCE: √ᾱ at the first timestep of 5, 10, 20 and 40 steps, and 0.9992 after the last step.
+    for steps, expected in [(5, 0.064), (10, 0.029), (20, 0.019), (40, 0.015)]:
+        assert make_chain(levels(), steps, "leading").signal[-1] == pytest.approx(expected, abs=6e-4)
+    chain = make_chain(levels(), 10, "leading")
+    assert chain.signal[0] == pytest.approx(0.9992, abs=5e-5)
+    assert chain.signal[0] ** 2 + chain.noise[0] ** 2 == pytest.approx(1)
+    to_one = make_chain(levels(set_alpha_to_one=True), 10, "leading")
+    assert (to_one.signal[0], to_one.noise[0]) == (1, 0)
+
+
+def test_flow_levels_sum_to_one_and_follow_the_scheduler():
+    for shift in (1.0, 3.0):
+        scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
+        found = flow_levels(shift)
+        assert torch.allclose(found.signal + found.noise, torch.ones(1000, dtype=torch.float64))
+        # Its own table runs from the noisiest down.
+        torch.testing.assert_close(found.noise.flip(0).float(), scheduler.sigmas[:1000])
+        torch.testing.assert_close(found.model_times.flip(0).float(), scheduler.timesteps)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction", "flow"])
+def test_a_perfect_prediction_gives_back_clean_latents_and_noise(kind):
+    chain = make_chain(flow_levels() if kind == "flow" else levels(kind), 7, "trailing")
+    clean, noise = torch.randn(2, 5, dtype=torch.float64)
+    for index in range(chain.steps):
+        a, s = chain.signal[index + 1], chain.noise[index + 1]
+        state = a * clean + s * noise
+        output = {"epsilon": noise, "sample": clean, "v_prediction": a * noise - s * clean, "flow": noise - clean}[kind]
+        found = clean_and_noise(chain, index, state, output)
+        torch.testing.assert_close(found[0], clean, rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(found[1], noise, rtol=1e-6, atol=1e-9)
+
+
+def test_velocity_is_that_of_diffusers():
+    scheduler = diffusers.DDIMScheduler(prediction_type="v_prediction", **CIN256)
+    clean, noise = torch.randn(2, 1, 3, 4, 4)
+    chain = make_chain(noise_levels(scheduler), 5, "leading")
+    for index, timestep in enumerate(chain.timesteps):
+        t = torch.tensor([int(timestep)])
+        velocity = scheduler.get_velocity(clean, noise, t)
+        state = scheduler.add_noise(clean, noise, t)
+        torch.testing.assert_close(clean_and_noise(chain, index, state, velocity)[0], clean, rtol=1e-4, atol=1e-4)
+
+
+def test_unknown_schedulers_and_predictions():
+    with pytest.raises(PriorError, match="'flow_prediction'; known: epsilon"):
+        noise_levels(diffusers.DDIMScheduler(prediction_type="flow_prediction"))
+    with pytest.raises(PriorError, match="EDMEulerScheduler: a DDIM, DDPM or FlowMatch"):
+        noise_levels(diffusers.EDMEulerScheduler())
