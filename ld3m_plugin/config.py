@@ -21,20 +21,20 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 # What belongs to a choice and is forgotten with it: options of a backend mean nothing to another one, Adam's learning rates
-# are wrong for SGD, and a table of other networks is not the published protocol.
+# are wrong for SGD, and a table of other networks or of a part of the test set is not the published protocol.
 _BELONGS_TO = {
     "data.name": ("data.options",),
     "generator.name": ("generator.options", "optimizer.learning_rates"),
     "objective.name": ("objective.options",),
     "optimizer.name": ("optimizer.learning_rates",),
-    "evaluation.protocol": ("evaluation.networks", "evaluation.repeats"),
+    "evaluation.protocol": ("evaluation.networks", "evaluation.repeats", "evaluation.test_per_class"),
 }
 
 
 class GeneratorConfig(BackendOptions):
     """A generator by name, with the options it takes (`ld3m plugins show NAME` lists them)."""
 
-    name: str = Field("pixel", description="registered generator")
+    name: str = Field("ld3m", description="registered generator")
     options: dict[str, Any] = Field(default_factory=dict, description="options of that generator")
 
 
@@ -72,7 +72,11 @@ class EvaluationConfig(BackendOptions):
     networks: tuple[str, ...] = Field((), description="architectures; default: the protocol's own")
     repeats: int | None = Field(None, ge=1, description="networks trained for each row; default: the protocol's own")
     every: int = Field(0, ge=0, description="also evaluate every that many steps (0: only the end)")
-    final: bool = Field(True, description="evaluate the final images, beside random real ones")
+    final: bool = Field(True, description="evaluate the final images")
+    random_real: bool = Field(True, description="with rows of random real images beside the final ones")
+    test_per_class: int | None = Field(
+        None, ge=1, description="test images of each class, evenly spaced over it; default: all of them"
+    )
 
 
 class RunConfig(BackendOptions):
@@ -224,7 +228,12 @@ def dump(config: RunConfig) -> str:
 
 def digest(config: RunConfig) -> str:
     """A digest of the settings that decide what a step does: what a checkpoint must have been written under."""
+    return hashlib.sha256(json.dumps(decisive(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def decisive(config: RunConfig) -> dict[str, Any]:
+    """The settings that decide what a step does, as plain data: two runs that share them make the same images."""
     free = {"steps", "device", "checkpoint_every", "evaluation", "trackers", "render_batch"}
-    decisive = config.model_dump(mode="json", exclude=free)
-    decisive["data"]["options"].pop("root", None)  # the same data may have moved; the run compares what it reads
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+    settings = config.model_dump(mode="json", exclude=free)
+    settings["data"]["options"].pop("root", None)  # the same data may have moved; the run compares what it reads
+    return settings

@@ -57,7 +57,8 @@ def distill(
 ) -> Iterator[Step]:
     """Run a distillation, one `Step` an update.
 
-    >>> for step in distill({"steps": 1, "objective": {"name": "dm", "options": {"batch_real": 8}}}):
+    >>> objective = {"name": "dm", "options": {"batch_real": 8}}
+    >>> for step in distill({"steps": 1, "generator": {"name": "pixel"}, "objective": objective}):
     ...     images = step.state.images()
     >>> tuple(images.shape)
     (10, 1, 32, 32)

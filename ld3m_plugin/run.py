@@ -52,6 +52,9 @@ class Reporter:
     def evaluated(self, iteration: int, evaluation: Evaluation) -> None:
         """A table of accuracies is there."""
 
+    def say(self, message: str) -> None:
+        """Something worth a line."""
+
     def warn(self, message: str) -> None:
         """Something is wrong that does not stop the run."""
 
@@ -121,7 +124,7 @@ def resume(
     state = Distillation(
         config if device is None else config.model_copy(update={"device": device}), task=task, registry=registry
     )
-    _check_same_data(folder / ENVIRONMENT, state.task)
+    check_same_data(folder, state.task)
     _check_evaluation(state, registry)
     if checkpoint is not None:
         try:
@@ -132,10 +135,15 @@ def resume(
     return _Run(state, folder, registry, reporter or Reporter()).finish()
 
 
-def free_folder(root: Path, config: RunConfig) -> Path:
-    """A folder below `root` named after the run that does not exist yet."""
+def free_folder(root: Path, config: RunConfig, generator: str | None = None) -> Path:
+    """A folder below `root` named after the run that does not exist yet.
+
+    Args:
+        generator: what the name says instead of the generator's.
+    """
     data = config.data.name.replace(":", "-").replace("/", "-").strip("-")
-    name = f"{data}-{config.generator.name}-{config.objective.name}-ipc{config.images_per_class}-seed{config.seed}"
+    generator = generator or config.generator.name
+    name = f"{data}-{generator}-{config.objective.name}-ipc{config.images_per_class}-seed{config.seed}"
     folder, number = root / name, 2
     while folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         folder, number = root / f"{name}-{number}", number + 1
@@ -187,7 +195,7 @@ class _Run:
     def _final_evaluation(self, distilled: DistilledSet, trackers: dict[str, Tracker]) -> Evaluation | None:
         if not self.config.evaluation.final:
             return None
-        final = self._evaluate(distilled, trackers, random_real=True)
+        final = self._evaluate(distilled, trackers, random_real=self.config.evaluation.random_real)
         distilled.metadata["results"] = {"final": {"step": self.state.iteration, **final.record()}}
         distilled.metadata["results"]["best_over_test_set_evaluations"] = self.best
         distilled.save_metadata(self.folder / "distilled")
@@ -203,6 +211,7 @@ class _Run:
             protocol=settings.protocol,
             repeats=settings.repeats,
             random_real=random_real,
+            test_per_class=settings.test_per_class,
             seed=self.config.seed,
             registry=self.registry,
             on_progress=self.reporter.evaluating,
@@ -301,7 +310,7 @@ def _check_evaluation(state: Distillation, registry: Registry | None) -> None:
     """What would stop an evaluation should stop a run before its first step, not after its last."""
     settings = state.config.evaluation
     if settings.final or settings.every:
-        needed = state.config.images_per_class if settings.final else 0
+        needed = state.config.images_per_class if settings.final and settings.random_real else 0
         check_evaluation(state.task, get_protocol(settings.protocol), settings.networks, needed, registry)
 
 
@@ -319,16 +328,17 @@ def _data_facts(task: Task) -> dict[str, Any]:
     return {"source": task.source, "classes": list(task.class_names), "train": list(task.train.counts()), "test": test}
 
 
-def _check_same_data(path: Path, task: Task) -> None:
+def check_same_data(folder: Path, task: Task) -> None:
+    """Raise `ArtefactError` if the run in `folder` was made with other classes or another number of images than `task` has."""
     try:
-        made_with = dict(json.loads(path.read_text(encoding="utf-8"))["data"])
+        made_with = dict(json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))["data"])
     except (OSError, ValueError, KeyError, TypeError):
         return  # the record is for people; a run without it can still go on
     now = _data_facts(task)
     if any(made_with.get(key) != now[key] for key in ("classes", "train", "test")):  # where it lies may change
         raise ArtefactError(
-            f"the run was made with {made_with.get('source')!r}, and now the data is {task.source!r}, with other classes or "
-            "another number of images: a run goes on with the same data only"
+            f"the run in {folder} was made with {made_with.get('source')!r}, and now the data is {task.source!r}, with other "
+            "classes or another number of images: a run goes on with the same data only"
         )
 
 

@@ -1,7 +1,11 @@
 """Measure speed and memory, and print lines for docs/results.md with machine and date.
 
 usage: python scripts/benchmark.py forward [--no-keep] [--no-channels-last]
-       python scripts/benchmark.py step [--steps N] [--no-keep] [--preset NAME]
+       python scripts/benchmark.py step [--steps N] [--no-keep] [--preset NAME] [--set PATH=VALUE ...]
+       python scripts/benchmark.py cin256 --prior FOLDER [--denoising-steps T] [--classes K] [--set PATH=VALUE ...]
+
+`cin256` makes one DM step at 128x128 with the full-size ImageNet layout (U-Net of 400 million parameters, VQ autoencoder) and
+random weights, which are written to FOLDER if it is not there.
 
 Run each line in a process of its own: the allocator's setting and the peak memory belong to the process.
 """
@@ -13,27 +17,36 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
-from ld3m_plugin.config import resolve
-from ld3m_plugin.loop import distill
+from ld3m_plugin.config import parse_assignment, resolve
+from ld3m_plugin.generators.ld3m.compvis.classes import imagenet_classes
+from ld3m_plugin.generators.ld3m.compvis.convert import cin256_modules
+from ld3m_plugin.generators.ld3m.folder import PriorFacts, save_prior
+from ld3m_plugin.loop import Distillation, distill
 from ld3m_plugin.memory import keep_freed_memory
 from ld3m_plugin.networks.build import get_network
+from ld3m_plugin.randomness import stream
+from ld3m_plugin.testing import tiny_task
 
 
 def main() -> None:
     """Parse the command line and run one benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["forward", "step"])
+    parser.add_argument("what", choices=["forward", "step", "cin256"])
     parser.add_argument("--no-keep", action="store_true", help="leave the allocator as it is")
     parser.add_argument("--no-channels-last", action="store_true")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--preset", default="demo")
+    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="one setting of the run")
+    parser.add_argument("--prior", type=Path, help="folder of the random full-size prior")
+    parser.add_argument("--denoising-steps", type=int, default=10)
+    parser.add_argument("--classes", type=int, default=10, help="images rendered and matched, one a class")
     arguments = parser.parse_args()
     kept = not arguments.no_keep and keep_freed_memory()
-    run = forward if arguments.what == "forward" else step
-    run(arguments)
+    {"forward": forward, "step": step, "cin256": cin256}[arguments.what](arguments)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"freed memory kept: {kept}; peak memory of the process {peak:.2f} GiB")
     print(
@@ -58,11 +71,49 @@ def forward(arguments: argparse.Namespace) -> None:
 
 def step(arguments: argparse.Namespace) -> None:
     """Steps of a preset, without evaluation."""
-    config = resolve(presets=[arguments.preset], settings=[("steps", arguments.steps)])
+    chosen = [parse_assignment(text) for text in arguments.set]
+    config = resolve(presets=[arguments.preset], settings=[("steps", arguments.steps), *chosen])
     seconds = [done.seconds for done in distill(config)]
     print(
         f"preset {arguments.preset}: {statistics.median(seconds[3:]):.3f} s a step "
         f"(median of {len(seconds) - 3}, after 3 to warm up)"
+    )
+
+
+def cin256(arguments: argparse.Namespace) -> None:
+    """One DM step with the layout of `cin256-v2` and random weights, on random images of ImageNet's first classes."""
+    if not arguments.prior.exists():
+        parts = cin256_modules(stream(0, "cin256"))
+        facts = PriorFacts(imagenet_classes(), 1000, "random weights in the layout of cin256-v2")
+        save_prior(
+            arguments.prior,
+            unet=parts.unet,
+            autoencoder=parts.autoencoder,
+            scheduler=parts.scheduler,
+            class_embedding=parts.class_embedding,
+            facts=facts,
+        )
+        del parts
+    names = tuple(known.name for known in imagenet_classes()[: arguments.classes])
+    task = tiny_task(channels=3, image_size=128, train=64, test=1, class_names=names)
+    settings = {
+        "generator.name": "ld3m",
+        "generator.options.prior": str(arguments.prior),
+        "generator.options.steps": arguments.denoising_steps,
+        "generator.options.guidance_scale": 3.0,
+        "generator.options.memory": "checkpoint",
+        "objective.options": {"batch_real": 64, "network_settings": {"depth": 5}},
+        "steps": 1,
+        **dict(parse_assignment(text) for text in arguments.set),
+    }
+    started = time.perf_counter()
+    state = Distillation(resolve(settings=settings.items()), task=task)
+    built = time.perf_counter() - started
+    count = sum(parameter.numel() for parameter in state.generator._prior.unet.parameters())
+    done = state.step()
+    print(
+        f"cin256-v2 layout, U-Net of {count:,} parameters, T = {arguments.denoising_steps}, "
+        f"{arguments.classes} images of 128x128: built in {built:.0f} s, one DM step {done.seconds:.0f} s, loss {done.loss:.4g}"
     )
 
 

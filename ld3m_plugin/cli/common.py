@@ -1,13 +1,16 @@
-"""Options that several commands share, and warnings about plugins."""
+"""Options that several commands share, how they make settings, how a run ends early, and warnings about plugins."""
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ld3m_plugin.errors import UsageError
+from ld3m_plugin.errors import HostError, UsageError
 from ld3m_plugin.plugins import Registry, default_registry
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -20,6 +23,22 @@ Networks = Annotated[
 ProtocolName = Annotated[str | None, typer.Option("--protocol", help="Named recipe of the evaluation [quick].")]
 Repeats = Annotated[int | None, typer.Option("--repeats", min=1, help="Networks trained for each row of the table.")]
 OutFile = Annotated[Path | None, typer.Option("--out", help="Where to write.")]
+ObjectiveName = Annotated[str | None, typer.Option("--objective", "-o", help="Objective by name [dm].")]
+ObjectiveOptions = Annotated[
+    list[str] | None, typer.Option("-O", metavar="KEY=VALUE", help="Option of the objective; repeatable.")
+]
+DataName = Annotated[str | None, typer.Option("--data", help="Data set: NAME or NAME:ARGUMENT [fashion-mnist].")]
+DataSettings = Annotated[
+    list[str] | None, typer.Option("-D", metavar="KEY=VALUE", help="Option of the data set; repeatable.")
+]
+ImagesPerClass = Annotated[int | None, typer.Option("--ipc", min=1, help="Synthetic images per class [1].")]
+Steps = Annotated[int | None, typer.Option("--steps", min=0, help="Updates of the latents [200].")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all random streams [0].")]
+ConfigFiles = Annotated[list[Path] | None, typer.Option("--config", help="YAML file with settings; repeatable.")]
+PresetNames = Annotated[list[str] | None, typer.Option("--preset", help="Shipped settings (`ld3m presets`).")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="One setting by its path; repeatable.")
+]
 
 
 def warn_about_plugins(registry: Registry | None = None) -> None:
@@ -27,6 +46,50 @@ def warn_about_plugins(registry: Registry | None = None) -> None:
     for record in (registry or default_registry()).records:
         if record.problems:
             typer.echo(f"warning: {record.owner} {record.status}", err=True)
+
+
+def compose(
+    settings: list[str] | None, flags: Mapping[str, Any], options: Mapping[str, list[str] | None]
+) -> list[tuple[str, Any]]:
+    """Paths and values for `config.resolve`, later ones win: --set, flags that were given, options by part.
+
+    Raises:
+        UsageError: a text that is no assignment.
+    """
+    given = [(path, value) for path, value in flags.items() if value is not None]
+    parts = [pair for part, texts in options.items() for pair in _assignments(texts, f"{part}.options.")]
+    return [*_assignments(settings, ""), *given, *parts]
+
+
+def _assignments(texts: list[str] | None, prefix: str) -> Iterator[tuple[str, Any]]:
+    from ld3m_plugin.config import parse_assignment
+
+    for text in texts or ():
+        path, value = parse_assignment(text)
+        yield prefix + path, value
+
+
+@contextmanager
+def orderly_end(stopped: Callable[[], None]) -> Iterator[None]:
+    """What is done inside ends with code 130 on Ctrl-C or SIGTERM, and with one line where the device's memory ends.
+
+    Args:
+        stopped: says how to go on.
+    """
+    import torch
+
+    # What a job scheduler or a container sends is treated as Ctrl-C: the state is saved.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise HostError(
+            f"the device ran out of memory ({str(error).splitlines()[0]}): lower --set render_batch=N, "
+            "-O memory_budget=N or -O batch_real=N, or try --set autocast=bf16"
+        ) from error
+    except KeyboardInterrupt:
+        stopped()
+        raise typer.Exit(130) from None
 
 
 def comma_list(text: str | None) -> list[str]:

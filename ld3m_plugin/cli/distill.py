@@ -2,42 +2,53 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ld3m_plugin.cli.common import Device, Networks, ProtocolName, Repeats, comma_list, warn_about_plugins
-from ld3m_plugin.errors import HostError, UsageError
+from ld3m_plugin.cli.common import (
+    ConfigFiles,
+    DataName,
+    DataSettings,
+    Device,
+    ImagesPerClass,
+    Networks,
+    ObjectiveName,
+    ObjectiveOptions,
+    PresetNames,
+    ProtocolName,
+    Repeats,
+    Seed,
+    Settings,
+    Steps,
+    comma_list,
+    compose,
+    orderly_end,
+    warn_about_plugins,
+)
+from ld3m_plugin.errors import UsageError
 
 if TYPE_CHECKING:
     from ld3m_plugin.config import RunConfig
     from ld3m_plugin.run import RunResult
 
-KeyValues = list[str]
-
 
 def distill_command(
-    generator: Annotated[str | None, typer.Option("--generator", "-g", help="Generator by name [pixel].")] = None,
-    objective: Annotated[str | None, typer.Option("--objective", "-o", help="Objective by name [dm].")] = None,
+    generator: Annotated[str | None, typer.Option("--generator", "-g", help="Generator by name [ld3m].")] = None,
+    objective: ObjectiveName = None,
     generator_options: Annotated[
-        KeyValues | None, typer.Option("-G", metavar="KEY=VALUE", help="Option of the generator; repeatable.")
+        list[str] | None, typer.Option("-G", metavar="KEY=VALUE", help="Option of the generator; repeatable.")
     ] = None,
-    objective_options: Annotated[
-        KeyValues | None, typer.Option("-O", metavar="KEY=VALUE", help="Option of the objective; repeatable.")
-    ] = None,
-    data: Annotated[str | None, typer.Option("--data", help="Data set: NAME or NAME:ARGUMENT [fashion-mnist].")] = None,
-    data_options: Annotated[
-        KeyValues | None, typer.Option("-D", metavar="KEY=VALUE", help="Option of the data set; repeatable.")
-    ] = None,
+    objective_options: ObjectiveOptions = None,
+    data: DataName = None,
+    data_options: DataSettings = None,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out image files that cannot be read.")
     ] = False,
-    ipc: Annotated[int | None, typer.Option("--ipc", min=1, help="Synthetic images per class [1].")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=0, help="Updates of the latents [200].")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all random streams [0].")] = None,
+    ipc: ImagesPerClass = None,
+    steps: Steps = None,
+    seed: Seed = None,
     render_batch: Annotated[
         int | None, typer.Option("--render-batch", min=1, help="Latents rendered at a time, to save memory [all].")
     ] = None,
@@ -53,11 +64,9 @@ def distill_command(
     protocol: ProtocolName = None,
     networks: Networks = None,
     repeats: Repeats = None,
-    config: Annotated[list[Path] | None, typer.Option("--config", help="YAML file with settings; repeatable.")] = None,
-    preset: Annotated[list[str] | None, typer.Option("--preset", help="Shipped settings (`ld3m presets`).")] = None,
-    settings: Annotated[
-        KeyValues | None, typer.Option("--set", metavar="PATH=VALUE", help="One setting by its path; repeatable.")
-    ] = None,
+    config: ConfigFiles = None,
+    preset: PresetNames = None,
+    settings: Settings = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Run folder, new or empty [runs/ and a name from the settings].")
     ] = None,
@@ -88,12 +97,10 @@ def distill_command(
         "evaluation.networks": comma_list(networks) or None,
         "evaluation.repeats": repeats,
     }
-    given = [(path, value) for path, value in flags.items() if value is not None]
-    options = [("generator", generator_options), ("objective", objective_options), ("data", data_options)]
-    assignments = list(_assignments(settings, ""))
-    given = assignments + given + [pair for part, texts in options for pair in _assignments(texts, f"{part}.options.")]
+    options = {"generator": generator_options, "objective": objective_options, "data": data_options}
+    given = compose(settings, flags, options)
     if resume is not None:
-        if assignments or any(path != "device" for path, _ in given) or config or preset or out or dry_run:
+        if settings or any(path != "device" for path, _ in given) or config or preset or out or dry_run:
             raise UsageError("--resume takes the settings of the run it goes on with: leave all but --device out")
         _run(resume, None, device)
         return
@@ -109,40 +116,19 @@ def distill_command(
     _run(out, resolved)
 
 
-def _assignments(texts: list[str] | None, prefix: str) -> Iterator[tuple[str, Any]]:
-    from ld3m_plugin.config import parse_assignment
-
-    for text in texts or ():
-        path, value = parse_assignment(text)
-        yield prefix + path, value
-
-
 def _run(folder: Path | None, config: RunConfig | None, device: str | None = None) -> None:
-    import torch
-
     from ld3m_plugin import run
     from ld3m_plugin.cli.progress import ConsoleReporter
     from ld3m_plugin.memory import keep_freed_memory
 
     warn_about_plugins()
     keep_freed_memory()
-    # What a job scheduler or a container sends is treated as Ctrl-C: the state is saved.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with ConsoleReporter() as reporter:
-        try:
-            if config is None:
-                assert folder is not None  # noqa: S101 (for the type checker: --resume gave it)
-                result = run.resume(folder, device=device, reporter=reporter)
-            else:
-                result = run.start(config, folder or run.free_folder(Path("runs"), config), reporter=reporter)
-        except torch.OutOfMemoryError as error:
-            raise HostError(
-                f"the device ran out of memory ({str(error).splitlines()[0]}): lower --render-batch, "
-                "-O memory_budget or -O batch_real, or try --autocast bf16"
-            ) from error
-        except KeyboardInterrupt:
-            reporter.stopped()
-            raise typer.Exit(130) from None
+    with ConsoleReporter() as reporter, orderly_end(reporter.stopped):
+        if config is None:
+            assert folder is not None  # noqa: S101 (for the type checker: --resume gave it)
+            result = run.resume(folder, device=device, reporter=reporter)
+        else:
+            result = run.start(config, folder or run.free_folder(Path("runs"), config), reporter=reporter)
     _print_result(result)
 
 

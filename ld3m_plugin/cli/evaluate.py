@@ -36,6 +36,10 @@ def evaluate_command(
     random_real: Annotated[
         bool, typer.Option("--random-real/--no-random-real", help="Rows of random real images beside.")
     ] = True,
+    test_per_class: Annotated[
+        int | None,
+        typer.Option("--test-per-class", min=1, help="Test on that many images of each class, evenly spaced [all]."),
+    ] = None,
     data_options: Annotated[
         list[str] | None, typer.Option("-D", metavar="KEY=VALUE", help="Option of that data set; repeatable.")
     ] = None,
@@ -82,6 +86,7 @@ def evaluate_command(
             protocol=protocol or "quick",
             repeats=repeats,
             random_real=random_real,
+            test_per_class=test_per_class,
             seed=_recorded_seed(distilled) if seed is None else seed,
             on_progress=reporter.evaluating,
         )

@@ -36,9 +36,10 @@ def show_command(name: Annotated[str, typer.Argument(help="Name of a preset.")],
         return
     import yaml
 
-    typer.echo(
-        f"# {preset.summary}\n# source: {preset.source}\n{yaml.safe_dump(preset.config, sort_keys=False)}".rstrip()
-    )
+    compared = ", ".join(preset.compare.get("generators", ()))
+    comments = [preset.summary, f"source: {preset.source}", *([f"ld3m compare: {compared}"] if compared else ())]
+    lines = "".join(f"# {comment}\n" for comment in comments)
+    typer.echo((lines + yaml.safe_dump(preset.config, sort_keys=False)).rstrip())
 
 
 def _list(as_json: bool) -> None:

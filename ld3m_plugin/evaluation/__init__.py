@@ -5,17 +5,17 @@ from __future__ import annotations
 import statistics
 import time
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from ld3m_plugin.contracts import Network, Task
-from ld3m_plugin.errors import ArtefactError, DataError
+from ld3m_plugin.errors import ArtefactError, DataError, InvalidOptionError
 from ld3m_plugin.evaluation.protocols import PROTOCOLS, Protocol, get_protocol
-from ld3m_plugin.evaluation.training import accuracy, train
+from ld3m_plugin.evaluation.training import accuracy, chosen_tests, train
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.plugins import Registry
 from ld3m_plugin.randomness import stream
@@ -61,7 +61,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A table of accuracies with everything needed to repeat it."""
+    """A table of accuracies with everything needed to repeat it.
+
+    Attributes:
+        test_images: on how many test images each network was tested.
+        test_per_class: how many of each class were asked for; None for the full test set.
+    """
 
     protocol: Protocol
     rows: tuple[Row, ...]
@@ -69,6 +74,7 @@ class Evaluation:
     seed: int
     seconds: float
     data: str = ""
+    test_per_class: int | None = None
 
     def mean(self, images: str) -> float:
         """Mean accuracy over architectures, percent."""
@@ -82,9 +88,31 @@ class Evaluation:
             "rows": rows,
             "data": self.data,
             "test_images": self.test_images,
+            "test_per_class": self.test_per_class,
             "seed": self.seed,
             "seconds": round(self.seconds, 1),
         }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """What `record` gave, read back.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is something else.
+        """
+        rows = tuple(Row(row["images"], row["network"], tuple(map(float, row["accuracies"]))) for row in record["rows"])
+        if not rows or not all(row.accuracies for row in rows):
+            raise ValueError("there are no accuracies")
+        per_class = record.get("test_per_class")
+        return cls(
+            Protocol.model_validate(record["protocol"]),
+            rows,
+            int(record["test_images"]),
+            int(record["seed"]),
+            float(record["seconds"]),
+            str(record["data"]),
+            None if per_class is None else int(per_class),
+        )
 
 
 class ImageSet(typing.Protocol):
@@ -108,6 +136,7 @@ def evaluate(
     protocol: str | Protocol = "quick",
     repeats: int | None = None,
     random_real: bool = True,
+    test_per_class: int | None = None,
     seed: int = 0,
     registry: Registry | None = None,
     on_progress: Progress = lambda _: None,
@@ -122,12 +151,16 @@ def evaluate(
         networks: architectures; default: the protocol's.
         repeats: networks a row; default: the protocol's.
         random_real: whether the rows of random real images stand beside.
+        test_per_class: test on that many images of each class, evenly spaced over it; default: on the full test set. A class
+            with fewer keeps all it has.
         on_progress: told in words what is being trained.
 
     Raises:
-        UsageError: an unknown protocol or network.
+        UsageError: an unknown protocol or network, or no test images asked for.
         ArtefactError: images or labels that do not fit the task.
     """
+    if test_per_class is not None and test_per_class < 1:
+        raise InvalidOptionError(f"test_per_class = {test_per_class}: it must be at least 1, or None for all")
     _check_fits(distilled, task)
     started = time.perf_counter()
     recipe = get_protocol(protocol) if isinstance(protocol, str) else protocol
@@ -137,7 +170,7 @@ def evaluate(
     repeats = repeats or recipe.repeats
     rows = []
     for network in chosen:
-        builder = _Builder(network, task, recipe, seed, registry)
+        builder = _Builder(network, task, recipe, seed, registry, test_per_class)
         sets: list[tuple[str, Callable[[int], tuple[Tensor, Tensor]]]] = [
             ("distilled", lambda _: (distilled.images, distilled.labels))
         ]
@@ -149,7 +182,10 @@ def evaluate(
                 on_progress(f"{network} on {name} images, {repeat + 1} of {repeats}")
                 results.append(builder.test(*draw(repeat), repeat))
             rows.append(Row(name, network, tuple(results)))
-    return Evaluation(recipe, tuple(rows), sum(task.test.counts()), seed, time.perf_counter() - started, task.source)
+    tests = sum(len(chosen_tests(count, test_per_class)) for count in task.test.counts())
+    return Evaluation(
+        recipe, tuple(rows), tests, seed, time.perf_counter() - started, task.source, test_per_class=test_per_class
+    )
 
 
 def check_evaluation(
@@ -194,6 +230,7 @@ class _Builder:
     protocol: Protocol
     seed: int
     registry: Registry | None
+    test_per_class: int | None = None
 
     def build(self, rng: torch.Generator) -> Network:
         return get_network(
@@ -211,7 +248,8 @@ class _Builder:
         rng = stream(self.seed, "evaluation", self.network, repeat)
         network, device = self.build(rng), self.task.device
         rate = self.protocol.rate(self.network)
-        return accuracy(train(network, images.to(device), labels.to(device), self.protocol, rate, rng), self.task)
+        trained = train(network, images.to(device), labels.to(device), self.protocol, rate, rng)
+        return accuracy(trained, self.task, self.test_per_class)
 
 
 def _random_real(labels: Tensor, task: Task, seed: int, repeat: int) -> tuple[Tensor, Tensor]:

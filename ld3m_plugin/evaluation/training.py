@@ -91,21 +91,35 @@ def train(
 
 
 @torch.no_grad()
-def accuracy(network: Network, task: Task) -> float:
-    """Share of test images that `network` classifies as their class, in percent."""
+def accuracy(network: Network, task: Task, per_class: int | None = None) -> float:
+    """Share of test images that `network` classifies as their class, in percent.
+
+    Args:
+        per_class: on how many test images of each class, as `chosen_tests` chooses; default: all.
+    """
     network.eval()
     correct = total = 0
-    for images, labels in test_batches(task):
+    for images, labels in test_batches(task, per_class):
         correct += int((network(task.normalise(images)).argmax(1).cpu() == labels).sum())
         total += len(labels)
     return 100 * correct / total
 
 
-def test_batches(task: Task) -> Iterator[tuple[Tensor, Tensor]]:
+def chosen_tests(count: int, per_class: int | None) -> Tensor:
+    """Which of the `count` test images of a class are used: `per_class` of them, evenly spaced, or all there are.
+
+    >>> chosen_tests(10, 4).tolist(), chosen_tests(3, 4).tolist()
+    ([0, 2, 5, 7], [0, 1, 2])
+    """
+    used = count if per_class is None else min(per_class, count)
+    return torch.arange(used) * count // max(used, 1)
+
+
+def test_batches(task: Task, per_class: int | None) -> Iterator[tuple[Tensor, Tensor]]:
     """The test set as uint8 images (n, C, H, W) and class indices (n,), on the CPU; a batch may span classes."""
     images, labels, held = [], [], 0
     for class_index, count in enumerate(task.test.counts()):
-        for which in torch.arange(count).split(_TEST_BATCH):
+        for which in chosen_tests(count, per_class).split(_TEST_BATCH):
             images.append(task.test.read(class_index, which))
             labels.append(torch.full((len(which),), class_index))
             held += len(which)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,17 @@ from ld3m_plugin.errors import UsageError, nearest
 
 @dataclass(frozen=True)
 class Preset:
-    """A part of a configuration, with what it is for and where its numbers come from."""
+    """A part of a configuration, with what it is for and where its numbers come from.
+
+    Attributes:
+        compare: what `ld3m compare` takes beside the configuration: `generators`, a list of names. A run ignores it.
+    """
 
     name: str
     summary: str
     source: str
     config: dict[str, Any]
+    compare: dict[str, list[str]] = field(default_factory=dict)
 
 
 def preset_names() -> list[str]:
@@ -37,7 +42,7 @@ def load_preset(name: str) -> Preset:
     if name not in preset_names():
         raise UsageError(f"unknown preset {name!r}: {nearest(name, preset_names())}")
     content = yaml.safe_load((_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
-    return Preset(name, content["summary"], content["source"], content["config"])
+    return Preset(name, content["summary"], content["source"], content["config"], content.get("compare", {}))
 
 
 def _folder() -> Path:

@@ -178,7 +178,7 @@ def two_epochs(monkeypatch) -> str:
 def small() -> list[str]:
     """Arguments of `ld3m distill` for a run of a second."""
     return [
-        *("--data", "fashion-mnist:embedded", "--steps", "2", "--no-evaluate"),
+        *("--data", "fashion-mnist:embedded", "-g", "pixel", "--steps", "2", "--no-evaluate"),
         *("--set", "objective.options.batch_real=4"),
     ]
 

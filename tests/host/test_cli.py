@@ -35,7 +35,9 @@ def steps_of(folder):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["plugins"], ["plugins", "--json"], ["distill", "--help"], ["--version"]], ids=" ".join
+    "arguments",
+    [["--help"], ["plugins"], ["plugins", "--json"], ["distill", "--help"], ["compare", "--help"], ["--version"]],
+    ids=" ".join,
 )
 def test_listing_imports_nothing_heavy(new_process, arguments):
     program = f"""
@@ -243,7 +245,7 @@ def test_files_presets_settings_and_flags_compose_in_that_order(ld3m, tmp_path):
 
 
 def test_a_dry_run_fed_back_prints_the_same(ld3m, tmp_path):
-    arguments = ["--ipc", "2", "-G", "init=noise", "-O", "network_settings={width: 8}", "--networks", "ConvNet,ViT"]
+    arguments = ["--ipc", "2", "-G", "init=gaussian", "-O", "network_settings={width: 8}", "--networks", "ConvNet,ViT"]
     first = ld3m("distill", "--dry-run", "--no-evaluate", "-D", "image_size=16", *arguments)
     assert (first.code, first.err) == (0, "")
     (tmp_path / "resolved.yaml").write_text(first.out)
@@ -343,7 +345,7 @@ def register_trackers(register):
     for name in ("start", "log", "finish"):
         register(f"fails-in-{name}", type(name.title(), (FailsIn,), {"where": name}))
 """
-PLAIN = ["--data", "fashion-mnist:embedded", "--no-evaluate"]
+PLAIN = ["--data", "fashion-mnist:embedded", "-g", "pixel", "--no-evaluate"]
 
 
 def test_a_loss_that_is_not_a_number_keeps_the_state_before_it(site, ld3m, tmp_path):
@@ -449,8 +451,8 @@ class StopsInEvaluation(run.Reporter):
 
 def small_config(**more):
     options = {"batch_real": 2, "network_settings": {"width": 8, "depth": 2}, "dsa": "crop_flip"}
-    settings = {"steps": 4, "checkpoint_every": 2, "evaluation.final": False, "objective.options": options, **more}
-    return resolve(settings=settings.items())
+    settings = {"steps": 4, "checkpoint_every": 2, "evaluation.final": False, "objective.options": options}
+    return resolve(settings={"generator.name": "pixel", **settings, **more}.items())
 
 
 def interrupted_and_resumed(config, folder, reporter, registry=None):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from ld3m_plugin.backends import completed
 from ld3m_plugin.config import RunConfig, assign, digest, dump, merge, parse_assignment, read_yaml, resolve
 from ld3m_plugin.errors import InvalidOptionError, UnknownOptionError, UsageError
+from ld3m_plugin.generators.ld3m.generator import LD3MOptions
 from ld3m_plugin.options import build
 from ld3m_plugin.presets import load_preset, preset_names
 
@@ -15,7 +16,7 @@ from ld3m_plugin.presets import load_preset, preset_names
 def test_nothing_given_is_a_complete_run():
     config = resolve()
     assert config == RunConfig()
-    assert (config.generator.name, config.objective.name, config.data.name) == ("pixel", "dm", "fashion-mnist")
+    assert (config.generator.name, config.objective.name, config.data.name) == ("ld3m", "dm", "fashion-mnist")
 
 
 def test_files_presets_and_settings_compose_in_that_order(tmp_path):
@@ -78,9 +79,14 @@ def test_a_path_through_a_value_is_refused():
         resolve(settings=[("steps", 3), ("steps.x", 1)])
 
 
-def test_the_same_backend_keeps_its_options():
-    settings = [("generator.options.init", "noise"), ("generator.name", "pixel"), ("generator.options.size", 3)]
+def test_the_same_backend_keeps_its_options(tmp_path):
+    name, size = ("generator.name", "ld3m"), ("generator.options.size", 3)
+    settings = [("generator.options.init", "noise"), name, size]
     assert resolve(settings=settings).generator.options == {"init": "noise", "size": 3}
+    # Options that a file gives without a name are meant for the default.
+    file = tmp_path / "run.yaml"
+    file.write_text("generator: {options: {init: noise}}")
+    assert resolve([file], settings=[name, size]).generator.options == {"init": "noise", "size": 3}
 
 
 def test_merging_leaves_what_was_merged_alone():
@@ -200,11 +206,15 @@ def test_what_is_written_reads_as_the_same(tmp_path):
 
 
 def test_a_completed_configuration_writes_every_option_out():
-    config = completed(RunConfig())
+    config = completed(resolve(settings=[("generator.name", "pixel")]))
     assert config.generator.options == {"init": "real"}
     assert config.objective.options["batch_real"] == 256
     assert config.optimizer.learning_rates == {"pixels": 0.05}
     assert completed(config) == config
+    default = completed(RunConfig())
+    assert default.generator.options.keys() == LD3MOptions.model_fields.keys()
+    assert default.optimizer.learning_rates.keys() == {"latent", "class_embedding"}
+    assert completed(default) == default
 
 
 def test_rates_of_adam_are_not_completed_for_sgd():
@@ -238,13 +248,20 @@ def test_a_configuration_cannot_be_changed():
 def test_another_choice_forgets_what_belonged_to_the_former(tmp_path):
     # A resolved configuration names everything; over it, another protocol must not keep the networks of the old one.
     file = tmp_path / "config.yaml"
-    file.write_text(dump(completed(RunConfig())))
+    file.write_text(dump(completed(resolve(settings=[("generator.name", "pixel")]))))
     glad = resolve([file], settings=[("evaluation.protocol", "glad-2023")])
     assert (glad.evaluation.networks, glad.evaluation.repeats) == ((), None)
     assert resolve([file], settings=[("optimizer.name", "sgd")]).optimizer.learning_rates == {}
     kept = [("evaluation.protocol", "glad-2023"), ("evaluation.repeats", 2), ("optimizer.momentum", 0.9)]
     assert resolve([file], settings=kept).evaluation.repeats == 2
     assert resolve([file], settings=kept).optimizer.learning_rates == {"pixels": 0.05}
+
+
+def test_another_protocol_is_tested_on_the_full_test_set(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("evaluation: {test_per_class: 9}")
+    assert resolve([file], settings=[("evaluation.protocol", "quick")]).evaluation.test_per_class == 9
+    assert resolve([file], settings=[("evaluation.protocol", "glad-2023")]).evaluation.test_per_class is None
 
 
 def test_later_settings_win_over_a_whole_part():
@@ -255,6 +272,13 @@ def test_values_are_copied_and_never_changed():
     options = {"batch_real": 6}
     resolve(settings=[("objective.options", options), ("objective.options.batch_real", 9)])
     assert options == {"batch_real": 6}
+
+
+def test_a_configuration_of_before_there_were_these_settings_reads(tmp_path):
+    old = completed(RunConfig()).model_dump(mode="json")
+    del old["evaluation"]["random_real"], old["evaluation"]["test_per_class"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(old))
+    assert resolve([tmp_path / "config.yaml"]) == completed(RunConfig())
 
 
 def test_digest_is_of_what_decides_a_step():

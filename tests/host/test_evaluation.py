@@ -1,14 +1,18 @@
 """Evaluation: schedules and averages by arithmetic, fairness of the random-real row, statistics."""
 
+import json
 import statistics
+from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ld3m_plugin.contracts import Network
-from ld3m_plugin.errors import ArtefactError, UsageError
-from ld3m_plugin.evaluation import RANDOM_REAL, Row, _random_real, evaluate, get_protocol, training
-from ld3m_plugin.evaluation.training import WeightAverage, accuracy, rate_factor, train
+from ld3m_plugin.contracts import ImagesByClass, Network
+from ld3m_plugin.errors import ArtefactError, InvalidOptionError, UsageError
+from ld3m_plugin.evaluation import RANDOM_REAL, Evaluation, Row, _random_real, evaluate, get_protocol, training
+from ld3m_plugin.evaluation.training import WeightAverage, accuracy, chosen_tests, rate_factor, train
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.testing import tiny_task
@@ -218,6 +222,87 @@ def test_images_and_labels_that_do_not_fit(images, labels, message):
 
 def test_test_batches_span_classes_and_miss_nothing():
     task = tiny_task(classes=3, test=100)
-    batches = list(training.test_batches(task))
+    batches = list(training.test_batches(task, None))
     assert [len(labels) for _, labels in batches] == [300]
     assert torch.cat([labels for _, labels in batches]).bincount().tolist() == [100, 100, 100]
+
+
+@given(st.integers(0, 500), st.integers(1, 600))
+def test_chosen_test_images_are_distinct_and_evenly_spaced(count, per_class):
+    chosen = chosen_tests(count, per_class)
+    assert len(chosen) == min(count, per_class)
+    gaps = chosen.diff()
+    assert count == 0 or (int(chosen[0]), int(chosen[-1]) < count) == (0, True)
+    # No two gaps differ by more than one, the one behind the last image as well.
+    all_gaps = [*gaps.tolist(), count - int(chosen[-1])] if count else [1]
+    assert min(all_gaps) >= 1
+    assert max(all_gaps) - min(all_gaps) <= 1
+
+
+class Uneven(ImagesByClass):
+    """Class k has `sizes[k]` images of 1×1 pixels; the value of each is its index."""
+
+    origin = "indices"
+
+    def __init__(self, *sizes):
+        self.sizes = sizes
+
+    def counts(self):
+        return self.sizes
+
+    def read(self, class_index, which):
+        return which.to(torch.uint8).view(-1, 1, 1, 1)
+
+
+def test_a_class_with_fewer_test_images_keeps_all_it_has():
+    task = replace(tiny_task(classes=3), test_images=Uneven(10, 2, 0))
+    ((images, labels),) = training.test_batches(task, 4)
+    assert images.flatten().tolist() == [0, 2, 5, 7, 0, 1]
+    assert labels.tolist() == [0, 0, 0, 0, 1, 1]
+
+
+def test_accuracy_on_a_part_of_the_test_set_by_hand():
+    class SaysEarly(Network):
+        """Class 0 for the first half of the indices."""
+
+        def forward(self, images):
+            return torch.nn.functional.one_hot((images[:, 0, 0, 0] >= 0).long(), 3).float()
+
+    # Normalised with mean 0.5: indices up to 127 are below 0. Of 0, 50, 100, 150 three are called class 0.
+    task = replace(tiny_task(classes=3), test_images=Uneven(200, 0, 0))
+    assert accuracy(SaysEarly(), task, 4) == 75
+    assert accuracy(SaysEarly(), task) == 64
+
+
+def test_evaluation_on_a_part_of_the_test_set():
+    task = tiny_task(image_size=32, test=7)
+    settings = {"protocol": SHORT.model_copy(update={"epochs": 2}), "repeats": 1, "random_real": False}
+    part = evaluate(Real(task), task, **settings, test_per_class=3)
+    assert (part.test_images, part.test_per_class, part.record()["test_images"]) == (9, 3, 9)
+    assert all((accuracy * 9 / 100) == pytest.approx(round(accuracy * 9 / 100)) for accuracy in part.rows[0].accuracies)
+    more = evaluate(Real(task), task, **settings, test_per_class=100)
+    full = evaluate(Real(task), task, **settings)
+    assert (more.test_images, full.test_images, full.test_per_class) == (21, 21, None)
+    assert more.rows == full.rows
+    with pytest.raises(InvalidOptionError, match="test_per_class = 0"):
+        evaluate(Real(task), task, **settings, test_per_class=0)
+
+
+@pytest.mark.parametrize("per_class", [None, 3])
+def test_a_record_reads_back(per_class):
+    rows = (Row("distilled", "ConvNet", (70.1, 71.9)), Row(RANDOM_REAL, "ConvNet", (50.0, 52.0)))
+    evaluation = Evaluation(get_protocol("glad-2023"), rows, 9, 3, 1.5, "data", per_class)
+    assert Evaluation.from_record(json.loads(json.dumps(evaluation.record()))) == evaluation
+
+
+def test_a_record_of_before_there_was_a_choice_of_test_images_reads():
+    record = Evaluation(get_protocol("quick"), (Row("distilled", "ConvNet", (70.0,)),), 9, 3, 1.5, "data").record()
+    del record["test_per_class"]
+    assert Evaluation.from_record(record).test_per_class is None
+
+
+@pytest.mark.parametrize("damage", [{"rows": []}, {"rows": [{"images": "x"}]}, {"protocol": {}}, {"test_images": None}])
+def test_what_is_no_record_is_refused(damage):
+    record = Evaluation(get_protocol("quick"), (Row("distilled", "ConvNet", (70.0,)),), 9, 3, 1.5, "data").record()
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Evaluation.from_record({**record, **damage})

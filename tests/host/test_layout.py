@@ -86,7 +86,10 @@ def matches(path, pattern):
 
 def test_package_data_globs_all_match_something():
     for package, patterns in SETUPTOOLS["package-data"].items():
-        (folder,) = [ROOT / f for f, name in SOURCES.items() if package == name] or [ROOT / package.replace(".", "/")]
+        source, name = max(
+            ((f, n) for f, n in SOURCES.items() if f"{package}.".startswith(f"{n}.")), key=lambda p: len(p[1])
+        )
+        folder = ROOT / source / package.removeprefix(name).replace(".", "/").lstrip("/")
         for pattern in patterns:
             assert list(folder.glob(pattern)), f"{package}: {pattern} matches nothing"
 

@@ -10,6 +10,7 @@ from ld3m_plugin.loop import Distillation, choose_device, distill
 from ld3m_plugin.plugins import Backend, Owner, build_registry
 from ld3m_plugin.testing import tiny_task
 
+PIXEL = {"name": "pixel"}
 DM = {"name": "dm", "options": {"batch_real": 6, "network_settings": {"depth": 2, "width": 8}}}
 HERE = Owner("tests", "tests", "0")
 
@@ -79,9 +80,9 @@ def registry():
     return registry
 
 
-def run(registry=None, **config):
+def run(registry=None, generator=PIXEL, **config):
     state = None
-    for step in distill(config, task=tiny_task(), registry=registry):
+    for step in distill({"generator": generator, **config}, task=tiny_task(), registry=registry):
         state = step.state
     return state
 
@@ -99,7 +100,8 @@ def test_global_random_stream_is_left_alone():
 
 
 def test_distil_yields_a_step_for_each_update(registry):
-    steps = list(distill({"steps": 3, "objective": {"name": "quadratic"}}, task=tiny_task(), registry=registry))
+    config = {"steps": 3, "generator": PIXEL, "objective": {"name": "quadratic"}}
+    steps = list(distill(config, task=tiny_task(), registry=registry))
     assert [step.iteration for step in steps] == [1, 2, 3]
     assert steps[0].loss > steps[1].loss > steps[2].loss
     assert "largest" in steps[0].metrics
@@ -109,7 +111,7 @@ def test_distil_lowers_the_distance_of_feature_means():
     losses = [
         step.loss
         for step in distill(
-            {"steps": 45, "generator": {"options": {"init": "noise"}}, "objective": DM}, task=tiny_task()
+            {"steps": 45, "generator": {**PIXEL, "options": {"init": "noise"}}, "objective": DM}, task=tiny_task()
         )
     ]
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
@@ -118,7 +120,7 @@ def test_distil_lowers_the_distance_of_feature_means():
 def test_sgd_with_momentum_by_hand(registry):
     # x <- x - lr v, v <- 0.5 v + (x - 1), from the start x0.
     settings = {"name": "sgd", "learning_rates": {"pixels": 0.1}}
-    config = {"objective": {"name": "quadratic"}, "optimizer": settings}
+    config = {"generator": PIXEL, "objective": {"name": "quadratic"}, "optimizer": settings}
     x = Distillation(config, task=tiny_task(), registry=registry).images()
     v = torch.zeros_like(x)
     for _ in range(3):
@@ -128,7 +130,8 @@ def test_sgd_with_momentum_by_hand(registry):
 
 
 def test_adam_by_hand(registry):
-    config = {"objective": {"name": "quadratic"}, "optimizer": {"learning_rates": {"pixels": 0.1}}}
+    settings = {"learning_rates": {"pixels": 0.1}}
+    config = {"generator": PIXEL, "objective": {"name": "quadratic"}, "optimizer": settings}
     x = Distillation(config, task=tiny_task(), registry=registry).images()
     m = s = torch.zeros_like(x)
     for t in range(1, 4):
@@ -172,15 +175,17 @@ def test_images_per_class_must_fit_the_generator(registry):
 
 
 def test_bf16_autocast_runs_and_stays_close():
-    exact = next(iter(distill({"steps": 1, "objective": DM}, task=tiny_task()))).loss
-    mixed = next(iter(distill({"steps": 1, "objective": DM, "autocast": "bf16"}, task=tiny_task()))).loss
+    config = {"steps": 1, "generator": PIXEL, "objective": DM}
+    exact = next(iter(distill(config, task=tiny_task()))).loss
+    mixed = next(iter(distill({**config, "autocast": "bf16"}, task=tiny_task()))).loss
     # bf16 has 8 bits of mantissa; a difference must be there (it was on) and be small.
     assert mixed != exact
     assert mixed == pytest.approx(exact, rel=0.1)
 
 
 def test_not_finite_stops_and_keeps_the_last_good_state(registry):
-    state = Distillation({"objective": {"name": "breaks"}}, task=tiny_task(), registry=registry)
+    config = {"generator": PIXEL, "objective": {"name": "breaks"}}
+    state = Distillation(config, task=tiny_task(), registry=registry)
     state.step()
     state.step()
     good = state.images()
@@ -225,8 +230,17 @@ def test_device_that_is_not_there(name):
 
 
 def test_defaults_are_a_complete_configuration():
-    assert RunConfig().generator.name == "pixel"
+    assert RunConfig().generator.name == "ld3m"
     assert RunConfig().objective.name == "dm"
+
+
+def test_the_default_generator_has_a_prior_for_the_default_data():
+    # No generator, option or folder is given: what is shipped must be enough.
+    state = Distillation({"data": {"name": "fashion-mnist:embedded"}})
+    assert state.latents.learned == {"latent", "class_embedding"}
+    images = state.images()
+    assert tuple(images.shape) == (10, 1, 32, 32)
+    assert torch.isfinite(images).all()
 
 
 class OneRowMore(TwoImages):
@@ -272,7 +286,7 @@ class WrongGradient(Objective):
 )
 def test_a_backend_that_breaks_its_contract_is_named(kind, factory, message, registry):
     registry.add(Backend(kind, "broken", factory, "", HERE))
-    parts = {"generator": {"name": "pixel"}, "objective": {"name": "quadratic"}, kind: {"name": "broken"}}
+    parts = {"generator": PIXEL, "objective": {"name": "quadratic"}, kind: {"name": "broken"}}
     with pytest.raises(HostError, match=message):
         run(registry, steps=1, **parts)
 
@@ -296,7 +310,8 @@ def test_an_objective_cannot_change_the_latents(registry):
             return Match(match.loss, torch.zeros_like(images))
 
     registry.add(Backend("objective", "writes", WritesInPlace, "", HERE))
-    state = Distillation({"objective": {"name": "writes"}}, task=tiny_task(), registry=registry)
+    config = {"generator": PIXEL, "objective": {"name": "writes"}}
+    state = Distillation(config, task=tiny_task(), registry=registry)
     before = state.images()
     state.step()
     assert torch.equal(state.images(), before)

@@ -22,7 +22,8 @@ def told(tmp_path, two_epochs):
         console = Console(file=io.StringIO(), force_terminal=terminal, width=140)
         evaluation = {"every": 2, "repeats": 1, "networks": ["ConvNet"], "protocol": two_epochs}
         dm = {"batch_real": 6, "network_settings": {"depth": 2, "width": 8}}
-        config = resolve(settings=[("steps", 4), ("evaluation", evaluation), ("objective.options", dm)])
+        settings = [("generator.name", "pixel"), ("objective.options", dm), ("steps", 4), ("evaluation", evaluation)]
+        config = resolve(settings=settings)
         with ConsoleReporter(console) as reporter:
             run.start(config, tmp_path / "run", task=tiny_task(image_size=32), reporter=reporter)
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())

@@ -75,7 +75,7 @@ def registry():
 
 
 def config(*settings, **dm):
-    plain = [("steps", 5), ("evaluation.final", False), ("checkpoint_every", 0)]
+    plain = [("generator.name", "pixel"), ("steps", 5), ("evaluation.final", False), ("checkpoint_every", 0)]
     options = [] if dm.get("plain") else [("objective.options", DM)]
     return resolve(settings=[*plain, *options, *settings])
 
@@ -252,6 +252,22 @@ def test_what_would_stop_the_evaluation_stops_the_run_before_its_first_step(tmp_
     with pytest.raises(DataError, match="the row of random real images needs 13"):
         run.start(chosen, tmp_path / "run", task=tiny_task(image_size=32))
     assert not (tmp_path / "run").exists()
+
+
+def test_without_random_real_images_a_class_needs_no_more_than_the_run_does(tmp_path, two_epochs):
+    evaluation = {"final": True, "networks": ["ConvNet"], "protocol": two_epochs, "repeats": 1, "random_real": False}
+    chosen = config(
+        ("evaluation", {**evaluation, "test_per_class": 2}),
+        ("generator.options.init", "noise"),
+        ("images_per_class", 13),
+    )
+    task = tiny_task(image_size=32)
+    result = run.start(chosen, tmp_path / "run", task=task)
+    assert [row.images for row in result.evaluation.rows] == ["distilled"]
+    assert (result.evaluation.test_images, sum(task.test.counts())) == (6, 12)
+    recorded = DistilledSet.load(tmp_path / "run").metadata
+    assert recorded["results"]["final"]["test_images"] == 6
+    assert recorded["config"]["evaluation"]["test_per_class"] == 2
 
 
 def test_a_mistake_removes_only_what_the_run_wrote(tmp_path):

@@ -1,0 +1,266 @@
+"""A comparison: the same settings with several generators, a run folder each, and one table.
+
+    NAME/ld3m/  NAME/pixel/ ...  NAME/comparison.json  NAME/comparison.png
+
+Random real images stand in the table once. Their row depends on the seed, the labels and the networks alone, and all runs
+share these: it is evaluated with one run and left out of the others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ld3m_plugin.backends import completed, get_generator
+from ld3m_plugin.comparison import NUMBERS, PICTURES, ComparedRun, Comparison, read_run, write_comparison
+from ld3m_plugin.config import RunConfig, decisive, dump, read_yaml, resolve
+from ld3m_plugin.contracts import Task
+from ld3m_plugin.data.load import load_task
+from ld3m_plugin.errors import ArtefactError, UsageError, nearest
+from ld3m_plugin.loop import Distillation
+from ld3m_plugin.options import build
+from ld3m_plugin.plugins import Registry
+from ld3m_plugin.run import Reporter, check_same_data, resume, start
+from ld3m_plugin.storage import write_text
+
+_SAME = ("data", "objective", "images_per_class", "steps", "seed", "evaluation")
+
+
+def configurations(
+    generators: Iterable[str],
+    files: Iterable[Path] = (),
+    presets: Iterable[str] = (),
+    settings: Iterable[tuple[str, Any]] = (),
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    registry: Registry | None = None,
+) -> dict[str, RunConfig]:
+    """A configuration for each generator: files, presets and settings as `config.resolve` takes them.
+
+    Options that a file or preset gives to the generator it names are that generator's alone. Learning rates are for every
+    generator that has a latent of that name.
+
+    Args:
+        generators: registered names.
+        options: more options, by generator.
+
+    Raises:
+        UsageError: what `config.resolve` raises, a setting of one generator, or a learning rate of no generator's latent.
+    """
+    files, presets, settings = tuple(files), tuple(presets), tuple(settings)
+    for path, _ in settings:
+        if path.partition(".")[0] == "generator":
+            raise UsageError(
+                f"{path!r} is of one generator: choose with --generators, and give options with -G NAME.KEY=VALUE"
+            )
+    configs = {}
+    for name in generators:
+        own = [(f"generator.options.{key}", value) for key, value in (options or {}).get(name, {}).items()]
+        configs[name] = resolve(files, presets, [*settings, ("generator.name", name), *own])
+    given = resolve(files, presets, settings).optimizer.learning_rates
+    return _with_learning_rates(configs, given, resolve(files, presets), registry) if given else configs
+
+
+def compare(
+    configs: Mapping[str, RunConfig],
+    folder: Path,
+    *,
+    task: Task | None = None,
+    registry: Registry | None = None,
+    reporter: Reporter | None = None,
+) -> Comparison:
+    """Run each configuration into `folder/NAME`, one after the other, and put their evaluations into one table.
+
+    Called again with the same configurations it goes on: a finished run is read, a stopped one resumed.
+
+    Args:
+        configs: by name, in the order of the table; they differ in the generator, its options and the optimiser alone.
+        task: the data; default: what the configurations name.
+
+    Raises:
+        UsageError: the configurations differ in more, or a run in `folder` was made with others.
+        HostError: a run failed; those that are finished stay, and the same call goes on.
+    """
+    reporter = reporter or Reporter()
+    wanted = {name: completed(config, registry) for name, config in configs.items()}
+    _check_names(wanted, folder)
+    _check_comparable(wanted)
+    saved = {name: _saved(folder / name) for name in wanted}
+    for name, config in wanted.items():
+        _check_same_settings(folder / name, saved[name], config)
+    wanted = _with_random_real_once(wanted, saved)
+    finished = {name: read_run(name, folder / name, config) for name, config in wanted.items()}
+    waiting = [name for name, run in finished.items() if run is None]
+    if waiting:
+        task = task or _task(wanted[waiting[0]], registry)
+        _check_before(wanted, saved, waiting, task, folder, registry)
+    runs = []
+    for name, config in wanted.items():
+        run = finished[name]
+        if run is not None:
+            reporter.say(f"{name} is finished: read from {folder / name}")
+        else:
+            run = _run(name, config, folder / name, saved[name], task, registry, reporter)
+        runs.append(run)
+    return write_comparison(folder, runs)
+
+
+def _run(
+    name: str,
+    config: RunConfig,
+    folder: Path,
+    saved: RunConfig | None,
+    task: Task | None,
+    registry: Registry | None,
+    reporter: Reporter,
+) -> ComparedRun:
+    if saved is None:
+        start(config, folder, task=task, registry=registry, reporter=reporter)
+    else:
+        # Device, chunks, checkpoints, trackers and the row of random real images may be others now; nothing else can be.
+        write_text(folder / "config.yaml", dump(config))
+        resume(folder, task=task, registry=registry, reporter=reporter)
+    # From the disk, so that what is read another time gives the same numbers.
+    run = read_run(name, folder, config)
+    if run is None:
+        raise ArtefactError(f"the results of the run in {folder} are gone: is another program writing there?")
+    return run
+
+
+def _with_learning_rates(
+    configs: Mapping[str, RunConfig], given: Mapping[str, float], base: RunConfig, registry: Registry | None
+) -> dict[str, RunConfig]:
+    """The configurations, each with those of the given learning rates that are of its generator's latents.
+
+    Args:
+        base: what files and presets say: rates of the generator they name are left out where it is not compared.
+    """
+    names = {name: _latents(config, registry) for name, config in configs.items()}
+    known = set().union(*names.values())
+    left_out = (_latents(base, registry) & set(base.optimizer.learning_rates)) - known
+    # A generator without defaults does not say what its latents are called: it gets the rates that no other claims.
+    own = {name: latents or set(given) - known - left_out for name, latents in names.items()}
+    for latent in set(given) - left_out - set().union(*own.values()):
+        raise UsageError(f"optimizer.learning_rates has {latent!r}; {nearest(latent, known)}")
+    return {
+        name: _with_rates(config, {k: given[k] for k in given if k in own[name]}) for name, config in configs.items()
+    }
+
+
+def _latents(config: RunConfig, registry: Registry | None) -> set[str]:
+    generator = get_generator(config.generator.name, registry=registry, **config.generator.options)
+    return set(generator.learning_rates(config.objective.name))
+
+
+def _with_rates(config: RunConfig, rates: Mapping[str, float]) -> RunConfig:
+    return config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"learning_rates": dict(rates)})})
+
+
+def _check_names(configs: Mapping[str, RunConfig], folder: Path) -> None:
+    if not configs:
+        raise UsageError("there is nothing to compare: name at least one generator")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file: choose another --out")
+    for name in configs:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in (NUMBERS, PICTURES):
+            raise UsageError(f"{name!r} cannot name a run folder: use letters, digits, '-', '_' and '.'")
+
+
+def _check_comparable(configs: Mapping[str, RunConfig]) -> None:
+    """Accuracies side by side invite to be compared: what stands there differs in nothing but the generator."""
+    (first, base), *others = (
+        (name, config.model_dump(mode="json", include=set(_SAME))) for name, config in configs.items()
+    )
+    for name, settings in others:
+        difference = _difference(base, settings)
+        if difference is not None:
+            path, one, other = difference
+            raise UsageError(
+                f"{path} is {one!r} for {first} and {other!r} for {name}: what is compared may differ in its generator and "
+                "optimizer alone, make it the same"
+            )
+    if not base["evaluation"]["final"]:
+        raise UsageError("evaluation.final is false: a comparison is of final evaluations, leave it true")
+
+
+def _difference(one: Mapping[str, Any], other: Mapping[str, Any], above: str = "") -> tuple[str, Any, Any] | None:
+    """The first setting that is not the same in both: its dotted path and its two values."""
+    for key in dict.fromkeys((*one, *other)):
+        first, second, path = one.get(key), other.get(key), f"{above}{key}"
+        if isinstance(first, Mapping) and isinstance(second, Mapping):
+            difference = _difference(first, second, f"{path}.")
+            if difference is not None:
+                return difference
+        elif first != second:
+            return path, first, second
+    return None
+
+
+def _saved(folder: Path) -> RunConfig | None:
+    """The configuration of the run in `folder`, None where nothing is there."""
+    path = folder / "config.yaml"
+    if path.is_file():
+        return build(RunConfig, read_yaml(path), str(path))
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is not empty and not a run: choose another --out, or move it away")
+    return None
+
+
+def _check_same_settings(folder: Path, saved: RunConfig | None, wanted: RunConfig) -> None:
+    if saved is None:
+        return
+    difference = _difference(_deciding(saved), _deciding(wanted))
+    if difference is not None:
+        path, old, new = difference
+        raise UsageError(
+            f"the run in {folder} was made with {path} = {old!r}, and now it is {new!r}: choose another --out, take the former "
+            "setting, or delete that folder to make the run again"
+        )
+
+
+def _deciding(config: RunConfig) -> dict[str, Any]:
+    """The settings that decide what a finished run holds, but for the row of random real images."""
+    evaluation = config.evaluation.model_dump(mode="json", exclude={"random_real"})
+    return {**decisive(config), "steps": config.steps, "evaluation": evaluation}
+
+
+def _with_random_real_once(
+    configs: Mapping[str, RunConfig], saved: Mapping[str, RunConfig | None]
+) -> dict[str, RunConfig]:
+    """The configurations, one of them with random real images, if they are wanted."""
+    # The run that has them already; else the first that is not made yet; else the first, which evaluates again.
+    with_them = [name for name, config in saved.items() if config is not None and config.evaluation.random_real]
+    new = [name for name, config in saved.items() if config is None]
+    chosen = [*with_them, *new, *configs][0]
+    return {
+        name: config.model_copy(
+            update={
+                "evaluation": config.evaluation.model_copy(
+                    update={"random_real": config.evaluation.random_real and name == chosen}
+                )
+            }
+        )
+        for name, config in configs.items()
+    }
+
+
+def _task(config: RunConfig, registry: Registry | None) -> Task:
+    return load_task(config.data.name, registry=registry, **config.data.options)
+
+
+def _check_before(
+    configs: Mapping[str, RunConfig],
+    saved: Mapping[str, RunConfig | None],
+    waiting: Sequence[str],
+    task: Task,
+    folder: Path,
+    registry: Registry | None,
+) -> None:
+    """What would stop a later run should stop the comparison before the hours of the first."""
+    for name in configs:
+        if name not in waiting:
+            check_same_data(folder / name, task)
+    for name in waiting[1:]:  # the first is about to tell by itself
+        if saved[name] is None:
+            Distillation(configs[name], task=task, registry=registry)
