@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ld3m_plugin.contracts import Generator, Latents, Task
 from ld3m_plugin.generators.imaging import PictureSpace
-from ld3m_plugin.generators.ld3m.generator import PriorOptions, check_size, provenance, start_latents
+from ld3m_plugin.generators.ld3m.options import PriorOptions
 from ld3m_plugin.generators.ld3m.prior import Prior, find_prior, load_prior
+from ld3m_plugin.generators.ld3m.start import check_size, provenance, start_latents
 
 
 class AutoencoderOptions(PriorOptions):
@@ -32,6 +33,7 @@ class AutoencoderGenerator(Generator):
         self._prior = load_prior(folder, task.device, with_unet=False)
         check_size(task, self._prior)
         self._pictures = PictureSpace(task, self._prior.codec.channels, self.options.clamp)
+        self._provenance = provenance(self.options, self._prior)
 
     def initial_latents(self, task: Task, labels: Tensor, rng: torch.Generator) -> Latents:
         """Encoded real images or Gaussians."""
@@ -45,4 +47,4 @@ class AutoencoderGenerator(Generator):
         return {"latent": 0.05}
 
     def provenance(self) -> dict[str, str]:
-        return provenance(self.options, self._prior)
+        return self._provenance

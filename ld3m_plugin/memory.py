@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -45,13 +45,18 @@ def images_at_once(forward: Callable[[Tensor], Tensor], image: Tensor, budget: f
     return max(1, int(budget * GIB / (_LIVE_AT_ONCE * largest.bytes)))
 
 
-def saved_bytes(forward: Callable[[], Tensor]) -> int:
-    """Bytes that autograd keeps for the backward pass of `forward`, each storage counted once; parameters are left out."""
+def saved_bytes(forward: Callable[[], Tensor], weights: Iterable[Tensor] = ()) -> int:
+    """Bytes that autograd keeps for the backward pass of `forward`, each storage counted once.
+
+    Args:
+        weights: tensors that are there anyway; neither they nor views of them, such as a transposed weight, are counted.
+    """
+    there = {tensor.untyped_storage().data_ptr() for tensor in weights}
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, torch.nn.Parameter):
-            storage = tensor.untyped_storage()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in there:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 

@@ -76,7 +76,8 @@ class LatentOptimizer:
     def _rates(self, latents: Latents) -> dict[str, float]:
         given = self._config.learning_rates
         for name in given:
-            if name not in latents.learned:
+            # A generator may have rates for latents that not every prior of it has.
+            if name not in latents.learned and name not in self._defaults:
                 raise UsageError(f"optimizer.learning_rates has {name!r}; {nearest(name, latents.learned)}")
         # The published SGD rates are four orders of magnitude from Adam's: no default could serve both.
         defaults = self._defaults if self._config.name == "adam" else {}

@@ -90,7 +90,7 @@ def start(
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.yaml", dump(state.config))
     facts = environment(state.task.device, registry or default_registry())
-    write_json(folder / ENVIRONMENT, {"data": _data_facts(state.task), **facts})
+    write_json(folder / ENVIRONMENT, {"data": _data_facts(state.task), "provenance": _provenance(state), **facts})
     try:
         return _Run(state, folder, registry, reporter or Reporter()).finish()
     except NonFiniteError:
@@ -125,6 +125,7 @@ def resume(
         config if device is None else config.model_copy(update={"device": device}), task=task, registry=registry
     )
     check_same_data(folder, state.task)
+    _check_same_provenance(folder, state)
     _check_evaluation(state, registry)
     if checkpoint is not None:
         try:
@@ -340,6 +341,27 @@ def check_same_data(folder: Path, task: Task) -> None:
             f"the run in {folder} was made with {made_with.get('source')!r}, and now the data is {task.source!r}, with other "
             "classes or another number of images: a run goes on with the same data only"
         )
+
+
+def _provenance(state: Distillation) -> dict[str, dict[str, str]]:
+    return {"generator": state.generator.provenance(), "objective": state.objective.provenance()}
+
+
+def _check_same_provenance(folder: Path, state: Distillation) -> None:
+    """A prior that was exchanged under the same name would render other images from the same latents."""
+    try:
+        made_with = dict(json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))["provenance"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for kind, facts in _provenance(state).items():
+        old = made_with.get(kind, facts)
+        changed = [name for name in facts if old.get(name) != facts[name]] if isinstance(old, dict) else []
+        if changed:
+            name = changed[0]
+            raise ArtefactError(
+                f"the run in {folder} was made with {name} {old.get(name)} of its {kind}, and now it is {facts[name]}: put "
+                "the former one back, or start a new run"
+            )
 
 
 def _read_best(folder: Path, iteration: int) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 Source: Moser, Raue, Palacio, Frolov and Dengel, "Latent Dataset Distillation with Diffusion Models" (LD3M), arXiv:2403.03881.
 
-- `generator`: options, start, and the render from latents to images
+- `generator`: from latents to images; `options`: its options; `start`: what it shares with the autoencoder generator
 - `sampler`: the denoising chain; `schedule`: its noise levels
 - `folder`: what a prior is on disk; `parts`: how each part is read; `prior`: the frozen model; `describe`: facts about it
 - `conditioning`: the task's classes in the prior's words

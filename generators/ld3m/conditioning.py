@@ -66,16 +66,30 @@ def _match(facts: PriorFacts, name: str, wordnet_id: str | None) -> int | None:
     for row, known in enumerate(facts.classes):
         if wordnet_id is not None and known.wordnet_id == wordnet_id:
             return row
-    for row, known in enumerate(facts.classes):
-        # A name may stand for several things (crane, the bird or the machine): ids that differ are no match.
-        if _plain(known.name) == _plain(name) and None in (wordnet_id, known.wordnet_id):
-            return row
-    return None
+    # A name may stand for several things (crane, the bird or the machine): ids that differ are no match.
+    rows = [
+        row
+        for row, known in enumerate(facts.classes)
+        if _plain(known.name) == _plain(name) and None in (wordnet_id, known.wordnet_id)
+    ]
+    exact = [row for row in rows if facts.classes[row].name == name]
+    rows = exact or rows
+    if len(rows) > 1:
+        ids = " and ".join(str(facts.classes[row].wordnet_id) for row in rows)
+        raise InvalidOptionError(
+            f"the prior has several classes {name!r} ({ids}): choose one by its id in a class_map file"
+        )
+    return rows[0] if rows else None
 
 
 def _unmatched(facts: PriorFacts, name: str, unmatched: str) -> int:
     if unmatched != "error":
         return _row(facts, unmatched, "unmatched")
+    if not facts.classes:
+        raise InvalidOptionError(
+            f"nothing says which classes this prior knows, so none can be found for {name!r}: write their names into its "
+            "prior.json (docs/priors.md)"
+        )
     raise InvalidOptionError(
         f"the prior has no class {name!r} ({_choices(facts, name)}): give a class_map file, unmatched=unconditional, or "
         "unmatched=CLASS to start from that class of the prior"

@@ -6,104 +6,19 @@ description says so. The chain itself is in `sampler`.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal
-
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 
-from ld3m_plugin.contracts import BackendOptions, Generator, Latents, Task
+from ld3m_plugin.contracts import Generator, Latents, Task
 from ld3m_plugin.errors import InvalidOptionError
 from ld3m_plugin.generators.imaging import PictureSpace
 from ld3m_plugin.generators.ld3m.conditioning import rows_of_classes
-from ld3m_plugin.generators.ld3m.folder import digest
+from ld3m_plugin.generators.ld3m.options import LD3MOptions
 from ld3m_plugin.generators.ld3m.prior import Prior, find_prior, load_prior
 from ld3m_plugin.generators.ld3m.sampler import Sampling, sample
 from ld3m_plugin.generators.ld3m.schedule import Chain, make_chain
+from ld3m_plugin.generators.ld3m.start import check_size, provenance, start_latents
 from ld3m_plugin.memory import GIB, saved_bytes
-
-
-class PriorOptions(BackendOptions):
-    """Which prior, and how its latents start: shared with the autoencoder generator."""
-
-    prior: str = Field(
-        "embedded",
-        description="the prior: `embedded` (shipped, Fashion-MNIST), a folder in diffusers' layout, or a hub id OWNER/NAME",
-    )
-    revision: str | None = Field(None, description="commit or tag of a hub id")
-    init: Literal["real", "gaussian"] = Field(
-        "real",
-        description="latents start from encoded distinct real images of the class, or from unit Gaussians (paper, Table 8)",
-    )
-    clamp: Literal["straight-through", "hard", "none"] = Field(
-        "straight-through",
-        description="how rendered pixels are kept in [0, 1]: clamp and pass the gradient on; clamp and stop the gradient of "
-        "saturated pixels (published code); or leave them",
-    )
-
-
-class LD3MOptions(PriorOptions):
-    """Options of the LD3M generator."""
-
-    steps: int = Field(
-        10, ge=1, description="T, denoising steps: exactly so many evaluations of the U-Net (paper: 10 to 40)"
-    )
-    spacing: Literal["leading", "trailing"] = Field(
-        "leading",
-        description="timesteps floor(i*M/T)+1 (published code, for T that divides M), or counted back from the noisiest",
-    )
-    guidance_scale: float = Field(
-        1.0,
-        ge=0,
-        allow_inf_nan=False,
-        description="classifier-free guidance; 1 skips the unconditional pass (published: 3)",
-    )
-    eta: float = Field(
-        0.0, ge=0, le=1, description="noise of each step, 0 DDIM (published code) to 1 DDPM (paper's Eq. 5)"
-    )
-    residual: Literal["x0", "mean", "none"] = Field(
-        "x0",
-        description="x0: predicted clean latents mixed with the start latents, weight index/(T-1) (published code); mean: each "
-        "state mixed with z_T, weight t/T (paper, Eq. 7); none: plain DDIM",
-    )
-    residual_quantized: bool = Field(
-        True, description="the x0 residual is the quantised start (published code); no difference for a KL autoencoder"
-    )
-    learn: Literal["latent", "class_embedding", "both"] = Field(
-        "both", description="what is learned (paper, Table 7); a prior without classes has latents alone"
-    )
-    noise: Literal["fixed", "redrawn"] = Field(
-        "fixed",
-        description="noise of the start: drawn once an image and stored with it, or drawn again at each step (published code, "
-        "which draws at each call and so pulls gradients back through another image than it compared)",
-    )
-    memory: Literal["auto", "graph", "checkpoint"] = Field(
-        "auto",
-        description="keep all activations of the chain, or recompute each denoising step in the backward pass; auto keeps "
-        "them while they fit in memory_budget. The result is the same",
-    )
-    memory_budget: float = Field(4.0, gt=0, allow_inf_nan=False, description="GiB of activations that auto keeps")
-    gradient: str = Field(
-        "full",
-        pattern=r"^(full|last-[1-9][0-9]*)$",
-        description="full: exact. last-K: the U-Net is differentiated in the last K steps; in those before, its output counts as "
-        "a constant and the gradient takes the linear path through states and residual",
-    )
-    class_map: Path | None = Field(
-        None,
-        description="YAML or JSON file: class of the task -> class of the prior (name, WordNet id or unconditional)",
-    )
-    unmatched: str = Field(
-        "error",
-        description="a class the prior does not know: error, unconditional, or the class of the prior to start from",
-    )
-
-    @model_validator(mode="after")
-    def _one_way_to_redraw(self) -> LD3MOptions:
-        if self.noise == "redrawn" and self.init == "gaussian" and self.learn == "class_embedding":
-            raise ValueError("nothing would tie an image to its row: latents and noise are both random")
-        return self
 
 
 class LD3MGenerator(Generator):
@@ -129,11 +44,28 @@ class LD3MGenerator(Generator):
         self._chain = make_chain(self._prior.levels, options.steps, options.spacing)
         self._pictures = PictureSpace(task, self._prior.codec.channels, options.clamp)
         self._null = self._null_embedding()
-        self._bytes_per_row: int | None = None
+        self._bytes: tuple[int, int] | None = None
+        self._provenance = provenance(options, self._prior)
         if self._prior.class_embedding is not None:
             self._rows = rows_of_classes(task, self._prior.facts, options.class_map, options.unmatched)
-        elif options.learn == "class_embedding":
-            raise InvalidOptionError("learn=class_embedding: this prior is unconditional and has none")
+        else:
+            self._check_unconditional()
+        if self._chain.signal[-1] == 0 and options.residual == "none" and options.learn != "class_embedding":
+            raise InvalidOptionError(
+                "residual=none: this chain starts from noise alone, so that nothing is learned about the latents: use "
+                "residual=x0 or mean, spacing=leading, or learn=class_embedding"
+            )
+
+    def _check_unconditional(self) -> None:
+        """Options about classes mean nothing here, and whoever gives one expects something of it."""
+        given = {
+            "learn": self.options.learn == "class_embedding",
+            "guidance_scale": self.options.guidance_scale != 1,
+            "class_map": self.options.class_map is not None,
+            "unmatched": self.options.unmatched != "error",
+        }
+        for name in (name for name, wrong in given.items() if wrong):
+            raise InvalidOptionError(f"{name}={getattr(self.options, name)}: this prior is unconditional: leave it out")
 
     def _null_embedding(self) -> Tensor | None:
         embedding, row = self._prior.class_embedding, self._prior.facts.null_class
@@ -167,7 +99,9 @@ class LD3MGenerator(Generator):
     def denoise(self, latents: Latents) -> Tensor:
         """z_0 (N, L, h, w): the end of the chain, before the decoder."""
         start = latents["latent"]
-        anchor = self._prior.codec.quantise(start) if self.options.residual_quantized else start
+        options = self.options
+        quantised = options.residual_quantized and options.residual == "x0"  # nothing else reads it
+        anchor = self._prior.codec.quantise(start) if quantised else start
         return sample(
             self._prior.predict,
             self._sampling(latents),
@@ -195,17 +129,28 @@ class LD3MGenerator(Generator):
         policy: str = self.options.memory
         if policy != "auto":
             return policy == "checkpoint"
-        if self._bytes_per_row is None:
-            # One evaluation of the U-Net for one row, once a run.
-            row = latents.rows(slice(0, 1)).detach(requires_grad=True)
-            embedding = row.get("class_embedding")
-            self._bytes_per_row = saved_bytes(
-                lambda: self._prior.predict(row["noise"] + 0 * row["latent"], self._chain.timesteps[0], embedding)
-            )
-        passes = 1 if self._null is None else 2
         steps = min(last or self._chain.steps, self._chain.steps)
         budget: float = self.options.memory_budget * GIB
-        return self._bytes_per_row * passes * steps * len(latents) > budget
+        return steps * self._step_bytes(latents) > budget
+
+    def _step_bytes(self, latents: Latents) -> int:
+        """Bytes that the graph of one denoising step of `latents` keeps."""
+        if self._bytes is None:
+            # Two evaluations of the U-Net, once a run. What does not grow with the rows is kept in each step as well: under
+            # autocast, copies of the weights.
+            one, two = (self._bytes_of_rows(latents, rows) for rows in (1, 2))
+            self._bytes = (2 * one - two, two - one)
+        fixed, per_row = self._bytes
+        passes = 1 if self._null is None else 2
+        return fixed + per_row * passes * len(latents)
+
+    def _bytes_of_rows(self, latents: Latents, rows: int) -> int:
+        which = torch.zeros(rows, dtype=torch.long, device=latents["noise"].device)
+        state = latents["noise"].detach()[which].requires_grad_()
+        embedding = latents.get("class_embedding")
+        embedding = None if embedding is None else embedding.detach()[which].requires_grad_()
+        weights = self._prior.unet.parameters() if self._prior.unet is not None else ()
+        return saved_bytes(lambda: self._prior.predict(state, self._chain.timesteps[0], embedding), weights)
 
     def on_step(self, latents: Latents, step: int, rng: torch.Generator) -> Latents:
         """With `noise=redrawn`, other noise for the next step."""
@@ -221,35 +166,4 @@ class LD3MGenerator(Generator):
         return rates if self.options.learn == "both" else {self.options.learn: rates[self.options.learn]}
 
     def provenance(self) -> dict[str, str]:
-        return provenance(self.options, self._prior)
-
-
-def check_size(task: Task, prior: Prior) -> None:
-    """Raise an `InvalidOptionError` if the prior cannot make images of the task's size."""
-    factor = prior.codec.factor
-    if prior.unet is not None:
-        factor *= 2 ** (len(prior.unet.config.block_out_channels) - 1)
-    if task.image_size % factor:
-        raise InvalidOptionError(
-            f"images of {task.image_size} pixels: this prior halves them {factor.bit_length() - 1} times, so the size must be "
-            f"a multiple of {factor}: give -D image_size={-(-task.image_size // factor) * factor}"
-        )
-
-
-def start_latents(
-    task: Task, labels: Tensor, rng: torch.Generator, prior: Prior, pictures: PictureSpace, init: str
-) -> Tensor:
-    """Latents (N, L, h, w) of distinct real images of each label, or unit Gaussians."""
-    if init == "real":
-        with torch.no_grad():
-            return prior.codec.encode(pictures.pictures(task.real_images_of(labels, rng)))
-    grid = task.image_size // prior.codec.factor
-    return torch.randn(len(labels), prior.codec.latent_channels, grid, grid, generator=rng).to(task.device)
-
-
-def provenance(options: PriorOptions, prior: Prior) -> dict[str, str]:
-    """The prior and the digest of its files, for the artefact."""
-    facts = {"prior": options.prior, "prior_sha256": digest(prior.folder), "prior_source": prior.facts.source}
-    if options.revision is not None:
-        facts["prior_revision"] = options.revision
-    return facts | ({"prior_licence": prior.facts.licence} if prior.facts.licence else {})
+        return self._provenance

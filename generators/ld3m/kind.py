@@ -11,7 +11,7 @@ from ld3m_plugin.contracts import BackendOptions, PriorKind, PriorReporter, Task
 from ld3m_plugin.generators.ld3m import folder as files
 from ld3m_plugin.generators.ld3m.training.options import LdmTrainingOptions
 
-_CHECKPOINTS = (".ckpt", ".pt", ".pth")
+_CHECKPOINTS = (".ckpt", ".pt", ".pth", ".safetensors")
 
 
 class LdmConversionOptions(BackendOptions):

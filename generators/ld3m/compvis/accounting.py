@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ld3m_plugin.errors import PriorError
@@ -17,6 +19,7 @@ Plan = tuple[Any, list[Entry]]
 
 EMBEDDING = "cond_stage_model.embedding.weight"
 _EMA = "model_ema."
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _LOSS = f"{autoencoder.PREFIX}loss."
 #: Functions of the noise schedule, which is written as its settings. One of them is compared with it.
 _SCHEDULE = {
@@ -57,13 +60,14 @@ def scaling_factor(state: Mapping[str, Tensor], config: Config, name: str) -> fl
     """What the model multiplies latents with: measured in training and stored, or a setting (1 unless given).
 
     Raises:
-        PriorError: the stored number is not positive, or the configuration says there is one and there is none.
+        PriorError: the stored number is not positive and finite, or the configuration says there is one and there is none.
     """
     if "scale_factor" in state:
         factor = state["scale_factor"]
-        if factor.numel() != 1 or not float(factor) > 0:
-            raise PriorError(f"{name}: scale_factor must be one positive number, not {factor.tolist()}")
-        return float(factor)
+        found = _form(factor) or (f"shape {tuple(factor.shape)}" if factor.numel() != 1 else float(factor))
+        if not isinstance(found, float) or not 0 < found < math.inf:
+            raise PriorError(f"{name}: scale_factor must be one positive, finite floating-point number, not {found}")
+        return found
     if config.scale_by_std:
         raise PriorError(f"{name} lacks scale_factor, which it stores according to its configuration (scale_by_std)")
     return config.scale_factor
@@ -85,10 +89,11 @@ def check_kind(state: Mapping[str, Tensor], config: Config, name: str) -> None:
 
 
 def check_tensors(state: Mapping[str, Tensor], plans: Iterable[Plan], config: Config, name: str) -> None:
-    """Names first, then shapes.
+    """Names first, then what the tensors are, then shapes.
 
     Raises:
-        PriorError: with the names that are missing or left over, or the shapes that are not the configuration's.
+        PriorError: with the names that are missing or left over, the tensors that are not dense floating-point numbers, or
+            the shapes that are not the configuration's.
     """
     plans = list(plans)
     expected = {entry.old for _, plan in plans for entry in plan}
@@ -103,6 +108,13 @@ def check_tensors(state: Mapping[str, Tensor], plans: Iterable[Plan], config: Co
         parts = ((missing, "lacks"), (unexpected, "has the unexpected"))
         lists = " and ".join(f"{verb} {_listed(keys)}" for keys, verb in parts if keys)
         raise PriorError(f"{name} {lists}: the YAML is of another checkpoint, or this kind is not converted")
+    forms = {key: _form(state[key]) for key in sorted(expected)}
+    wrong_forms = [f"{key} ({form})" for key, form in forms.items() if form is not None]
+    if wrong_forms:
+        raise PriorError(
+            f"{name} holds tensors that are not dense floating-point numbers: {_listed(wrong_forms, 5)}; "
+            "a checkpoint of float64, float32, float16 or bfloat16 weights is needed"
+        )
     wrong = dict.fromkeys(_wrong_shapes(state, plans, config))
     if wrong:
         raise PriorError(
@@ -124,20 +136,67 @@ def _wrong_shapes(state: Mapping[str, Tensor], plans: list[Plan], config: Config
             yield f"{EMBEDDING} is {tuple(state[EMBEDDING].shape)}, not {shape}"
 
 
-def check_schedule(state: Mapping[str, Tensor], written: Tensor, name: str) -> None:
+def check_values(state: Mapping[str, Tensor], plans: Iterable[Plan], config: Config, name: str, half: bool) -> None:
+    """What is written must be finite, in the precision in which it is.
+
+    Args:
+        half: whether that is half precision, and not single.
+
+    Raises:
+        PriorError: with the names of the tensors that are not.
+    """
+    used = [entry.old for _, plan in plans for entry in plan] + [EMBEDDING] * (config.conditioning is not None)
+    averages = (_averaged_name(key) for key in used)
+    used = [average if average in state else key for key, average in zip(used, averages, strict=True)]
+    extremes = {key: torch.stack(state[key].detach().float().aminmax()) for key in dict.fromkeys(used)}
+    wrong = [key for key, values in extremes.items() if not values.isfinite().all()]
+    if wrong:
+        raise PriorError(
+            f"{name} has values that are not finite numbers: {_listed(wrong, 5)}; the checkpoint is damaged, or of a "
+            "training that diverged"
+        )
+    large = [key for key, values in extremes.items() if not values.half().isfinite().all()]
+    if half and large:
+        raise PriorError(
+            f"{name} has values above 65504, the largest number of half precision: {_listed(large, 5)}; "
+            "convert it without half"
+        )
+
+
+def _form(tensor: Tensor) -> str | None:
+    """What a tensor is instead of dense floating-point numbers; None if it is that."""
+    if tensor.is_meta:
+        return "without values"
+    if tensor.is_nested:
+        return "nested"
+    if tensor.layout != torch.strided:
+        return str(tensor.layout).removeprefix("torch.")
+    return None if tensor.dtype in _FLOATS else str(tensor.dtype).removeprefix("torch.")
+
+
+def check_schedule(state: Mapping[str, Tensor], written: Tensor, config: Config, name: str) -> None:
     """The noise levels in the file, if it has them, must be those that are written (the two are rounded differently).
 
     Args:
         written: alpha-bar of each training step, by the schedule of the configuration.
 
     Raises:
-        PriorError: they differ.
+        PriorError: they differ, or nothing but noise is left where the model could not do with that.
     """
+    if config.parameterization == "eps" and not written[-1] > 0:
+        raise PriorError(
+            f"{name}: the noise schedule of its configuration (timesteps, beta_schedule, linear_start, linear_end) leaves no "
+            "signal at the last timestep, which a model that predicts eps needs: give the YAML of this checkpoint"
+        )
     if "alphas_cumprod" not in state:
         return
+    form, shape = _form(state["alphas_cumprod"]), tuple(state["alphas_cumprod"].shape)
+    if form is not None or shape != tuple(written.shape):
+        raise PriorError(
+            f"{name}: alphas_cumprod is {form or shape}, not {tuple(written.shape)} floating-point numbers, one for each "
+            "timestep of its configuration: give the YAML of this checkpoint"
+        )
     stored = state["alphas_cumprod"].double()
-    if stored.shape != written.shape:
-        raise PriorError(f"{name}: alphas_cumprod has {stored.numel()} steps, its configuration {written.numel()}")
     difference = float((stored / written.double() - 1).abs().max())
     if not difference < 1e-3:
         raise PriorError(

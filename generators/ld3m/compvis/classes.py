@@ -31,8 +31,11 @@ def read_classes(path: Path) -> tuple[PriorClass, ...]:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
-            return tuple(_item(item) for item in json.loads(text))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            listed = json.loads(text)
+            if not isinstance(listed, list):
+                raise TypeError("not a list")
+            return tuple(_item(item) for item in listed)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise PriorError(f"{path} is not a readable list of class names ({error!r}): one name a line") from error
     return tuple(_line(line) for line in text.splitlines() if line.strip())
 
@@ -67,4 +70,9 @@ def _line(line: str) -> PriorClass:
 
 
 def _item(item: Any) -> PriorClass:
-    return _line(item) if isinstance(item, str) else PriorClass(str(item["name"]), item.get("wordnet_id"))
+    if isinstance(item, str):
+        return _line(item)
+    wordnet = item.get("wordnet_id")
+    if wordnet is not None and not isinstance(wordnet, str):
+        raise TypeError(f"wordnet_id {wordnet!r} is not text")
+    return PriorClass(str(item["name"]), wordnet)

@@ -8,14 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from reprlib import Repr
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from ld3m_plugin.errors import PriorError
+from ld3m_plugin.generators.ld3m.parts import one_line
 
 UNCONDITIONAL = "__is_unconditional__"
+
+# Far above any published model; beyond, a typing error would be built for minutes, or overflow the count of its numbers.
+Depth = Annotated[int, Field(gt=0, le=32)]
+Channels = Annotated[int, Field(gt=0, le=2**16)]
+Rows = Annotated[int, Field(gt=0, le=2**24)]
+#: Every normalisation has 32 groups.
+GroupedChannels = Annotated[int, Field(gt=0, le=2**16, multiple_of=32)]
+Multiples = Annotated[tuple[Annotated[int, Field(gt=0, le=64)], ...], Field(min_length=1, max_length=10)]
 
 
 class _Node(BaseModel):
@@ -34,18 +44,18 @@ class UNetParams(_Node):
     """`unet_config.params`; `image_size` is that of the latent grid, `attention_resolutions` are strides (1, 2, 4, ...)."""
 
     image_size: PositiveInt
-    in_channels: PositiveInt
-    out_channels: PositiveInt
-    model_channels: PositiveInt
-    num_res_blocks: PositiveInt
+    in_channels: Channels
+    out_channels: Channels
+    model_channels: GroupedChannels
+    num_res_blocks: Depth
     attention_resolutions: tuple[PositiveInt, ...]
-    channel_mult: tuple[PositiveInt, ...] = (1, 2, 4, 8)
+    channel_mult: Multiples = (1, 2, 4, 8)
     num_heads: int = -1
     num_head_channels: int = -1
     num_heads_upsample: Literal[-1] = -1
     use_spatial_transformer: bool = False
-    transformer_depth: PositiveInt = 1
-    context_dim: PositiveInt | None = None
+    transformer_depth: Depth = 1
+    context_dim: Channels | None = None
     use_new_attention_order: bool = False
     # Without effect on the network that is evaluated.
     dropout: float = 0.0
@@ -62,7 +72,8 @@ class UNetParams(_Node):
 
     @model_validator(mode="after")
     def _fits_together(self) -> UNetParams:
-        if (self.num_heads == -1) == (self.num_head_channels == -1) and self.num_head_channels < 1:
+        given = self.num_heads != -1 if self.num_head_channels == -1 else self.num_head_channels > 0
+        if not given:
             raise ValueError("num_heads or num_head_channels must be given")
         if self.channel_mult[0] != 1:
             raise ValueError(f"channel_mult must begin with 1, not {self.channel_mult[0]}")
@@ -88,13 +99,13 @@ class UNetParams(_Node):
 class AutoencoderParams(_Node):
     """`first_stage_config.params.ddconfig`; `attn_resolutions` are grid sizes in pixels at `resolution`."""
 
-    z_channels: PositiveInt
+    z_channels: Channels
     resolution: PositiveInt
-    in_channels: PositiveInt
-    out_ch: PositiveInt
-    ch: PositiveInt
-    ch_mult: tuple[PositiveInt, ...] = (1, 2, 4, 8)
-    num_res_blocks: PositiveInt
+    in_channels: Channels
+    out_ch: Channels
+    ch: GroupedChannels
+    ch_mult: Multiples = (1, 2, 4, 8)
+    num_res_blocks: Depth
     attn_resolutions: tuple[PositiveInt, ...]
     double_z: bool = True
     # Without effect on the network that is evaluated.
@@ -111,8 +122,8 @@ class FirstStage(_Loose):
     """`first_stage_config`: its params, and whether it quantises (VQ) or not (KL)."""
 
     quantised: bool
-    embed_dim: PositiveInt
-    n_embed: PositiveInt | None = None
+    embed_dim: Channels
+    n_embed: Rows | None = None
     remap: None = None
     ddconfig: AutoencoderParams
 
@@ -129,8 +140,8 @@ class FirstStage(_Loose):
 class ClassConditioning(_Loose):
     """`cond_stage_config.params` of a ClassEmbedder."""
 
-    n_classes: PositiveInt = 1000
-    embed_dim: PositiveInt
+    n_classes: Rows = 1000
+    embed_dim: Channels
 
 
 class Config(_Loose):
@@ -139,12 +150,12 @@ class Config(_Loose):
     unet: UNetParams
     first_stage: FirstStage
     conditioning: ClassConditioning | None
-    timesteps: PositiveInt = 1000
+    timesteps: int = Field(1000, gt=0, le=10**6)
     beta_schedule: Literal["linear", "sqrt_linear", "cosine"] = "linear"
     linear_start: float = Field(1e-4, gt=0, lt=1)
     linear_end: float = Field(2e-2, gt=0, lt=1)
     parameterization: Literal["eps", "x0", "v"] = "eps"
-    scale_factor: float = Field(1.0, gt=0)
+    scale_factor: float = Field(1.0, gt=0, allow_inf_nan=False)
     scale_by_std: bool = False
 
     @model_validator(mode="after")
@@ -164,8 +175,8 @@ def read_config(path: Path) -> Config:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise PriorError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: also a date that is none
+        raise PriorError(f"cannot read {path}: {one_line(error)}") from error
     return parse_config(content, str(path))
 
 
@@ -193,8 +204,8 @@ def parse_config(content: Any, name: str) -> Config:
         )
     except ValidationError as error:
         problem = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(str(part) for part in problem["loc"]) or "the model"
-        message = f"is {problem['input']!r}: {problem['msg']}" if problem["loc"] else problem["msg"]
+        where = " ".join(".".join(str(part) for part in problem["loc"]).split()) or "the model"
+        message = f"is {_short(problem['input'])}: {problem['msg']}" if problem["loc"] else problem["msg"]
         if isinstance(problem["input"], Mapping):
             message = problem["msg"]
         raise PriorError(f"{name}: {where}: {message}; this model cannot be converted") from error
@@ -207,17 +218,25 @@ def _conditioning(params: Mapping[str, Any], name: str) -> dict[str, Any] | None
     _known(stage, {"classembedder": True}, "cond_stage_config", name)
     key = params.get("conditioning_key", "concat" if params.get("concat_mode", True) else "crossattn")
     if key != "crossattn":
-        raise PriorError(f"{name}: conditioning_key is {key!r}; only 'crossattn' can be converted")
+        raise PriorError(f"{name}: conditioning_key is {_short(key)}; only 'crossattn' can be converted")
     return dict(_mapping(stage, "params", name))
 
 
 def _known(node: Any, kinds: Mapping[str, bool], where: str, name: str) -> bool:
     """What `kinds` says about the last part of the node's `target`."""
     target = node.get("target") if isinstance(node, Mapping) else node
-    kind = str(target).rsplit(".", 1)[-1].lower()
+    kind = target.rsplit(".", 1)[-1].lower() if isinstance(target, str) else ""
     if kind not in kinds:
-        raise PriorError(f"{name}: {where}.target is {target!r}, which cannot be converted; known: {', '.join(kinds)}")
+        known = ", ".join(kinds)
+        raise PriorError(f"{name}: {where}.target is {_short(target)}, which cannot be converted; known: {known}")
     return kinds[kind]
+
+
+def _short(value: Any) -> str:
+    """A value for a message: aliases let a few lines of YAML stand for more than any message could hold."""
+    shortened = Repr()
+    shortened.maxstring = shortened.maxother = 100
+    return shortened.repr(value)
 
 
 def _mapping(node: Any, key: str, name: str) -> Mapping[str, Any]:

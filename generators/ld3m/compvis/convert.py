@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,10 @@ from ld3m_plugin.generators.ld3m.compvis.classes import class_names, read_classe
 from ld3m_plugin.generators.ld3m.compvis.config import Config, find_config, read_config
 from ld3m_plugin.generators.ld3m.compvis.names import Entry
 from ld3m_plugin.generators.ld3m.folder import PriorFacts, save_prior
+from ld3m_plugin.generators.ld3m.parts import one_line
+from ld3m_plugin.generators.ld3m.prior import load_prior
 from ld3m_plugin.randomness import lent_to_global
+from ld3m_plugin.storage import complete_folder
 
 #: The checkpoint's words for schedules and targets in diffusers': its "linear" is linear in the square root of beta.
 _BETAS = {"linear": "scaled_linear", "sqrt_linear": "linear", "cosine": "squaredcos_cap_v2"}
@@ -65,21 +69,35 @@ def convert(
         half: store weights in half precision.
 
     Raises:
-        PriorError: the file, a name, a shape or the configuration does not fit; the line says which.
+        PriorError: the file, a name, a tensor, a shape or the configuration does not fit; the line says which.
     """
+    with complete_folder(out) as folder:
+        _write(source, folder, config, classes, note, licence, half)
+        _check_loads(source, folder)
+
+
+def _write(
+    source: Path,
+    folder: Path,
+    config: Path | None,
+    classes: Path | None,
+    note: str | None,
+    licence: str | None,
+    half: bool,
+) -> None:
     state = read_state(source)
     settings = _settings(source, state, config)
     listed = None if classes is None else read_classes(classes)
     if listed is not None and settings.conditioning is None:
         raise PriorError(f"{source} is unconditional, so {classes} cannot name its classes: leave it out")
-    parts = convert_state(state, settings, str(source))
+    parts = convert_state(state, settings, str(source), half=half)
     rows = 0 if parts.class_embedding is None else len(parts.class_embedding)
     facts = PriorFacts(source=_origin(source, note), licence=licence)
     if rows:
         names, null = class_names(rows, listed, str(classes))
         facts = PriorFacts(names, null, facts.source, licence)
     save_prior(
-        out,
+        folder,
         unet=parts.unet,
         autoencoder=parts.autoencoder,
         scheduler=parts.scheduler,
@@ -89,6 +107,16 @@ def convert(
     )
 
 
+def _check_loads(source: Path, folder: Path) -> None:
+    """A generator must be able to read what was written; anything that was not foreseen ends here, and not in a run."""
+    try:
+        load_prior(folder)
+    except PriorError as error:
+        reason = one_line(error).replace(f"{folder}: ", "").replace(f"{folder}/", "").replace(str(folder), "the prior")
+        reason = re.sub(r":? (fetch or write it|write the prior) again$", "", reason)
+        raise PriorError(f"{source} makes no prior that can be read: {reason}") from error
+
+
 def _settings(source: Path, state: Mapping[str, Tensor], given: Path | None) -> Config:
     found = given if given is not None else find_config(source)
     if found is not None:
@@ -96,7 +124,7 @@ def _settings(source: Path, state: Mapping[str, Tensor], given: Path | None) -> 
     if cin256.is_cin256(state):
         return cin256.CONFIG
     raise PriorError(
-        f"{source} does not say how many attention heads it has: give the YAML it was trained with (--config)"
+        f"{source} does not say how many attention heads it has: give the YAML it was trained with (-S config=FILE)"
     )
 
 
@@ -106,30 +134,48 @@ def _origin(source: Path, note: str | None) -> str:
     return f"{note + '; ' if note else ''}converted from {source.name}, SHA-256 {checksum}"
 
 
-def convert_state(state: Mapping[str, Tensor], config: Config, name: str = "the checkpoint") -> Converted:
+def convert_state(
+    state: Mapping[str, Tensor], config: Config, name: str = "the checkpoint", *, half: bool = False
+) -> Converted:
     """The diffusers modules of a state_dict, in memory.
 
     Args:
         state: every tensor of the checkpoint by its CompVis name.
         name: of the checkpoint, for messages.
+        half: whether the weights, float32 here, must fit into half precision.
 
     Raises:
-        PriorError: a name is missing or left over, a shape or the noise schedule is not the configuration's, or the
-            first stage is of the other kind.
+        PriorError: a name is missing or left over, a tensor is not of dense, finite floating-point numbers, a shape or the
+            noise schedule is not the configuration's, or the first stage is of the other kind.
     """
     accounting.check_kind(state, config, name)
-    scale = accounting.scaling_factor(state, config, name)
-    with torch.device("meta"):
-        network, stage = unet.build(config.unet), autoencoder.build(config.first_stage, scale)
+    network, stage = _build(config, accounting.scaling_factor(state, config, name), name)
     network_plan = list(unet.entries(config.unet, network.state_dict()))
     stage_plan = list(autoencoder.entries(config.first_stage, stage.state_dict()))
-    accounting.check_tensors(state, ((network, network_plan), (stage, stage_plan)), config, name)
+    plans = ((network, network_plan), (stage, stage_plan))
+    accounting.check_tensors(state, plans, config, name)
+    accounting.check_values(state, plans, config, name, half)
     scheduler = _scheduler(config)
-    accounting.check_schedule(state, scheduler.alphas_cumprod, name)
+    accounting.check_schedule(state, scheduler.alphas_cumprod, config, name)
     _fill(network, network_plan, accounting.averaged(state))
     _fill(stage, stage_plan, state)
     embedding = None if config.conditioning is None else state[accounting.EMBEDDING].detach().float()
     return Converted(network, stage, scheduler, embedding)
+
+
+def _build(config: Config, scale: float, name: str) -> tuple[Any, Any]:
+    """U-Net and autoencoder without storage.
+
+    Raises:
+        PriorError: diffusers has no such network.
+    """
+    try:
+        with torch.device("meta"):
+            return unet.build(config.unet), autoencoder.build(config.first_stage, scale)
+    except PriorError as error:
+        raise PriorError(f"{name}: {error}") from error
+    except Exception as error:  # what diffusers raises about a configuration may be anything
+        raise PriorError(f"{name}: its configuration makes no network ({one_line(error)}): check the YAML") from error
 
 
 def cin256_modules(rng: torch.Generator) -> Converted:

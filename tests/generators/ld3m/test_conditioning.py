@@ -36,6 +36,26 @@ def test_names_match_without_case_and_punctuation():
     assert rows(["t shirt TOP", "Tench"]) == [3, 0]
 
 
+CARDIGANS = PriorFacts((PriorClass("Cardigan", "n02113186"), PriorClass("cardigan", "n02963159")))
+
+
+def test_case_tells_names_apart_that_are_otherwise_equal():
+    assert rows(["cardigan", "Cardigan"], facts=CARDIGANS) == [1, 0]
+
+
+def test_a_name_of_two_classes_asks_for_an_id(tmp_path):
+    with pytest.raises(InvalidOptionError, match=r"several classes 'CARDIGAN' .n02113186 and n02963159.*class_map"):
+        rows(["CARDIGAN"], facts=CARDIGANS)
+    path = tmp_path / "map.yaml"
+    path.write_text("CARDIGAN: n02963159\n")
+    assert rows(["CARDIGAN"], class_map=path, facts=CARDIGANS) == [1]
+
+
+def test_a_prior_without_class_names():
+    with pytest.raises(InvalidOptionError, match=r"nothing says which classes this prior knows.*prior\.json"):
+        rows(["a"], facts=PriorFacts())
+
+
 def test_a_name_with_another_id_is_no_match():
     with pytest.raises(InvalidOptionError, match="no class 'tench'"):
         rows(["tench"], ["n99999999"])

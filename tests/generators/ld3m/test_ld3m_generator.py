@@ -1,16 +1,24 @@
 """The LD3M generator on tiny priors: the contract for every option, exactness, and what it refuses."""
 
+from contextlib import nullcontext
+from functools import partial
+
 import pytest
 import torch
 
+from ld3m_plugin import run
 from ld3m_plugin.backends import get_generator
-from ld3m_plugin.errors import InvalidOptionError
+from ld3m_plugin.config import resolve
+from ld3m_plugin.errors import ArtefactError, InvalidOptionError
 from ld3m_plugin.generators.imaging import PictureSpace
 from ld3m_plugin.generators.ld3m.prior import load_prior
+from ld3m_plugin.loop import distill
+from ld3m_plugin.memory import saved_bytes
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.rendering import render, render_with_pull_back
 from ld3m_plugin.testing import check_generator, tiny_task
 
+bf16 = partial(torch.autocast, "cpu", torch.bfloat16)
 VARIANTS = [
     {},
     {"vq": True},
@@ -44,6 +52,7 @@ def test_contract_for_every_kind_of_prior(priors, what):
         {"init": "gaussian"},
         {"noise": "redrawn"},
         {"clamp": "none"},
+        {"clamp": "hard"},
         {"guidance_scale": 3.0},
         {"eta": 1.0},
         {"steps": 1},
@@ -115,7 +124,29 @@ def test_auto_keeps_activations_until_the_budget_is_spent(priors, started):
         rendering = render_with_pull_back(generator, latents)
         rendering.pull_back(torch.ones_like(rendering.images))
         evaluations.append(len(count))
-    assert evaluations == [1 + 2, 1 + 2 + 2]  # one to measure, the steps, and with checkpoints the steps again
+    assert evaluations == [2 + 2, 2 + 2 + 2]  # two to measure, the steps, and with checkpoints the steps again
+
+
+@pytest.mark.parametrize("precision", [nullcontext, bf16])
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_the_estimate_of_auto_is_what_the_chain_keeps(priors, started, precision, guidance):
+    generator = ld3m(priors(), memory="graph", guidance_scale=guidance, steps=3)
+    latents = started(generator)
+    leaves = latents.detach(requires_grad=True)
+    with precision():
+        estimate = 3 * generator._step_bytes(latents)
+        kept = saved_bytes(lambda: generator.denoise(leaves), generator._prior.unet.parameters())
+    assert estimate == pytest.approx(kept, rel=0.1)
+
+
+def test_under_bf16_all_memory_policies_give_the_same_bits(priors, started):
+    results = []
+    for memory, chunk in (("graph", None), ("checkpoint", None), ("checkpoint", 6)):
+        generator = ld3m(priors(), memory=memory, guidance_scale=2.0)
+        rendering = render_with_pull_back(generator, started(generator), chunk, bf16)
+        results.append(rendering.pull_back(torch.ones_like(rendering.images)))
+    for other in results[1:]:
+        assert all(torch.equal(other[name], results[0][name]) for name in other)
 
 
 def test_what_is_learned(priors, started):
@@ -227,6 +258,11 @@ def test_pictures_and_images_are_inverse_and_change_channels():
     [
         ({}, {}, {"image_size": 20}, "a multiple of 8: give -D image_size=24"),
         ({"conditional": False}, {"learn": "class_embedding"}, {}, "this prior is unconditional"),
+        ({"conditional": False}, {"guidance_scale": 2.0}, {}, "guidance_scale=2.0: this prior is unconditional"),
+        ({"conditional": False}, {"unmatched": "unconditional"}, {}, "unmatched=unconditional: this prior is uncond"),
+        ({"conditional": False}, {"class_map": "map.yaml"}, {}, "class_map=map.yaml: this prior is unconditional"),
+        ({"flow": True}, {"spacing": "trailing", "residual": "none"}, {}, "starts from noise alone"),
+        ({"channels": 4}, {}, {}, "pictures of 4 channels, the task has 1"),
         ({"null": False}, {"guidance_scale": 2.0}, {}, "no null class to guide away from"),
         ({}, {"steps": 1001}, {}, "trained on 1000 timesteps"),
         ({}, {"gradient": "last-0"}, {}, "gradient"),
@@ -239,10 +275,80 @@ def test_refusals(priors, started, what, options, task, message):
         started(ld3m(priors(**what), **options), tiny_task(**task))
 
 
-def test_published_defaults_can_be_composed():
-    # What the published code does, in this project's words; the preset gives it.
-    from ld3m_plugin.config import resolve
+@pytest.mark.parametrize("what", [{}, {"conditional": False}], ids=str)
+@pytest.mark.parametrize("optimizer", [{}, {"name": "sgd", "learning_rates": {"latent": 0.1, "class_embedding": 0.1}}])
+def test_a_run_with_and_without_classes(priors, what, optimizer):
+    config = {
+        "steps": 2,
+        "generator": {"name": "ld3m", "options": {"prior": str(priors(**what)), "steps": 2}},
+        "objective": {"name": "dm", "options": {"batch_real": 4, "network_settings": {"width": 8}}},
+        "optimizer": optimizer,
+    }
+    *_, last = distill(config, task=tiny_task())
+    assert last.iteration == 2
 
-    options = resolve((), ("ld3m-2024/imagenet-128-ipc1-dm",), []).generator.options
-    built = get_generator("ld3m", **options).options
-    assert (built.residual, built.residual_quantized, built.guidance_scale, built.steps) == ("x0", True, 3.0, 10)
+
+@pytest.mark.parametrize("eta", [0.0, 0.5])
+def test_a_run_with_redrawn_noise_goes_on_bit_for_bit(priors, eta):
+    options = {"prior": str(priors()), "steps": 2, "noise": "redrawn", "eta": eta}
+    config = {
+        "steps": 4,
+        "generator": {"name": "ld3m", "options": options},
+        "objective": {"name": "dm", "options": {"batch_real": 4, "network_settings": {"width": 8}}},
+    }
+    states = []
+    for step in distill(config, task=tiny_task()):
+        states.append(step.state.state_dict() if step.iteration == 2 else None)
+    straight = step.state.latents
+    *_, last = distill(config, task=tiny_task(), resume=states[1])
+    for name in straight:
+        assert torch.equal(last.state.latents[name], straight[name]), name
+
+
+def test_a_run_does_not_go_on_with_another_prior(own_prior, edit_tensors, tmp_path):
+    folder = own_prior()
+    config = resolve(
+        settings=[
+            ("generator", {"name": "ld3m", "options": {"prior": str(folder), "steps": 2}}),
+            ("objective", {"name": "dm", "options": {"batch_real": 4, "network_settings": {"width": 8}}}),
+            ("steps", 2),
+            ("evaluation.final", False),
+        ]
+    )
+    run.start(config, tmp_path / "run", task=tiny_task())
+    run.resume(tmp_path / "run", task=tiny_task())
+    edit_tensors(folder / "vae" / "diffusion_pytorch_model.safetensors", lambda t: next(iter(t.values())).mul_(0.9))
+    with pytest.raises(ArtefactError, match=r"made with prior_sha256 .* of its generator, and now it is"):
+        run.resume(tmp_path / "run", task=tiny_task())
+
+
+PUBLISHED = {"residual": "x0", "residual_quantized": True, "guidance_scale": 3.0, "eta": 0.0, "clamp": "hard"} | {
+    "noise": "redrawn",
+    "learn": "both",
+    "init": "real",
+}
+
+
+@pytest.mark.parametrize(
+    ("preset", "size", "images", "depth", "expected"),
+    [
+        ("imagenet-128-ipc1-dm", 128, 1, 5, {**PUBLISHED, "steps": 10}),
+        ("imagenet-128-ipc10-dm", 128, 10, 5, {**PUBLISHED, "steps": 10}),
+        ("imagenet-256-ipc1-dm", 256, 1, 6, {**PUBLISHED, "steps": 20}),
+        ("imagenet-256-ipc10-dm", 256, 10, 6, {**PUBLISHED, "steps": 20}),
+        ("paper-imagenet-128-ipc1-dm", 128, 1, 5, {"residual": "mean", "eta": 1.0, "guidance_scale": 3.0, "steps": 10}),
+    ],
+)
+def test_presets_hold_the_published_settings(preset, size, images, depth, expected):
+    # SGD with momentum 0.5 and rate 1 for both latents with DM, 256 real images, ConvNet-5 or -6, 10,000 iterations.
+    config = resolve((), (f"ld3m-2024/{preset}",), [])
+    built = get_generator("ld3m", **config.generator.options).options
+    assert {name: getattr(built, name) for name in expected} == expected
+    assert config.optimizer.model_dump(include={"name", "momentum", "learning_rates"}) == {
+        "name": "sgd",
+        "momentum": 0.5,
+        "learning_rates": {"latent": 1.0, "class_embedding": 1.0},
+    }
+    assert (config.images_per_class, config.data.options["image_size"], config.steps) == (images, size, 10_000)
+    assert config.objective.options["network_settings"]["depth"] == depth
+    assert config.objective.options["batch_real"] == 256

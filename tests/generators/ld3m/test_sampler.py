@@ -260,6 +260,38 @@ def test_truncated_gradient_is_exact_where_the_model_is_constant_in_its_input():
     torch.testing.assert_close(gradients[2], gradients[0])
 
 
+@pytest.mark.parametrize("residual", ["x0", "mean"])
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_truncated_gradient_takes_early_outputs_for_constants(residual, checkpointed):
+    # A second form: the outputs of the early steps are recorded first, then replayed as numbers.
+    net, chain, null = Net(), chain_of(5), embeddings(3)[2:]
+    latents, noise = draw("z", "noise")
+    outputs = []
+
+    class Recorded(nn.Module):
+        def forward(self, state, time, embedding):
+            outputs.append(net(state, time, embedding).detach())
+            return outputs[-1]
+
+    class Replayed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left = list(outputs[:3])
+
+        def forward(self, state, time, embedding):
+            return self.left.pop(0) if self.left else net(state, time, embedding)
+
+    way = {"residual": residual, "guidance_scale": 2.0}
+    sample(Recorded(), Sampling(chain, **way), latents, noise, embedding=embeddings(), null_embedding=null)
+    found = []
+    for model, extra in ((net, {"exact_steps": 2, "checkpointed": checkpointed}), (Replayed(), {})):
+        z, c = latents.clone().requires_grad_(), embeddings().requires_grad_()
+        out = sample(model, Sampling(chain, **way, **extra), z, noise, embedding=c, null_embedding=null)
+        found.append(torch.autograd.grad(out.square().sum(), (z, c)))
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
 def test_truncated_gradient_keeps_values_and_converges_to_the_full_one():
     net, chain = Net(), chain_of(5)
     latents, noise = draw("z", "noise")

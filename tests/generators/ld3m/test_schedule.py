@@ -87,6 +87,11 @@ def test_velocity_is_that_of_diffusers():
         torch.testing.assert_close(clean_and_noise(chain, index, state, velocity)[0], clean, rtol=1e-4, atol=1e-4)
 
 
+def test_flow_settings_that_would_change_the_levels_are_refused():
+    with pytest.raises(PriorError, match="asks for invert_sigmas"):
+        noise_levels(diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True))
+
+
 def test_unknown_schedulers_and_predictions():
     with pytest.raises(PriorError, match="'flow_prediction'; known: epsilon"):
         noise_levels(diffusers.DDIMScheduler(prediction_type="flow_prediction"))

@@ -1,0 +1,59 @@
+"""What every generator with a prior does before it renders: check sizes, make latents to start from, say what the prior is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ld3m_plugin.contracts import Task
+from ld3m_plugin.errors import InvalidOptionError
+from ld3m_plugin.generators.imaging import PictureSpace
+from ld3m_plugin.generators.ld3m.folder import digest
+from ld3m_plugin.generators.ld3m.options import PriorOptions
+from ld3m_plugin.generators.ld3m.prior import Prior
+from ld3m_plugin.memory import images_at_once
+
+_ENCODER_BUDGET = 2.0  # GiB: all images at once would not fit at 256 pixels
+
+
+def check_size(task: Task, prior: Prior) -> None:
+    """Raise an `InvalidOptionError` if the prior cannot make images of the task's size."""
+    made, wanted = prior.codec.channels, task.channels
+    if made != wanted and {made, wanted} != {1, 3}:
+        raise InvalidOptionError(
+            f"this prior makes pictures of {made} channels, the task has {wanted}: only gray and colour are converted into "
+            "each other"
+        )
+    factor = prior.codec.factor
+    if prior.unet is not None:
+        factor *= 2 ** (len(prior.unet.config.block_out_channels) - 1)
+    if task.image_size % factor:
+        raise InvalidOptionError(
+            f"images of {task.image_size} pixels: this prior halves them {factor.bit_length() - 1} times, so the size must be "
+            f"a multiple of {factor}: give -D image_size={-(-task.image_size // factor) * factor}"
+        )
+
+
+def start_latents(
+    task: Task, labels: Tensor, rng: torch.Generator, prior: Prior, pictures: PictureSpace, init: str
+) -> Tensor:
+    """Latents (N, L, h, w) of distinct real images of each label, or unit Gaussians."""
+    if init == "real":
+        images = task.real_images_of(labels, rng)
+
+        def encode(some: Tensor) -> Tensor:
+            return prior.codec.encode(pictures.pictures(some))
+
+        size = images_at_once(encode, images[:1], _ENCODER_BUDGET)
+        with torch.no_grad():
+            return torch.cat([encode(some) for some in images.split(size)])
+    grid = task.image_size // prior.codec.factor
+    return torch.randn(len(labels), prior.codec.latent_channels, grid, grid, generator=rng).to(task.device)
+
+
+def provenance(options: PriorOptions, prior: Prior) -> dict[str, str]:
+    """The prior and the digest of its files, for the artefact."""
+    facts = {"prior": options.prior, "prior_sha256": digest(prior.folder), "prior_source": prior.facts.source}
+    if options.revision is not None:
+        facts["prior_revision"] = options.revision
+    return facts | ({"prior_licence": prior.facts.licence} if prior.facts.licence else {})
