@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +137,20 @@ def describe_prior(path: Path, *, kind: str | None = None, registry: Registry | 
     Raises:
         PriorError: no kind, or more than one, recognises it, or it is damaged.
     """
+    path = _by_name(path, registry or default_registry())
     name, found = kind_of(path, kind, registry)
     return {"kind": name, **found.describe(path)}
+
+
+def _by_name(path: Path, registry: Registry) -> Path:
+    """`path`, or where a kind says a prior of that name is: `embedded` is no path."""
+    if path.exists():
+        return path
+    for name in registry.names("prior"):
+        with suppress(Exception):  # a stranger's kind may raise anything; the others are still asked
+            if (found := get_prior_kind(name, registry).find(str(path))) is not None:
+                return found
+    return path
 
 
 def _recognising(path: Path, registry: Registry) -> tuple[dict[str, PriorKind], list[str]]:

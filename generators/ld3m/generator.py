@@ -48,6 +48,7 @@ class LD3MGenerator(Generator):
         self._provenance = provenance(options, self._prior)
         if self._prior.class_embedding is not None:
             self._rows = rows_of_classes(task, self._prior.facts, options.class_map, options.unmatched)
+            self._provenance["class_embedding_from"] = ", ".join(map(self._class_of, task.class_names, self._rows))
         else:
             self._check_unconditional()
         if self._chain.signal[-1] == 0 and options.residual == "none" and options.learn != "class_embedding":
@@ -55,6 +56,11 @@ class LD3MGenerator(Generator):
                 "residual=none: this chain starts from noise alone, so that nothing is learned about the latents: use "
                 "residual=x0 or mean, spacing=leading, or learn=class_embedding"
             )
+
+    def _class_of(self, name: str, row: int) -> str:
+        facts = self._prior.facts
+        known = facts.classes[row] if row < len(facts.classes) else None
+        return f"{name}: {'unconditional' if known is None else known.wordnet_id or known.name}"
 
     def _check_unconditional(self) -> None:
         """Options about classes mean nothing here, and whoever gives one expects something of it."""

@@ -41,6 +41,11 @@ class LatentDiffusionKind(PriorKind):
         # torch.save writes a zip; a truncated one is for `convert` to name.
         return path.suffix in _CHECKPOINTS or zipfile.is_zipfile(path)
 
+    def find(self, name: str) -> Path | None:
+        from ld3m_plugin.generators.ld3m.prior import SHIPPED
+
+        return SHIPPED.get(name)
+
     def train(self, task: Task, out: Path, options: BackendOptions, *, seed: int, reporter: PriorReporter) -> None:
         from ld3m_plugin.generators.ld3m.training.train import train_prior
 

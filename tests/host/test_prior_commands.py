@@ -465,3 +465,9 @@ def test_the_base_reporter_keeps_silent(capsys):
     reporter.step(2, {"loss": 1.0})
     reporter.say("done")
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_prior_that_goes_by_a_name_is_described_by_it(ld3m):
+    result = ld3m("prior", "info", "embedded")
+    assert result.code == 0
+    assert "UNet2DConditionModel" in result.out

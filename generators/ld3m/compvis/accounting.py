@@ -63,7 +63,7 @@ def scaling_factor(state: Mapping[str, Tensor], config: Config, name: str) -> fl
         PriorError: the stored number is not positive and finite, or the configuration says there is one and there is none.
     """
     if "scale_factor" in state:
-        factor = state["scale_factor"]
+        factor = state["scale_factor"].detach()
         found = _form(factor) or (f"shape {tuple(factor.shape)}" if factor.numel() != 1 else float(factor))
         if not isinstance(found, float) or not 0 < found < math.inf:
             raise PriorError(f"{name}: scale_factor must be one positive, finite floating-point number, not {found}")
@@ -196,7 +196,7 @@ def check_schedule(state: Mapping[str, Tensor], written: Tensor, config: Config,
             f"{name}: alphas_cumprod is {form or shape}, not {tuple(written.shape)} floating-point numbers, one for each "
             "timestep of its configuration: give the YAML of this checkpoint"
         )
-    stored = state["alphas_cumprod"].double()
+    stored = state["alphas_cumprod"].detach().double()
     difference = float((stored / written.double() - 1).abs().max())
     if not difference < 1e-3:
         raise PriorError(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import pickle
 import re
 import typing
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,7 +77,8 @@ def _read(path: Path) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        with torch.serialization.safe_globals(_stand_ins()):
+        with torch.serialization.safe_globals(_stand_ins()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's advice on pickles of other protocols is not for here
             return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
@@ -86,7 +89,12 @@ def _read(path: Path) -> Any:
                 f"{path} asks for {asked[1]}, which a model's weights do not need: nothing in it was run. "
                 "Get the checkpoint from a source you trust"
             ) from error
-        reason = str(error).strip().split("\n")[0]
+        if isinstance(error, pickle.UnpicklingError):
+            raise PriorError(
+                f"{path} is a pickle of something else than a model's tensors: nothing in it was run. Get the checkpoint from "
+                "a source you trust"
+            ) from error
+        reason = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
         raise PriorError(
             f"{path} is not a readable checkpoint ({reason}): it is truncated or damaged, get it again"
         ) from error

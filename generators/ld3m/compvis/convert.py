@@ -112,7 +112,9 @@ def _check_loads(source: Path, folder: Path) -> None:
     try:
         load_prior(folder)
     except PriorError as error:
-        reason = one_line(error).replace(f"{folder}: ", "").replace(f"{folder}/", "").replace(str(folder), "the prior")
+        reason = (
+            one_line(error, 1000).replace(f"{folder}: ", "").replace(f"{folder}/", "").replace(str(folder), "the prior")
+        )
         reason = re.sub(r":? (fetch or write it|write the prior) again$", "", reason)
         raise PriorError(f"{source} makes no prior that can be read: {reason}") from error
 
@@ -123,6 +125,8 @@ def _settings(source: Path, state: Mapping[str, Tensor], given: Path | None) -> 
         return read_config(found)
     if cin256.is_cin256(state):
         return cin256.CONFIG
+    if not any(name.startswith("model.diffusion_model.") for name in state):
+        raise PriorError(f"{source} is not a latent-diffusion checkpoint: it has no model.diffusion_model.*")
     raise PriorError(
         f"{source} does not say how many attention heads it has: give the YAML it was trained with (-S config=FILE)"
     )

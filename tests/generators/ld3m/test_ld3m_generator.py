@@ -322,6 +322,14 @@ def test_a_run_does_not_go_on_with_another_prior(own_prior, edit_tensors, tmp_pa
         run.resume(tmp_path / "run", task=tiny_task())
 
 
+def test_the_artefact_says_what_each_class_started_from(priors, started, tmp_path):
+    path = tmp_path / "map.yaml"
+    path.write_text("class 1: class 2\n")
+    generator = ld3m(priors(), class_map=path, unmatched="unconditional")
+    started(generator, tiny_task(class_names=("class 0", "class 1", "other")))
+    assert generator.provenance()["class_embedding_from"] == "class 0: class 0, class 1: class 2, other: unconditional"
+
+
 PUBLISHED = {"residual": "x0", "residual_quantized": True, "guidance_scale": 3.0, "eta": 0.0, "clamp": "hard"} | {
     "noise": "redrawn",
     "learn": "both",

@@ -58,6 +58,8 @@ def test_folders_and_checkpoints_are_recognised(priors, tmp_path):
     (tmp_path / "old.ckpt").write_bytes(b"a pickle without a zip around it, or a truncated file")
     assert kind.recognises(tmp_path / "model")
     assert kind.recognises(tmp_path / "old.ckpt")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert kind.recognises(tmp_path / "model.safetensors")
 
 
 def test_other_things_are_not(priors, tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from ld3m_plugin.generators.ld3m.compvis.config import parse_config
 
@@ -51,6 +52,37 @@ def original(description, tensors):
         return parse_config(about["config"], stem), {**buffers, **state}
 
     return make
+
+
+@pytest.fixture
+def checkpoint(tmp_path, original, description):
+    """A golden model as a Lightning checkpoint with its YAML: `checkpoint(stem, change=...)`."""
+
+    def write(stem="ldm_class_conditional", change=None):
+        _, state = original(stem)
+        if change is not None:
+            change(state)
+        torch.save(
+            {"state_dict": state, "global_step": 7, "optimizer_states": [{"state": {}}]}, tmp_path / "model.ckpt"
+        )
+        config = {"model": {"base_learning_rate": 1e-4, **description(stem)["config"]}}
+        (tmp_path / "model.yaml").write_text(yaml.safe_dump(config))
+        return tmp_path / "model.ckpt"
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def rounding():
+    """What the golden values, float32 themselves, are off by from the same render in float64.
+
+    Ten steps with guidance amplify rounding, and any float32 render is off by as much again: that, not the conversion, is
+    what limits a comparison. Two float32 renders may differ by three times that.
+    """
+    return {
+        "ldm_class_conditional": {"z0": 1.6e-4, "images": 1e-6, "latents_grad": 5.5e-4, "class_embedding_grad": 4.6e-4},
+        "ldm_unconditional": {"z0": 1.0e-5, "images": 1e-6, "latents_grad": 5.5e-5},
+    }
 
 
 @pytest.fixture(scope="session")

@@ -35,13 +35,13 @@ def test_the_built_in_layout_has_the_published_size(built_in):
 
 def test_the_built_in_layout_is_recognised_and_needs_no_yaml(built_in):
     network, stage = built_in
-    state = {"cond_stage_model.embedding.weight": torch.empty(1001, 512)}
+    state = {"cond_stage_model.embedding.weight": torch.zeros(1001, 512)}
     for module, entries in ((network, unet.entries), (stage, autoencoder.entries)):
         config = CONFIG.unet if module is network else CONFIG.first_stage
         targets = module.state_dict()
         for entry in entries(config, targets):
             kernel = (1, 1) if entry.form == "linear" and entry.new.endswith("weight") else ()
-            state[entry.old] = torch.empty(*targets[entry.new].shape, *kernel, device="meta")
+            state[entry.old] = torch.zeros(1).expand(*targets[entry.new].shape, *kernel)
     assert is_cin256(state)
     assert convert_state(state, CONFIG).unet.config.attention_head_dim == (1, 1, 1, 1)
     del state["model.diffusion_model.out.2.bias"]
@@ -200,8 +200,18 @@ def changed(about, path, value):
     [
         ("unet_config.params.use_scale_shift_norm", True, "use_scale_shift_norm"),
         ("unet_config.params.num_heads", -1, "num_heads or num_head_channels must be given"),
+        ("unet_config.params.num_head_channels", 0, "num_heads or num_head_channels must be given"),
         ("unet_config.params.num_heads", 3, "do not divide"),
         ("unet_config.params.channel_mult", [2, 4], "channel_mult must begin with 1"),
+        ("unet_config.params.channel_mult", [], "channel_mult"),
+        ("unet_config.params.model_channels", 20, r"model_channels: is 20: .* multiple of 32"),
+        ("unet_config.params.model_channels", 32 * 10**12, "model_channels"),
+        ("unet_config.params.num_res_blocks", 10**9, "num_res_blocks"),
+        ("unet_config.params.two\nlines", 1, "two lines"),
+        ("first_stage_config.params.ddconfig.ch_mult", [], "ch_mult"),
+        ("first_stage_config.params.ddconfig.ch", 48, r"ch: is 48: .* multiple of 32"),
+        ("scale_factor", float("inf"), "scale_factor"),
+        ("scale_factor", float("nan"), "scale_factor"),
         ("unet_config.params.novelty", 1, "novelty"),
         ("unet_config.params.context_dim", 8, "embed_dim 16 is not the U-Net's context_dim"),
         ("unet_config.params.use_spatial_transformer", False, "belong together"),
