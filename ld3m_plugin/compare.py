@@ -14,15 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from ld3m_plugin.backends import completed, get_generator
-from ld3m_plugin.comparison import NUMBERS, PICTURES, ComparedRun, Comparison, read_run, write_comparison
+from ld3m_plugin.comparison import (
+    NUMBERS,
+    PICTURES,
+    ComparedRun,
+    Comparison,
+    check_folder,
+    read_run,
+    write_comparison,
+)
 from ld3m_plugin.config import RunConfig, decisive, dump, read_yaml, resolve
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.load import load_task
 from ld3m_plugin.errors import ArtefactError, UsageError, nearest
 from ld3m_plugin.loop import Distillation
 from ld3m_plugin.options import build
-from ld3m_plugin.plugins import Registry
-from ld3m_plugin.run import Reporter, check_same_data, resume, start
+from ld3m_plugin.plugins import Registry, default_registry
+from ld3m_plugin.run import Reporter, check_same_data, check_same_provenance, resume, start
 from ld3m_plugin.storage import write_text
 
 _SAME = ("data", "objective", "images_per_class", "steps", "seed", "evaluation")
@@ -38,12 +46,13 @@ def configurations(
 ) -> dict[str, RunConfig]:
     """A configuration for each generator: files, presets and settings as `config.resolve` takes them.
 
-    Options that a file or preset gives to the generator it names are that generator's alone. Learning rates are for every
-    generator that has a latent of that name.
+    Options that a file or preset gives to the generator it names are for every generator with an option of that name: two
+    generators that take a prior are compared on the same one. Learning rates are for every generator that has a latent of
+    that name.
 
     Args:
         generators: registered names.
-        options: more options, by generator.
+        options: more options, by generator; they win over those of files and presets.
 
     Raises:
         UsageError: what `config.resolve` raises, a setting of one generator, or a learning rate of no generator's latent.
@@ -54,11 +63,15 @@ def configurations(
             raise UsageError(
                 f"{path!r} is of one generator: choose with --generators, and give options with -G NAME.KEY=VALUE"
             )
+    base = resolve(files, presets, settings)
     configs = {}
     for name in generators:
-        own = [(f"generator.options.{key}", value) for key, value in (options or {}).get(name, {}).items()]
-        configs[name] = resolve(files, presets, [*settings, ("generator.name", name), *own])
-    given = resolve(files, presets, settings).optimizer.learning_rates
+        known = _option_names(name, registry) if name != base.generator.name else ()
+        shared = {key: value for key, value in base.generator.options.items() if key in known}
+        chosen = [*shared.items(), *(options or {}).get(name, {}).items()]
+        paths = [(f"generator.options.{key}", value) for key, value in chosen]
+        configs[name] = resolve(files, presets, [*settings, ("generator.name", name), *paths])
+    given = base.optimizer.learning_rates
     return _with_learning_rates(configs, given, resolve(files, presets), registry) if given else configs
 
 
@@ -79,7 +92,8 @@ def compare(
         task: the data; default: what the configurations name.
 
     Raises:
-        UsageError: the configurations differ in more, or a run in `folder` was made with others.
+        UsageError: the configurations differ in more, a run in `folder` was made with others, or something else is there.
+        ArtefactError: a finished run is damaged, or its data or prior has changed since.
         HostError: a run failed; those that are finished stay, and the same call goes on.
     """
     reporter = reporter or Reporter()
@@ -87,6 +101,7 @@ def compare(
     _check_names(wanted, folder)
     _check_comparable(wanted)
     saved = {name: _saved(folder / name) for name in wanted}
+    check_folder(folder)
     for name, config in wanted.items():
         _check_same_settings(folder / name, saved[name], config)
     wanted = _with_random_real_once(wanted, saved)
@@ -94,7 +109,8 @@ def compare(
     waiting = [name for name, run in finished.items() if run is None]
     if waiting:
         task = task or _task(wanted[waiting[0]], registry)
-        _check_before(wanted, saved, waiting, task, folder, registry)
+        _check_finished([run for run in finished.values() if run is not None], task, registry)
+        _check_waiting(wanted, saved, waiting, task, registry)
     runs = []
     for name, config in wanted.items():
         run = finished[name]
@@ -126,6 +142,11 @@ def _run(
     if run is None:
         raise ArtefactError(f"the results of the run in {folder} are gone: is another program writing there?")
     return run
+
+
+def _option_names(generator: str, registry: Registry | None) -> Iterable[str]:
+    model = getattr((registry or default_registry()).resolve("generator", generator), "Options", None)
+    return () if model is None else model.model_fields
 
 
 def _with_learning_rates(
@@ -249,18 +270,23 @@ def _task(config: RunConfig, registry: Registry | None) -> Task:
     return load_task(config.data.name, registry=registry, **config.data.options)
 
 
-def _check_before(
+def _check_finished(runs: Iterable[ComparedRun], task: Task, registry: Registry | None) -> None:
+    """What is about to run has the data and the priors of today: finished runs beside it must have been made with these."""
+    for run in runs:
+        check_same_data(run.folder, task)
+        generator = get_generator(run.config.generator.name, registry=registry, **run.config.generator.options)
+        generator.prepare(task.for_training())
+        check_same_provenance(run.folder, run.distilled.metadata, {"generator": generator.provenance()})
+
+
+def _check_waiting(
     configs: Mapping[str, RunConfig],
     saved: Mapping[str, RunConfig | None],
     waiting: Sequence[str],
     task: Task,
-    folder: Path,
     registry: Registry | None,
 ) -> None:
     """What would stop a later run should stop the comparison before the hours of the first."""
-    for name in configs:
-        if name not in waiting:
-            check_same_data(folder / name, task)
     for name in waiting[1:]:  # the first is about to tell by itself
         if saved[name] is None:
             Distillation(configs[name], task=task, registry=registry)

@@ -14,13 +14,16 @@ from torch import Tensor
 
 from ld3m_plugin.artefact import METADATA, DistilledSet
 from ld3m_plugin.config import RunConfig
-from ld3m_plugin.errors import ArtefactError
+from ld3m_plugin.errors import ArtefactError, UsageError
 from ld3m_plugin.evaluation import RANDOM_REAL, Evaluation, Row
 from ld3m_plugin.pictures import save_grid
 from ld3m_plugin.storage import write_json
 from ld3m_plugin.trackers.jsonl import FILE_NAME as METRICS
 
 NUMBERS, PICTURES = "comparison.json", "comparison.png"
+
+#: What `write_comparison` leaves, also where it was killed.
+_FILES = (NUMBERS, PICTURES, f".{NUMBERS}.partial", f".partial.{PICTURES}")
 
 _MOST_PICTURES = 10  # in a row
 
@@ -71,6 +74,28 @@ class Comparison:
     def record(self) -> dict[str, Any]:
         """As plain data, for JSON: the table, and of each run its folder (beside the file), generator and seconds."""
         return {**self.table.record(), "runs": {run.name: run.record() for run in self.runs}}
+
+
+def check_folder(folder: Path) -> None:
+    """Check that nothing but a comparison, or the beginning of one, is in `folder`; it need not exist.
+
+    Raises:
+        UsageError: something else is there, or a table without the runs it is of: it would be overwritten.
+    """
+    entries = sorted(folder.iterdir()) if folder.exists() else []
+    for entry in entries:
+        if not (_is_run(entry) or (entry.is_file() and entry.name in _FILES)):
+            raise UsageError(f"{entry} is not of a comparison: choose another --out, or move it away")
+    written = [entry for entry in entries if entry.name in (NUMBERS, PICTURES)]
+    if written and not any((entry / "config.yaml").is_file() for entry in entries):
+        raise UsageError(
+            f"{written[0]} would be overwritten, and no run folder is beside it: choose another --out, or move it away"
+        )
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a run is in the folder `path`, or was stopped before it wrote its configuration."""
+    return path.is_dir() and ((path / "config.yaml").is_file() or not any(path.iterdir()))
 
 
 def read_run(name: str, folder: Path, config: RunConfig) -> ComparedRun | None:

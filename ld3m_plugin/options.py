@@ -14,9 +14,9 @@ from ld3m_plugin.errors import InvalidOptionError, UnknownOptionError, nearest
 
 
 class BackendOptions(BaseModel):
-    """Base of every backend's options: frozen, and unknown names are refused."""
+    """Base of every backend's options: frozen; unknown names, infinity and NaN are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=False, allow_inf_nan=False)
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -42,7 +42,19 @@ def _one_line(model: type[BaseModel], error: ValidationError, owner: str) -> Unk
     if problem["type"] == "extra_forbidden":
         known = _fields_at(model, location[:-1])
         return UnknownOptionError(f"{owner} has no option {path!r}; {nearest(location[-1], known)}")
-    return InvalidOptionError(f"{owner}: {path or 'value'} = {problem['input']!r}: {problem['msg']}")
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error" and isinstance(problem["input"], Mapping):
+        # Of a validator of several options: it names them, and the mapping is all there are.
+        return InvalidOptionError(": ".join(part for part in (owner, path, message) if part))
+    if problem["type"] in ("tuple_type", "list_type"):
+        message = f"write {_as_list(problem['input'])}"
+    return InvalidOptionError(f"{owner}: {path or 'value'} = {problem['input']!r}: {message}")
+
+
+def _as_list(value: Any) -> str:
+    """What was meant by text or a number where a list is wanted; an example if nothing can be made of it."""
+    parts = str(value).strip("[]() ").replace(",", " ").split() if isinstance(value, str | int | float) else []
+    return f"[{','.join(parts)}] (a list)" if parts else "a list, such as [64,96]"
 
 
 def _fields_at(model: type[BaseModel], path: tuple[str, ...]) -> list[str]:

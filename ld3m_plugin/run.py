@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -353,7 +353,17 @@ def _check_same_provenance(folder: Path, state: Distillation) -> None:
         made_with = dict(json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))["provenance"])
     except (OSError, ValueError, KeyError, TypeError):
         return
-    for kind, facts in _provenance(state).items():
+    check_same_provenance(folder, made_with, _provenance(state))
+
+
+def check_same_provenance(folder: Path, made_with: Mapping[str, Any], now: Mapping[str, Mapping[str, str]]) -> None:
+    """Raise `ArtefactError` if a fact of a backend's `provenance()` is another than the run in `folder` was made with.
+
+    Args:
+        made_with: facts by kind, as the run recorded them; a kind that it did not record is taken to be the same.
+        now: facts by kind.
+    """
+    for kind, facts in now.items():
         old = made_with.get(kind, facts)
         changed = [name for name in facts if old.get(name) != facts[name]] if isinstance(old, dict) else []
         if changed:

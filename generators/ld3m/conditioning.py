@@ -50,7 +50,8 @@ def read_class_map(path: Path, task: Task) -> dict[str, str]:
     try:
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InvalidOptionError(f"class_map {path} is not readable: {' '.join(str(error).split())}") from error
+        reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+        raise InvalidOptionError(f"class_map {path} is not readable: {reason}") from error
     if not isinstance(content, Mapping) or not all(
         isinstance(k, str) and isinstance(v, str) for k, v in content.items()
     ):

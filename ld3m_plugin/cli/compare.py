@@ -46,7 +46,11 @@ def compare_command(
     objective: ObjectiveName = None,
     generator_options: Annotated[
         list[str] | None,
-        typer.Option("-G", metavar="NAME.KEY=VALUE", help="Option of the generator NAME; repeatable."),
+        typer.Option(
+            "-G",
+            metavar="NAME.KEY=VALUE",
+            help="Option of that generator alone; repeatable, wins over --config and --preset.",
+        ),
     ] = None,
     objective_options: ObjectiveOptions = None,
     data: DataName = None,
@@ -63,13 +67,18 @@ def compare_command(
     settings: Settings = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder of the comparison; one that was stopped goes on [a new one in runs/]."),
+        typer.Option(
+            "--out", help="Folder of the comparison, new or one that was stopped: it goes on [a new one in runs/]."
+        ),
     ] = None,
 ) -> None:
     """Distil with several generators under the same settings, and compare what networks learn from the images.
 
-    Settings compose as for `ld3m distill`. Each generator has a run folder below --out. Given again with the same --out, the
-    command goes on: finished runs are read, a stopped one is resumed.
+    Settings compose as for `ld3m distill`. Options that --config or --preset gives to the generator it names are for every
+    compared generator with an option of that name (such as prior); -G NAME.KEY=VALUE wins.
+
+    Each generator has a run folder below --out. Given again with the same --out, the command goes on: finished runs are read,
+    a stopped one is resumed.
     """
     names = comma_list(generators) or _of_presets(preset) or list(_GENERATORS)
     flags: dict[str, Any] = {

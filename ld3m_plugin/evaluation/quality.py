@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ __all__ = [
     "Reconstruction",
     "Sample",
     "measure_quality",
+    "name_without_path",
     "reconstruction_error",
 ]
 
@@ -124,6 +126,16 @@ def reconstruction_error(
     return Reconstruction(total / (images * task.channels * task.image_size**2), images)
 
 
+def name_without_path(name: str) -> str:
+    """The name of a data set without the folders its argument is in: reports are shared, and paths are the user's own.
+
+    >>> [name_without_path(name) for name in ("imagefolder:/home/me/birds/", "fashion-mnist:embedded", "cifar10")]
+    ['imagefolder:birds', 'fashion-mnist:embedded', 'cifar10']
+    """
+    base, separator, argument = name.partition(":")
+    return base + separator + Path(argument).name
+
+
 def _check(task: Task, per_class: int, sample_batch: int) -> None:
     _at_least(2, "per_class", per_class)
     _at_least(1, "sample_batch", sample_batch)
@@ -157,8 +169,12 @@ def _samples(
 
 
 def _checked(images: Tensor, shape: torch.Size, task: Task, what: str) -> Tensor:
-    if images.shape != shape or not torch.isfinite(images).all():
-        raise PriorError(f"{what} must be finite and {tuple(shape)}, got {tuple(images.shape)}: train the model again")
+    if images.shape != shape:
+        raise PriorError(
+            f"{what} have shape {tuple(images.shape)} and not {tuple(shape)}: the model was made for other images"
+        )
+    if not torch.isfinite(images).all():
+        raise PriorError(f"{what} are not finite: train the model again")
     return images.detach().to(task.device, torch.float32)
 
 
@@ -195,7 +211,8 @@ def _summary(
         samples=sum(len(seen.features) for seen in samples),
         test_images=sum(len(seen.features) for seen in test),
         features=samples[0].features.shape[1],
-        data=task.source,
+        data=name_without_path(task.name),
+        train_images=sum(task.train.counts()),
     )
 
 

@@ -62,9 +62,10 @@ class Quality:
         frechet: Fréchet distance in the judge's features between samples and real test images.
         real_frechet: that between as many real training images and the test images. The distance falls with the number of
             images, so that only distances of equal numbers compare.
-        samples, test_images: how many images of each kind.
+        samples, test_images: how many images of each kind were measured.
         features: F, the length of the judge's features.
-        data: which copy of the data was used.
+        data: name of the data set, without a path.
+        train_images: how many training images it has.
     """
 
     overall: ClassQuality
@@ -75,6 +76,7 @@ class Quality:
     test_images: int
     features: int
     data: str
+    train_images: int
     reconstruction: Reconstruction | None = None
 
     def record(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from ld3m_plugin import presets, run
 from ld3m_plugin.artefact import DistilledSet
+from ld3m_plugin.backends import completed
 from ld3m_plugin.compare import compare, configurations
 from ld3m_plugin.comparison import _pictures
 from ld3m_plugin.config import resolve
@@ -40,6 +41,7 @@ class Options(BackendOptions):
 class Scaled(Generator):
     Options = Options
     end, end_at = None, None  # how, and in which step, a run of this generator ends
+    prior = "first"
     prepared = 0
 
     def prepare(self, task):
@@ -63,6 +65,9 @@ class Scaled(Generator):
 
     def learning_rates(self, objective):
         return {"w": 0.1}
+
+    def provenance(self):
+        return {"prior_sha256": self.prior}
 
 
 class Other(Scaled):
@@ -378,6 +383,55 @@ def test_other_data_beside_a_finished_run_is_refused(compared, configs, tmp_path
     assert not (tmp_path / "out" / "scaled").exists()
 
 
+def test_another_prior_beside_a_finished_run_is_refused(compared, configs, pieces, tmp_path):
+    first, _ = compared(configs("scaled"))
+    pieces.Scaled.prior = "second"
+    message = (
+        r"out/scaled was made with prior_sha256 first of its generator, and now it is second: put the former one back"
+    )
+    with pytest.raises(ArtefactError, match=message) as raised:
+        compared(configs("other", "scaled"))
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out" / "other").exists()
+    # The table of finished runs alone is still what it was.
+    again, _ = compared(configs("scaled"))
+    assert again.table == first.table
+    pieces.Scaled.prior = "first"
+    assert columns(compared(configs("other", "scaled"))[0]) == ["other", "scaled", RANDOM_REAL]
+
+
+@pytest.mark.parametrize("there", ["thesis.txt", "photos/cat.png", "comparison.json/x", ".hidden"])
+def test_a_folder_of_something_else_is_refused_and_kept(compared, configs, tmp_path, there):
+    path = tmp_path / "out" / there
+    path.parent.mkdir(parents=True)
+    path.write_text("years of work")
+    entry = re.escape(there.partition("/")[0])
+    with pytest.raises(UsageError, match=rf"out/{entry} is not of a comparison: choose another --out") as raised:
+        compared(configs("scaled", "pixel"))
+    assert "\n" not in str(raised.value)
+    assert [entry for entry in (tmp_path / "out").rglob("*") if entry.is_file()] == [path]
+
+
+@pytest.mark.parametrize("there", ["comparison.json", "comparison.png"])
+def test_a_table_without_its_runs_is_not_overwritten(compared, configs, tmp_path, there):
+    (tmp_path / "out" / "scaled").mkdir(parents=True)
+    (tmp_path / "out" / there).write_text("of something else")
+    with pytest.raises(
+        UsageError, match=f"{there} would be overwritten, and no run folder is beside it: choose another"
+    ):
+        compared(configs("scaled"))
+    assert (tmp_path / "out" / there).read_text() == "of something else"
+
+
+def test_what_a_killed_comparison_leaves_is_ours(compared, configs, tmp_path):
+    (tmp_path / "out" / "scaled").mkdir(parents=True)  # killed before its configuration was there
+    for name in (".comparison.json.partial", ".partial.comparison.png"):
+        (tmp_path / "out" / name).write_text("half of")
+    comparison, _ = compared(configs("scaled", "pixel"))
+    assert columns(comparison) == ["scaled", "pixel", RANDOM_REAL]
+    assert not list((tmp_path / "out").glob(".*"))
+
+
 def test_what_would_stop_a_later_run_is_said_before_the_first(compared, configs, tmp_path):
     with pytest.raises(HostError, match="factor is too large"):
         compared({**configs("pixel"), **configs("scaled", **{"generator.options.factor": 101.0})})
@@ -409,17 +463,39 @@ def test_nothing_to_compare_is_refused(compared, configs):
 # Configurations -------------------------------------------------------------------------------------------------------
 
 
-def test_options_of_a_file_are_of_the_generator_it_names(tmp_path, registry):
+def test_options_of_a_file_are_for_every_generator_that_has_them(tmp_path, registry):
     file = tmp_path / "run.yaml"
     file.write_text("{generator: {name: scaled, options: {factor: 7}}, steps: 3}")
-    made = configurations(["scaled", "other"], [file], options={"other": {"factor": 5}}, registry=registry)
-    assert {name: config.generator.options for name, config in made.items()} == {
-        "scaled": {"factor": 7},
-        "other": {"factor": 5},
-    }
+    made = configurations(["scaled", "other", "pixel"], [file], registry=registry)
+    options = {name: config.generator.options for name, config in made.items()}
+    assert options == {"scaled": {"factor": 7}, "other": {"factor": 7}, "pixel": {}}
     assert {config.steps for config in made.values()} == {3}
-    plain = configurations(["scaled", "other"], [file], registry=registry)
-    assert plain["other"].generator.options == {}
+    more = configurations(["scaled", "other"], [file], options={"other": {"factor": 5}}, registry=registry)
+    assert {name: config.generator.options["factor"] for name, config in more.items()} == {"scaled": 7, "other": 5}
+    alone = configurations(["other", "pixel"], [file], registry=registry)  # the one it names is not compared
+    assert alone["other"].generator.options == {"factor": 7}
+
+
+def test_an_option_that_the_generator_of_the_file_does_not_have_is_refused(ld3m, command, tmp_path):
+    (tmp_path / "run.yaml").write_text("{generator: {name: scaled, options: {facto: 7}}}")
+    outcome = ld3m(*command, "--config", "run.yaml", "--generators", "pixel,scaled", "--out", "cmp")
+    assert outcome.code == 2
+    assert "generator 'scaled' has no option 'facto'; did you mean 'factor'" in outcome.error
+
+
+@pytest.mark.parametrize("preset", [name for name in presets.preset_names() if name.startswith("ld3m-2024/")])
+def test_published_presets_compare_on_one_prior(preset):
+    generators = presets.load_preset(preset).compare["generators"]
+    made = {name: completed(config) for name, config in configurations(generators, presets=[preset]).items()}
+    assert list(made) == ["ld3m", "autoencoder"]
+    assert {config.generator.options["prior"] for config in made.values()} == {"cin256-v2"}
+    assert made["ld3m"].optimizer.learning_rates == {"latent": 1.0, "class_embedding": 1.0}
+    assert made["autoencoder"].optimizer.learning_rates == {"latent": 1.0}
+    own = configurations(generators, presets=[preset], options={"autoencoder": {"prior": "mine"}})
+    assert {name: config.generator.options["prior"] for name, config in own.items()} == {
+        "ld3m": "cin256-v2",
+        "autoencoder": "mine",
+    }
 
 
 def test_learning_rates_are_for_the_latents_of_that_name(registry):

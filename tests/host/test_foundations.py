@@ -4,10 +4,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import field_validator, model_validator
 
 from ld3m_plugin.contracts import Latents
-from ld3m_plugin.errors import DataError
+from ld3m_plugin.errors import DataError, InvalidOptionError
 from ld3m_plugin.memory import GIB, images_at_once
+from ld3m_plugin.options import BackendOptions, build
 from ld3m_plugin.randomness import lent_to_global, stream
 from ld3m_plugin.storage import complete_folder
 from ld3m_plugin.testing import tiny_task
@@ -125,3 +127,48 @@ def test_folder_is_complete_or_not_there(tmp_path):
         (folder / "a").write_text("whole")
     assert (tmp_path / "x" / "a").read_text() == "whole"
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+class _Inner(BackendOptions):
+    low: int = 0
+    high: float = 1
+
+    @model_validator(mode="after")
+    def _order(self):
+        if self.low >= self.high:
+            raise ValueError(f"low = {self.low} must be below high = {self.high}")
+        return self
+
+
+class _Outer(_Inner):
+    inner: _Inner = _Inner()
+    sizes: tuple[int, ...] = (8, 8)
+    even: int = 0
+
+    @field_validator("even")
+    @classmethod
+    def _even(cls, value):
+        if value % 2:
+            raise ValueError("must be even")
+        return value
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"low": 2}, "x: low = 2 must be below high = 1"),
+        ({"inner": {"low": 2}}, "x: inner: low = 2 must be below high = 1"),
+        ({"even": 3}, "x: even = 3: must be even"),
+        ({"sizes": "16, 16"}, "x: sizes = '16, 16': write [16,16] (a list)"),
+        ({"sizes": "(16 32)"}, "x: sizes = '(16 32)': write [16,32] (a list)"),
+        ({"sizes": 16}, "x: sizes = 16: write [16] (a list)"),
+        ({"sizes": None}, "x: sizes = None: write a list, such as [64,96]"),
+        ({"sizes": ""}, "x: sizes = '': write a list, such as [64,96]"),
+        ({"high": float("inf")}, "x: high = inf: Input should be a finite number"),
+    ],
+    ids=str,
+)
+def test_a_wrong_option_says_what_to_write(values, message):
+    with pytest.raises(InvalidOptionError) as error:
+        build(_Outer, values, "x")
+    assert str(error.value) == message

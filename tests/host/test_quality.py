@@ -13,7 +13,7 @@ from ld3m_plugin.contracts import Network
 from ld3m_plugin.errors import DataError, InvalidOptionError, PriorError, UnknownBackendError
 from ld3m_plugin.evaluation.frechet import fit_gaussian, frechet_distance, nearest_distance, variance
 from ld3m_plugin.evaluation.judge import JudgeRecipe, _shuffled, train_judge
-from ld3m_plugin.evaluation.quality import Reconstruction, measure_quality, reconstruction_error
+from ld3m_plugin.evaluation.quality import Reconstruction, measure_quality, name_without_path, reconstruction_error
 from ld3m_plugin.evaluation.training import accuracy
 from ld3m_plugin.plugins import Backend, Owner, Registry
 from ld3m_plugin.randomness import stream
@@ -280,15 +280,18 @@ def test_alike_real_images_give_no_ratio(judge):
 
 
 @pytest.mark.parametrize(
-    "broken",
+    ("broken", "message"),
     [
-        lambda labels, rng: torch.full((len(labels), 1, 16, 16), math.nan),
-        lambda labels, rng: torch.zeros(len(labels), 3, 16, 16),
-        lambda labels, rng: torch.zeros(len(labels) + 1, 1, 16, 16),
+        (lambda labels, rng: torch.full((len(labels), 1, 16, 16), math.nan), "are not finite: train the model again"),
+        (
+            lambda labels, rng: torch.zeros(len(labels), 3, 16, 16),
+            r"have shape \(20, 3, 16, 16\) and not \(20, 1, 16, 16",
+        ),
+        (lambda labels, rng: torch.zeros(len(labels) + 1, 1, 16, 16), r"have shape \(21, 1, 16, 16\) and not"),
     ],
 )
-def test_samples_that_are_no_images(judge, broken):
-    with pytest.raises(PriorError, match=r"samples of class 'class 0' must be finite and \(20, 1, 16, 16\)"):
+def test_samples_that_are_no_images(judge, broken, message):
+    with pytest.raises(PriorError, match=f"samples of class 'class 0' {message}"):
         measured(judge, broken)
 
 
@@ -326,10 +329,23 @@ def test_reconstructed_images_are_evenly_spaced_in_every_class(per_class, indice
 
 
 def test_reconstructions_that_are_no_images():
-    with pytest.raises(PriorError, match="reconstructions must be finite"):
+    with pytest.raises(PriorError, match="reconstructions are not finite"):
         reconstruction_error(TASK, lambda images: images / 0)
     with pytest.raises(InvalidOptionError, match="per_class = 0"):
         reconstruction_error(TASK, lambda images: images, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "shared"),
+    [
+        ("imagefolder:/home/me/birds/", "imagefolder:birds"),
+        ("imagefolder:../birds", "imagefolder:birds"),
+        ("imagenet:woof", "imagenet:woof"),
+        ("cifar10", "cifar10"),
+    ],
+)
+def test_a_report_names_the_data_without_its_folder(name, shared):
+    assert name_without_path(name) == shared
 
 
 def test_the_record_is_json_and_the_table_aligned(judge, tmp_path):
@@ -337,6 +353,7 @@ def test_the_record_is_json_and_the_table_aligned(judge, tmp_path):
     quality.write(tmp_path / "report.json", judge=SHORT.model_dump())
     record = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert record["frechet"] == quality.frechet
+    assert (record["data"], record["train_images"], record["test_images"]) == ("tiny", 72, 72)
     assert record["classes"][2]["name"] == "class 2"
     assert record["reconstruction"] == {"mse": 0.0025, "images": 72, "psnr_db": pytest.approx(26.0206)}
     assert record["judge"]["least_steps"] == 80

@@ -235,7 +235,7 @@ def _known(node: Any, kinds: Mapping[str, bool], where: str, name: str) -> bool:
 def _short(value: Any) -> str:
     """A value for a message: aliases let a few lines of YAML stand for more than any message could hold."""
     shortened = Repr()
-    shortened.maxstring = shortened.maxother = 100
+    shortened.maxlevel, shortened.maxstring, shortened.maxother = 1, 100, 100
     return shortened.repr(value)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ld3m_plugin.options import BackendOptions
 
@@ -14,7 +14,9 @@ class LdmTrainingOptions(BackendOptions):
 
     latent_channels: int = Field(4, ge=1, description="L, channels of the latent grid")
     autoencoder_channels: tuple[int, ...] = Field(
-        (24, 48, 64), min_length=1, description="widths, each after the first halves the grid: three give a factor of 4"
+        (24, 48, 64),
+        min_length=1,
+        description="widths, written [a,b,c]; each after the first halves the grid: three give a factor of 4",
     )
     autoencoder_layers: int = Field(1, ge=1, description="residual blocks at each resolution")
     autoencoder_batch_size: int = Field(64, ge=1, description="images an update of the autoencoder")
@@ -24,11 +26,17 @@ class LdmTrainingOptions(BackendOptions):
         1e-3, ge=0, description="weight of the mean KL divergence of a latent entry (nats) against the mean pixel error"
     )
     channels: tuple[int, ...] = Field(
-        (64, 96), min_length=1, description="widths of the U-Net, each after the first at half the resolution"
+        (64, 96),
+        min_length=1,
+        description="widths of the U-Net, written [a,b]; each after the first at half the resolution",
     )
     layers: int = Field(1, ge=1, description="residual and attention blocks at each resolution of the U-Net")
-    heads: int = Field(4, ge=1, description="attention heads, a divisor of every width")
-    norm_groups: int = Field(8, ge=1, description="groups of the group norms, a divisor of every width")
+    heads: int = Field(4, ge=1, description="attention heads, a divisor of every width of channels")
+    norm_groups: int = Field(
+        8,
+        ge=1,
+        description="groups of the group norms, a divisor of every width of channels and of autoencoder_channels",
+    )
     embedding_size: int = Field(64, ge=1, description="d, length of a class embedding")
     steps: int = Field(3000, ge=1, description="updates of the U-Net")
     rate: float = Field(1e-3, gt=0, description="its peak AdamW learning rate")
@@ -46,7 +54,7 @@ class LdmTrainingOptions(BackendOptions):
     save_every: int = Field(100, ge=1, description="updates between two saved states")
     samples_every: int = Field(500, ge=0, description="updates between two pictures of samples; 0: none")
     guidance_scale: float = Field(2.0, ge=0, description="of the samples that are shown and reported")
-    sample_steps: int = Field(20, ge=1, description="denoising steps of those samples")
+    sample_steps: int = Field(20, ge=1, le=1000, description="denoising steps of those samples")
     report_per_class: int = Field(
         200, ge=2, description="samples a class in the quality report; fewer if a class has fewer training images"
     )
@@ -56,6 +64,14 @@ class LdmTrainingOptions(BackendOptions):
     )
     half: bool = Field(False, description="store the weights in half precision")
     licence: str | None = Field(None, description="of the prior, for the record; the data may decide it")
+
+    @field_validator("autoencoder_channels", "channels")
+    @classmethod
+    def _positive(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
+        # Not a constraint of the items: help would show its inner workings.
+        if any(width < 1 for width in widths):
+            raise ValueError("widths must be at least 1")
+        return widths
 
     @model_validator(mode="after")
     def _divisors(self) -> LdmTrainingOptions:

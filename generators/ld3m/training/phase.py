@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class Phase:
         steps: updates in all.
         rate: peak learning rate.
         rng: draws batches and noise.
-        settings: a digest of what decides the training; a state of other settings is refused.
+        origin: digests of what decides the training, by what they are of; a state of another origin is refused.
         pictures: called every `samples_every` updates with the averaged model and the count of updates, in the main process.
     """
 
@@ -45,7 +45,7 @@ class Phase:
     steps: int
     rate: float
     rng: torch.Generator
-    settings: str
+    origin: Mapping[str, str]
     pictures: Callable[[nn.Module, int], None] | None = None
     seconds: float = field(default=0.0, init=False)
 
@@ -85,8 +85,8 @@ def run(
     however else a training ends.
 
     Raises:
-        PriorError: a loss or a gradient is not finite, which leaves the last saved state; or that state is damaged, of other
-            settings or of another number of processes.
+        PriorError: a loss or a gradient is not finite, which leaves the last saved state; or that state is damaged, of another
+            origin or of another number of processes.
     """
     device = next(phase.model.parameters()).device
     model, optimizer = accelerator.prepare(
@@ -193,7 +193,7 @@ def _save(state: _State) -> None:
     tensors.update({_stream_name(index): stream for index, stream in enumerate(streams)})
     tensors["seconds"] = torch.tensor(phase.seconds, dtype=torch.float64)
     temporary = state.path.with_suffix(".partial")
-    write_tensors(temporary, tensors, {"done": str(state.done), "settings": phase.settings})
+    write_tensors(temporary, tensors, {"done": str(state.done), **{f"origin.{k}": v for k, v in phase.origin.items()}})
     temporary.replace(state.path)
     state.saved = state.done
 
@@ -204,7 +204,7 @@ def _load(state: _State) -> None:
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        _check_origin(state, header["settings"], sum(name.split(".")[0] == "rng" for name in tensors))
+        _check_origin(state, header, sum(name.split(".")[0] == "rng" for name in tensors))
         phase.model.load_state_dict({n[6:]: t for n, t in tensors.items() if n.startswith("model.")})
         average.shadow_params = [tensors[f"average.{i}"] for i in range(len(average.shadow_params))]
         average.optimization_step = int(header["done"])
@@ -224,10 +224,12 @@ def _load(state: _State) -> None:
         raise PriorError(f"{path} is damaged ({reason}): delete it to train that phase again") from error
 
 
-def _check_origin(state: _State, settings: str, processes: int) -> None:
-    if settings != state.phase.settings:
+def _check_origin(state: _State, header: Mapping[str, str], processes: int) -> None:
+    other = [name for name, digest in state.phase.origin.items() if header[f"origin.{name}"] != digest]
+    if other:
         raise PriorError(
-            f"{state.path} was written under other settings: give the same ones, choose another --out, or delete the file"
+            f"{state.path} was written with other settings ({', '.join(other)}): give the same ones, choose another --out, "
+            "or delete the file"
         )
     now = state.accelerator.num_processes
     if processes != now:

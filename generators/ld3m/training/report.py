@@ -13,6 +13,7 @@ from ld3m_plugin.errors import DataError
 from ld3m_plugin.evaluation.judge import JudgeRecipe, train_judge
 from ld3m_plugin.evaluation.quality import measure_quality, reconstruction_error
 from ld3m_plugin.generators.imaging import PictureSpace
+from ld3m_plugin.generators.ld3m.folder import digest
 from ld3m_plugin.generators.ld3m.prior import Prior
 from ld3m_plugin.generators.ld3m.sampler import Sampling, sample
 from ld3m_plugin.generators.ld3m.schedule import make_chain
@@ -100,6 +101,6 @@ def report(
     )
     reporter.step(task.num_classes, {})
     how = {"guidance_scale": options.guidance_scale, "sample_steps": options.sample_steps}
-    quality.write(out / "quality.json", sampling=how, judge=recipe.model_dump(mode="json"))
+    quality.write(out / "quality.json", prior_sha256=digest(out), sampling=how, judge=recipe.model_dump(mode="json"))
     write_text(out / "quality.md", quality.to_markdown())
     reporter.say(quality.to_markdown())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from itertools import starmap
 from pathlib import Path
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 from ld3m_plugin.contracts import PriorReporter
 from ld3m_plugin.environment import versions
 from ld3m_plugin.errors import InvalidOptionError
+from ld3m_plugin.evaluation.quality import name_without_path
 from ld3m_plugin.generators.ld3m.folder import PriorClass, PriorFacts, save_prior
 from ld3m_plugin.generators.ld3m.prior import Codec, Prior, load_prior
 from ld3m_plugin.generators.ld3m.schedule import noise_levels
@@ -27,6 +26,7 @@ from ld3m_plugin.generators.ld3m.training.autoencoder import (
 )
 from ld3m_plugin.generators.ld3m.training.denoiser import Denoiser, DenoisingLoss, build_scheduler
 from ld3m_plugin.generators.ld3m.training.options import LdmTrainingOptions
+from ld3m_plugin.generators.ld3m.training.origin import check_folder, origin
 from ld3m_plugin.generators.ld3m.training.phase import Phase, run
 from ld3m_plugin.generators.ld3m.training.report import check_data, report, save_samples
 from ld3m_plugin.randomness import lent_to_global, stream
@@ -55,11 +55,9 @@ class Training:
         self.seconds[phase.name] = round(phase.seconds, 1)
         self.reporter.say(f"{phase.name}: {phase.steps} updates in {phase.seconds:.0f} s")
 
-    def settings(self, *part: str) -> str:
-        """A digest of everything that decides the phase whose option names start with one of `part`."""
-        chosen = {k: v for k, v in self.options.model_dump(mode="json").items() if k.startswith(part)}
-        facts = (self.task.name, self.task.source, self.task.image_size, self.task.channels, self.seed, chosen)
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    def origin(self, part: tuple[str, ...]) -> dict[str, str]:
+        """Digests of everything that decides the phase whose option names start with one of `part`."""
+        return origin(self.task, self.options, self.seed, part)
 
 
 _COMMON = ("warmup", "weight_decay", "ema", "mixed_precision", "norm_groups", "latent_channels")
@@ -82,17 +80,20 @@ def start(task: Task, options: LdmTrainingOptions, seed: int, folder: Path, repo
     """Check what can be checked before any work.
 
     Raises:
-        InvalidOptionError: the image size is not a multiple of the autoencoder's factor, the grid is too small to halve, or
-            the precision is not to be had.
+        InvalidOptionError: the image size is not a multiple of the autoencoder's factor, the grid is too small to halve,
+            diffusers cannot build the models, or the precision is not to be had.
+        UsageError: `folder` is somebody else's.
         DataError: the data does not suffice for the quality report.
     """
     smallest = options.factor * 2 ** (len(options.channels) - 1)
     if task.image_size % smallest:
         raise InvalidOptionError(
-            f"images of {task.image_size} pixels cannot be halved {smallest.bit_length() - 1} times, as "
-            "autoencoder_channels and channels ask: give fewer widths, or another -D image_size"
+            f"images of {task.image_size} pixels cannot be halved {smallest.bit_length() - 1} times, as autoencoder_channels "
+            f"and channels ask: give -D image_size={-(-task.image_size // smallest) * smallest}, or fewer widths"
         )
     check_data(task)
+    _check_models(task, options)
+    check_folder(folder)
     accelerator = _accelerator(task, options)
     if accelerator.num_processes > 1:
         task = task.to(accelerator.device)
@@ -100,6 +101,19 @@ def start(task: Task, options: LdmTrainingOptions, seed: int, folder: Path, repo
     return Training(
         task, options, seed, folder, accelerator, reporter if accelerator.is_main_process else PriorReporter()
     )
+
+
+def _check_models(task: Task, options: LdmTrainingOptions) -> None:
+    """Build both models without memory for their weights: the second one's turn would come after hours."""
+    try:
+        with torch.device("meta"):
+            build_autoencoder(task, options)
+            Denoiser(task.num_classes, task.image_size // options.factor, options)
+    except (ValueError, RuntimeError, TypeError, ArithmeticError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InvalidOptionError(
+            f"diffusers cannot build models of these options ({reason}): give other autoencoder_channels or channels"
+        ) from error
 
 
 def _accelerator(task: Task, options: LdmTrainingOptions) -> Accelerator:
@@ -140,7 +154,7 @@ def train_autoencoder(training: Training) -> Any:
         steps=options.autoencoder_steps,
         rate=options.autoencoder_rate,
         rng=stream(training.seed, "autoencoder", training.accelerator.process_index),
-        settings=training.settings(*_AUTOENCODER),
+        origin=training.origin(_AUTOENCODER),
     )
     run(phase, options, training.folder, training.accelerator, training.reporter)
     training.say_seconds(phase)
@@ -165,7 +179,7 @@ def train_denoiser(training: Training, latents: Tensor, labels: Tensor, codec: C
         steps=options.steps,
         rate=options.rate,
         rng=stream(training.seed, "denoiser", training.accelerator.process_index),
-        settings=training.settings(*_DENOISER),
+        origin=training.origin(_DENOISER),
         pictures=pictures,
     )
     run(phase, options, training.folder, training.accelerator, training.reporter)
@@ -176,7 +190,8 @@ def train_denoiser(training: Training, latents: Tensor, labels: Tensor, codec: C
 def train_prior(task: Task, options: LdmTrainingOptions, seed: int, out: Path, reporter: PriorReporter) -> None:
     """Train both parts, write the prior folder, then its quality report and a picture of samples into it.
 
-    States and pictures of the way are in `OUT.training` beside it: from there a stopped training goes on.
+    States and pictures of the way are in `OUT.training` beside it: from there a stopped training goes on. It may be deleted
+    when the prior is finished.
     """
     training = start(task, options, seed, out.with_name(out.name + ".training"), reporter)
     task = training.task
@@ -198,7 +213,7 @@ def train_prior(task: Task, options: LdmTrainingOptions, seed: int, out: Path, r
     record = {
         "options": options.model_dump(mode="json"),
         "seed": seed,
-        "data": task.name,
+        "data": name_without_path(task.name),
         "images": batches.total,
         "seconds": training.seconds,
         "threads": torch.get_num_threads(),
@@ -212,8 +227,8 @@ def train_prior(task: Task, options: LdmTrainingOptions, seed: int, out: Path, r
 def _facts(training: Training) -> PriorFacts:
     task = training.task
     classes = tuple(starmap(PriorClass, zip(task.class_names, task.wordnet_ids, strict=True)))
-    images = sum(task.train.counts())
-    source = f"trained with `ld3m prior train ldm` on {images} images of {task.name}, seed {training.seed}"
+    images, name = sum(task.train.counts()), name_without_path(task.name)
+    source = f"trained with `ld3m prior train ldm` on {images} images of {name}, seed {training.seed}"
     null = len(classes) if training.options.drop_class > 0 else None  # it has learned nothing otherwise
     return PriorFacts(classes, null, source, training.options.licence)
 

@@ -8,6 +8,7 @@ import torch
 from ld3m_plugin.backends import get_generator
 from ld3m_plugin.data.load import load_task
 from ld3m_plugin.evaluation.judge import JudgeRecipe, train_judge
+from ld3m_plugin.generators.ld3m.folder import digest
 from ld3m_plugin.generators.ld3m.prior import SHIPPED, load_prior
 from ld3m_plugin.generators.ld3m.training.report import draw_samples
 from ld3m_plugin.randomness import stream
@@ -27,6 +28,8 @@ def test_it_takes_at_most_8_megabytes():
 
 def test_its_report_was_measured_on_the_weights_that_are_shipped():
     quality = json.loads((FOLDER / "quality.json").read_text())
+    assert quality["prior_sha256"] == digest(FOLDER)
+    assert (quality["data"], quality["train_images"], quality["test_images"]) == ("fashion-mnist", 60_000, 10_000)
     assert quality["overall"]["accuracy"] >= 85
     training = json.loads((FOLDER / "training.json").read_text())
     assert training["images"] == 60_000

@@ -1,10 +1,12 @@
 """`ld3m prior train ldm` as a whole, on tiny models: what it writes, reports and refuses, and that a stop changes nothing."""
 
 import json
+import math
 import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from ld3m_plugin.backends import get_generator
 from ld3m_plugin.contracts import PriorReporter
 from ld3m_plugin.data.load import load_task
 from ld3m_plugin.errors import DataError, InvalidOptionError, PriorError, UsageError
+from ld3m_plugin.generators.ld3m.folder import digest
 from ld3m_plugin.generators.ld3m.prior import load_prior
 from ld3m_plugin.generators.ld3m.training.options import LdmTrainingOptions
 from ld3m_plugin.generators.ld3m.training.report import draw_samples
@@ -177,11 +180,22 @@ def test_the_report_holds_what_it_should(trained):
     assert quality["frechet"] > quality["real_frechet"] > 0  # four updates make no good prior
     assert 0 < quality["reconstruction"]["mse"] < 1
     assert quality["sampling"] == {"guidance_scale": 2.0, "sample_steps": 2}
+    assert (quality["data"], quality["train_images"]) == ("tiny", 36)
+    assert quality["prior_sha256"] == digest(out)
     assert (quality["judge"]["epochs"], quality["judge"]["least_steps"]) == (1, 4)
     table = (out / "quality.md").read_text()
     assert table == notes.said[-1]
     assert "| class 2 " in table
     assert "Fréchet distance" in table
+
+
+def test_nothing_that_is_shared_names_a_folder_of_the_users(tmp_path):
+    task = replace(TASK, name=f"imagefolder:{tmp_path}/birds/", source=f"imagefolder {tmp_path}/birds")
+    train(tmp_path / "prior", task, autoencoder_steps=1, steps=1)
+    for path in (tmp_path / "prior").rglob("*.*"):
+        assert str(tmp_path).encode() not in path.read_bytes(), path.name
+    for name in ("quality.json", "training.json"):
+        assert json.loads((tmp_path / "prior" / name).read_text())["data"] == "imagefolder:birds"
 
 
 def test_the_record_gives_the_options_back(trained):
@@ -289,23 +303,56 @@ def test_a_training_that_is_stopped_everywhere_gives_the_same_bits(trained, tmp_
 
 
 @pytest.mark.parametrize(
-    "other",
+    ("other", "differs"),
     [
-        {"seed": 1},
-        {"rate": 0.1},
-        {"autoencoder_rate": 0.1},
-        {"ema": 0.5},
-        {"task": tiny_task(image_size=8, channels=3)},
+        ({"seed": 1}, "seed"),
+        ({"rate": 0.1}, "options"),
+        ({"autoencoder_rate": 0.1}, "options"),
+        ({"ema": 0.5, "seed": 1}, "options, seed"),
+        ({"task": tiny_task(image_size=8, channels=3)}, "data"),
+        ({"task": tiny_task(image_size=8, train=13)}, "data"),
+        ({"task": tiny_task(image_size=8, class_names=("a", "b", "c"))}, "data"),
+        ({"task": replace(TASK, train=RandomImages(3, 12, 1, 8, seed=5))}, "data"),  # another split, perhaps
     ],
-    ids=lambda other: next(iter(other)),
+    ids=str,
 )
-def test_a_state_of_other_settings_is_refused_and_kept(copy, other):
+def test_a_state_of_other_settings_is_refused_and_kept(copy, other, differs):
     before = {path.name: path.read_bytes() for path in states(copy).iterdir()}
-    with pytest.raises(PriorError, match="written under other settings: give the same ones, choose another --out") as e:
+    advice = rf"written with other settings \({differs}\): give the same ones, choose another --out"
+    with pytest.raises(PriorError, match=advice) as e:
         train(copy, **other)
     assert ("denoiser" if "rate" in other else "autoencoder") in one_line(e)
     assert {path.name: path.read_bytes() for path in states(copy).iterdir()} == before
     assert not copy.exists()
+
+
+def test_the_same_data_at_another_place_goes_on(trained, copy):
+    train(copy, replace(TASK, name="imagefolder:../x", source="imagefolder ../x"))
+    assert same_weights(copy, trained[0])
+
+
+def test_a_folder_of_the_users_is_not_written_into(tmp_path):
+    out = tmp_path / "prior"
+    states(out).mkdir()
+    (states(out) / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"prior\.training is not empty and no training left it") as error:
+        train(out)
+    one_line(error)
+    assert [path.name for path in states(out).iterdir()] == ["notes.txt"]
+    shutil.rmtree(states(out))
+    states(out).write_text("mine")
+    with pytest.raises(UsageError, match=r"prior\.training is a file"):
+        train(out)
+
+
+@pytest.mark.parametrize("left", [None, "autoencoder.partial"])
+def test_what_a_training_left_before_its_first_state_is_no_hindrance(trained, tmp_path, left):
+    out = tmp_path / "prior"
+    states(out).mkdir()
+    if left:
+        (states(out) / left).write_text("half a state")
+    train(out)
+    assert same_weights(out, trained[0])
 
 
 def test_what_decides_no_weight_may_change(trained, copy):
@@ -371,6 +418,10 @@ def test_a_rate_too_high_is_one_line(tmp_path):
         ({"channels": (8, 16), "heads": 3}, "width 8 of channels must be a multiple"),
         ({"autoencoder_channels": (8, 6)}, "width 6 of autoencoder_channels must be a multiple of norm_groups"),
         ({"channels": ()}, "channels = "),
+        ({"channels": [0]}, "channels = [0]: widths must be at least 1"),
+        ({"autoencoder_channels": [-8, 8]}, "autoencoder_channels = [-8, 8]: widths must be at least 1"),
+        ({"channels": "16,16"}, "channels = '16,16': write [16,16] (a list)"),
+        ({"sample_steps": 1001}, "sample_steps = 1001: Input should be less than or equal to 1000"),
         ({"drop_class": 1}, "drop_class = 1: "),
         ({"ema": 1.0}, "ema = 1.0: "),
         ({"prediction": "noise"}, "prediction = 'noise': "),
@@ -385,10 +436,29 @@ def test_options_are_checked(options, message):
     assert message in one_line(error)
 
 
+FLOATS = [name for name, field in LdmTrainingOptions.model_fields.items() if field.annotation is float]
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("name", FLOATS)
+def test_numbers_are_finite(name, value):
+    assert len(FLOATS) == 7
+    with pytest.raises(InvalidOptionError, match=rf"training: {name} = -?(inf|nan): Input should be ") as error:
+        build(LdmTrainingOptions, {name: value}, "training")
+    one_line(error)
+
+
 @pytest.mark.parametrize(
     ("task", "options", "kind", "message"),
     [
-        (tiny_task(image_size=9), {}, InvalidOptionError, "9 pixels cannot be halved 1 times, as autoencoder_channels"),
+        (
+            tiny_task(image_size=9),
+            {},
+            InvalidOptionError,
+            "9 pixels cannot be halved 1 times, as autoencoder_channels and channels ask: give -D image_size=10, or fewer",
+        ),
+        (TASK, {"channels": (2**62,)}, InvalidOptionError, "diffusers cannot build models of these options ("),
+        (TASK, {"autoencoder_channels": (2**62,)}, InvalidOptionError, "diffusers cannot build models of these"),
         (tiny_task(image_size=8, test=0), {}, DataError, "class 'class 0' has 0 test images"),
         (
             tiny_task(image_size=8, train=1),
@@ -399,7 +469,7 @@ def test_options_are_checked(options, message):
         (TASK.for_training(), {}, DataError, "the test set of 'tiny' is out of reach"),
         (TASK, {"mixed_precision": "fp16"}, InvalidOptionError, "mixed_precision = 'fp16' needs a GPU"),
     ],
-    ids=["size", "test", "train", "no test set", "precision"],
+    ids=["size", "U-Net", "autoencoder", "test", "train", "no test set", "precision"],
 )
 def test_what_cannot_be_trained_on_is_said_before_any_work(tmp_path, task, options, kind, message):
     with pytest.raises(kind) as error:

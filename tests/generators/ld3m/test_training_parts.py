@@ -148,7 +148,7 @@ def train(folder, *, loss=noisy_square, steps=10, rate=0.1, stop=None, pictures=
     """Trains a 1×3 weight; gives it and what the reporter saw."""
     model = torch.nn.Linear(3, 1, bias=False)
     model.weight.data.copy_(torch.tensor([[1.0, -1.0, 2.0]]))
-    phase = Phase("tiny", model, loss, steps, rate, stream(0, "draws"), "settings", pictures)
+    phase = Phase("tiny", model, loss, steps, rate, stream(0, "draws"), {"data": "some"}, pictures)
     records = Records(model.weight, stop)
     chosen = LdmTrainingOptions(**{"warmup": 3, "save_every": 4, "samples_every": 0, **options})
     folder.mkdir(exist_ok=True)
@@ -315,7 +315,7 @@ def train(folder, accelerator, stop=None):
     model = torch.nn.Linear(3, 1, bias=False)
     torch.nn.init.constant_(model.weight, 1 + accelerator.process_index)  # that of the main process counts
     rng = stream(0, "draws", accelerator.process_index)
-    phase = Phase("tiny", model, loss, 5, 0.1, rng, "settings", lambda *_: print("pictures", flush=True))
+    phase = Phase("tiny", model, loss, 5, 0.1, rng, {"data": "some"}, lambda *_: print("pictures", flush=True))
     options = LdmTrainingOptions(warmup=0, save_every=2, samples_every=5)
     try:
         run(phase, options, Path(folder), accelerator, PriorReporter())

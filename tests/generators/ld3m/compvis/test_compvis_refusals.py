@@ -62,7 +62,7 @@ def refusal(checkpoint, tmp_path, change, **options):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (every(lambda value: (value * 100).to(torch.int8)), [NOT_FLOATING, "(int8)", "and 2"]),
+        (every(lambda value: (value * 100).to(torch.int8)), [NOT_FLOATING, "(int8)", " more;"]),
         (every(lambda value: value.to(torch.complex64)), [NOT_FLOATING, "(complex64)"]),
         (one(CONV, lambda value: value.to(torch.int64)), [f"{NOT_FLOATING}{CONV} (int64);"]),
         (one(CONV, lambda value: value.to(torch.float8_e5m2)), [f"{NOT_FLOATING}{CONV} (float8_e5m2);"]),
@@ -93,7 +93,7 @@ def test_weights_that_are_no_finite_dense_floats(checkpoint, tmp_path, change, w
         (torch.tensor(1.0, device="meta"), "without values"),
         (torch.tensor([1.0]).to_sparse(), "sparse_coo"),
     ],
-    ids=str,
+    ids=["negative", "zero", "inf", "nan", "two", "none", "complex", "meta", "sparse"],
 )
 def test_a_scale_factor_is_one_positive_finite_number(checkpoint, tmp_path, factor, found):
     message = refusal(checkpoint, tmp_path, lambda state: state.update(scale_factor=factor))
@@ -199,3 +199,21 @@ def test_another_model_is_not_taken_for_one_without_a_head_count(tmp_path):
     torch.save({"state_dict": {"nope": torch.zeros(1)}}, tmp_path / "other.ckpt")
     with pytest.raises(PriorError, match=r"not a latent-diffusion checkpoint: it has no model\.diffusion_model"):
         convert(tmp_path / "other.ckpt", tmp_path / "out")
+
+
+def test_a_value_that_aliases_blow_up_stays_one_short_line(tmp_path, checkpoint):
+    """Nine lines of YAML that stand for 9^9 texts."""
+    path = checkpoint()
+    lines = ["a0: &a0 [x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10))]
+    text = (tmp_path / "model.yaml").read_text()
+    for old, where in (
+        ("num_heads: 1", "unet.num_heads"),
+        ("target: ldm.models.autoencoder.VQModelInterface", "target"),
+    ):
+        assert old in text
+        changed = text.replace(old, f"{old.split(':')[0]}: *a9")
+        (tmp_path / "model.yaml").write_text("\n".join(lines) + "\n" + changed)
+        with pytest.raises(PriorError, match=where) as excinfo:
+            convert(path, tmp_path / "prior")
+        assert len(str(excinfo.value)) < 300 + len(str(tmp_path))
+        assert "\n" not in str(excinfo.value)
