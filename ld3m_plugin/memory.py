@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -16,7 +17,10 @@ GIB = 2**30
 # A forward without a graph holds the input and the output of one layer, and a workspace of about the same size.
 _LIVE_AT_ONCE = 3
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
+_MAPPED = 64 * 2**10
+#: Environment variable that makes `keep_freed_memory` do the opposite.
+RETURN_VARIABLE = "LD3M_RETURN_MEMORY"
 
 
 class _LargestOutput(TorchDispatchMode):
@@ -73,10 +77,26 @@ def keep_freed_memory() -> bool:
     afresh, and the page faults cost more than the arithmetic (docs/results.md has the measurement). Called by the command
     line, never on import: the setting is the whole process's.
     """
+    if os.environ.get(RETURN_VARIABLE) == "1":
+        return_freed_memory()
+        return False
+    return _mallopt((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def return_freed_memory() -> bool:
+    """Tell glibc to map every block of 64 KiB and more by itself and to unmap it when it is freed; True where that is possible.
+
+    Slower, and without holes: a heap that long-lived small blocks are scattered over grows with every denoising step that is
+    recomputed, whether freed memory is kept or not (docs/results.md has the measurement). `LD3M_RETURN_MEMORY=1` asks for it.
+    """
+    return _mallopt((_M_MMAP_THRESHOLD, _MAPPED))
+
+
+def _mallopt(*settings: tuple[int, int]) -> bool:
     if not sys.platform.startswith("linux"):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library, such as musl
         return False
-    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+    return all(bool(mallopt(name, value)) for name, value in settings)

@@ -2,7 +2,7 @@
 
 usage: python scripts/benchmark.py forward [--no-keep] [--no-channels-last]
        python scripts/benchmark.py step [--steps N] [--no-keep] [--preset NAME] [--set PATH=VALUE ...]
-       python scripts/benchmark.py cin256 --prior FOLDER [--denoising-steps T] [--classes K] [--set PATH=VALUE ...]
+       python scripts/benchmark.py cin256 --prior FOLDER [--denoising-steps T] [--classes K] [--return]
 
 `cin256` makes one DM step at 128x128 with the full-size ImageNet layout (U-Net of 400 million parameters, VQ autoencoder) and
 random weights, which are written to FOLDER if it is not there.
@@ -26,7 +26,7 @@ from ld3m_plugin.generators.ld3m.compvis.classes import imagenet_classes
 from ld3m_plugin.generators.ld3m.compvis.convert import cin256_modules
 from ld3m_plugin.generators.ld3m.folder import PriorFacts, save_prior
 from ld3m_plugin.loop import Distillation, distill
-from ld3m_plugin.memory import keep_freed_memory
+from ld3m_plugin.memory import keep_freed_memory, return_freed_memory
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.testing import tiny_task
@@ -37,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["forward", "step", "cin256"])
     parser.add_argument("--no-keep", action="store_true", help="leave the allocator as it is")
+    parser.add_argument("--return", action="store_true", dest="give_back", help="return freed memory at once")
     parser.add_argument("--no-channels-last", action="store_true")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--preset", default="demo")
@@ -45,10 +46,14 @@ def main() -> None:
     parser.add_argument("--denoising-steps", type=int, default=10)
     parser.add_argument("--classes", type=int, default=10, help="images rendered and matched, one a class")
     arguments = parser.parse_args()
-    kept = not arguments.no_keep and keep_freed_memory()
+    kept = not arguments.no_keep and not arguments.give_back and keep_freed_memory()
+    if arguments.give_back:
+        return_freed_memory()
     {"forward": forward, "step": step, "cin256": cin256}[arguments.what](arguments)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"freed memory kept: {kept}; peak memory of the process {peak:.2f} GiB")
+    print(
+        f"freed memory kept: {kept}, returned at once: {arguments.give_back}; peak memory of the process {peak:.2f} GiB"
+    )
     print(
         f"{datetime.date.today()}, {torch.get_num_threads()} threads of {platform.machine()} "
         f"({platform.system()}), torch {torch.__version__}"

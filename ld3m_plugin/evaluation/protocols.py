@@ -79,6 +79,7 @@ _PROTOCOLS = (
         epochs=200,
         batch_size=256,
         learning_rate=0.01,
+        learning_rates={"VGG11": 0.001, "ViT": 0.001},  # at 0.01 they stay at chance on ten images
         dsa=_DSA,
     ),
 )
