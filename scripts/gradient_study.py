@@ -109,7 +109,7 @@ def plot(table: dict[str, list[float]], path: Path) -> None:
     axes.plot(list(PUBLISHED), scaled, ":", color="gray", label="published, no residual (scaled to meet at T = 10)")
     axes.set(xlabel="denoising steps T", ylabel="‖dloss/dlatent‖ (median)", yscale="log")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="center right", bbox_to_anchor=(1, 0.66))
     figure.savefig(path, dpi=130)
 
 
