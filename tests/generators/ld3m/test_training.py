@@ -75,6 +75,14 @@ class Notes(PriorReporter):
         self.said.append(text)
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Ctrl-C raises, also where a shell has started the tests in the background and so made it ignored."""
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, old)
+
+
 def train(out, task=TASK, *, seed=0, **options):
     notes = Notes()
     train_prior(task, LdmTrainingOptions(**{**TINY, **options}), seed, out, notes)
