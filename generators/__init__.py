@@ -13,6 +13,11 @@ def register_generators(register: Register) -> None:
         summary="latents and class embeddings of a latent diffusion model (LD3M)",
     )
     register(
+        "glad",
+        "ld3m_plugin.generators.glad.generator:GLaDGenerator",
+        summary="styles and features of StyleGAN-XL (GLaD)",
+    )
+    register(
         "autoencoder",
         "ld3m_plugin.generators.autoencoder:AutoencoderGenerator",
         summary="latents of a prior's autoencoder, without diffusion",
@@ -24,3 +29,4 @@ def register_generators(register: Register) -> None:
 def register_priors(register: Register) -> None:
     """Register the kinds of pre-trained models that the built-in generators render with."""
     register("ldm", "ld3m_plugin.generators.ld3m.kind:LatentDiffusionKind", summary="latent diffusion models")
+    register("gan", "ld3m_plugin.generators.glad.kind:GanKind", summary="StyleGAN-XL generators")

@@ -3,9 +3,12 @@
 usage: python scripts/benchmark.py forward [--no-keep] [--no-channels-last]
        python scripts/benchmark.py step [--steps N] [--no-keep] [--preset NAME] [--set PATH=VALUE ...]
        python scripts/benchmark.py cin256 --prior FOLDER [--denoising-steps T] [--classes K] [--return]
+       python scripts/benchmark.py stylegan [--network NAME] [--layer N] [--classes K] [--render-batch B] [--return]
+       python scripts/benchmark.py modulation [--channels C]
 
 `cin256` makes one DM step at 128x128 with the full-size ImageNet layout (U-Net of 400 million parameters, VQ autoencoder) and
-random weights, which are written to FOLDER if it is not there.
+random weights, which are written to FOLDER if it is not there. `stylegan` does the same with StyleGAN-XL. `modulation` compares
+the two forms of a modulated convolution in seven layers at 32x32: a copy of the weights for each image, or modulated activations.
 
 Run each line in a process of its own: the allocator's setting and the peak memory belong to the process.
 """
@@ -17,14 +20,20 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
 from ld3m_plugin.config import parse_assignment, resolve
-from ld3m_plugin.generators.ld3m.compvis.classes import imagenet_classes
+from ld3m_plugin.generators.glad.layers import SynthesisLayer
+from ld3m_plugin.generators.glad.network import SynthesisNetwork
+from ld3m_plugin.generators.glad.pretrained import IMAGENET
+from ld3m_plugin.generators.glad.shape import make_shape
 from ld3m_plugin.generators.ld3m.compvis.convert import cin256_modules
 from ld3m_plugin.generators.ld3m.folder import PriorFacts, save_prior
+from ld3m_plugin.generators.priors.classes import imagenet_classes
 from ld3m_plugin.loop import Distillation, distill
 from ld3m_plugin.memory import keep_freed_memory, return_freed_memory
 from ld3m_plugin.networks.build import get_network
@@ -35,7 +44,7 @@ from ld3m_plugin.testing import tiny_task
 def main() -> None:
     """Parse the command line and run one benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["forward", "step", "cin256"])
+    parser.add_argument("what", choices=["forward", "step", "cin256", "stylegan", "modulation"])
     parser.add_argument("--no-keep", action="store_true", help="leave the allocator as it is")
     parser.add_argument("--return", action="store_true", dest="give_back", help="return freed memory at once")
     parser.add_argument("--no-channels-last", action="store_true")
@@ -45,11 +54,16 @@ def main() -> None:
     parser.add_argument("--prior", type=Path, help="folder of the random full-size prior")
     parser.add_argument("--denoising-steps", type=int, default=10)
     parser.add_argument("--classes", type=int, default=10, help="images rendered and matched, one a class")
+    parser.add_argument("--network", default="imagenet-128", help="official size of a random StyleGAN-XL")
+    parser.add_argument("--layer", type=int, default=20)
+    parser.add_argument("--render-batch", type=int)
+    parser.add_argument("--channels", type=int, default=32)
     arguments = parser.parse_args()
     kept = not arguments.no_keep and not arguments.give_back and keep_freed_memory()
     if arguments.give_back:
         return_freed_memory()
-    {"forward": forward, "step": step, "cin256": cin256}[arguments.what](arguments)
+    benchmarks = {"forward": forward, "step": step, "cin256": cin256, "stylegan": stylegan, "modulation": modulation}
+    benchmarks[arguments.what](arguments)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"freed memory kept: {kept}, returned at once: {arguments.give_back}; peak memory of the process {peak:.2f} GiB"
@@ -120,6 +134,70 @@ def cin256(arguments: argparse.Namespace) -> None:
         f"cin256-v2 layout, U-Net of {count:,} parameters, T = {arguments.denoising_steps}, "
         f"{arguments.classes} images of 128x128: built in {built:.0f} s, one DM step {done.seconds:.0f} s, loss {done.loss:.4g}"
     )
+
+
+def stylegan(arguments: argparse.Namespace) -> None:
+    """Two DM steps with an official StyleGAN-XL shape and random weights, on random images of ImageNet's first classes."""
+    names = tuple(known.name for known in imagenet_classes()[: arguments.classes])
+    task = tiny_task(channels=3, image_size=IMAGENET[arguments.network], train=64, test=1, class_names=names)
+    settings = {
+        "generator.name": "glad",
+        "generator.options": {"network": arguments.network, "weights": "random", "layer": arguments.layer},
+        "objective.options": {"batch_real": 64, "network_settings": {"depth": 5}},
+        "render_batch": arguments.render_batch,
+        "steps": 2,
+        **dict(parse_assignment(text) for text in arguments.set),
+    }
+    started = time.perf_counter()
+    state = Distillation(resolve(settings=settings.items()), task=task)
+    built = time.perf_counter() - started
+    count = sum(parameter.numel() for parameter in state.generator._network.parameters())
+    seconds = [state.step().seconds for _ in range(2)]
+    print(
+        f"StyleGAN-XL {arguments.network}, {count:,} parameters, layer {arguments.layer}, {arguments.classes} images: built in "
+        f"{built:.0f} s, DM steps {seconds[0]:.1f} s and {seconds[1]:.1f} s"
+    )
+
+
+def modulation(arguments: argparse.Namespace) -> None:
+    """Forward and backward of 32 images through seven layers at 32x32, both forms, with the filters and convolutions alone."""
+    shape = make_shape(
+        resolutions=(32,),
+        stem_layers=7,
+        head_layers=0,
+        classes=0,
+        channel_base=10**6,
+        channel_max=arguments.channels,
+        image_channels=1,
+    )
+    network = SynthesisNetwork(shape).eval()
+    ws = torch.randn(32, shape.num_ws, shape.w_dim)
+
+    def run(activations: bool) -> Callable[[], None]:
+        def once() -> None:
+            features = network.input(ws[:, 0])
+            for index, layer in enumerate(shape.layers):
+                module = network.get_submodule(layer.name)
+                form = module if activations or layer.to_rgb else partial(_weights_per_image, module)
+                features = form(features, ws[:, index + 1])
+            torch.autograd.grad(features, list(network.parameters()), torch.randn_like(features), allow_unused=True)
+
+        return once
+
+    for name, activations in (("weights a copy for each image", False), ("activations modulated", True)):
+        print(
+            f"{name}, {arguments.channels} channels, margin 10: {median_seconds(run(activations), 3):.2f} s (median of 3)"
+        )
+
+
+def _weights_per_image(layer: SynthesisLayer, features: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    style = layer.affine(w)
+    weight = layer.weight / layer.weight.square().mean((1, 2, 3), keepdim=True).sqrt()
+    weight = weight * style[:, None, :, None, None]
+    weight = weight / (weight.square().sum((2, 3, 4), keepdim=True) + 1e-8).sqrt()
+    grouped = features.contiguous().reshape(1, -1, *features.shape[2:])
+    convolved = F.conv2d(grouped, weight.flatten(0, 1), padding=layer.shape.kernel - 1, groups=len(features))
+    return layer._activate(convolved.view(len(features), -1, *convolved.shape[2:]) + layer.bias[:, None, None])
 
 
 def median_seconds(call: Callable[[], None], runs: int = 7) -> float:

@@ -5,6 +5,5 @@ Source: Moser, Raue, Palacio, Frolov and Dengel, "Latent Dataset Distillation wi
 - `generator`: from latents to images; `options`: its options; `start`: what it shares with the autoencoder generator
 - `sampler`: the denoising chain; `schedule`: its noise levels
 - `folder`: what a prior is on disk; `parts`: how each part is read; `prior`: the frozen model; `describe`: facts about it
-- `conditioning`: the task's classes in the prior's words
 - `compvis`: original checkpoints; `training`: a prior of one's own; `kind`: both, for the command line
 """

@@ -10,48 +10,34 @@ A folder that diffusers or somebody else wrote may lack the last two: it is then
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from ld3m_plugin.errors import PriorError
+from ld3m_plugin.generators.priors import facts as facts_files
+from ld3m_plugin.generators.priors.facts import FACTS, PriorClass, PriorFacts, read_json, write_facts
 from ld3m_plugin.storage import complete_folder, write_json, write_tensors
 
-INDEX, FACTS, CLASS_EMBEDDING = "model_index.json", "prior.json", "class_embedding.safetensors"
+__all__ = [
+    "AUTOENCODERS",
+    "CLASS_EMBEDDING",
+    "FACTS",
+    "INDEX",
+    "PriorClass",
+    "PriorFacts",
+    "autoencoder_part",
+    "digest",
+    "read_facts",
+    "read_json",
+    "save_prior",
+]
+
+INDEX, CLASS_EMBEDDING = "model_index.json", "class_embedding.safetensors"
 #: Folders an autoencoder may be in: a prior has one of them.
 AUTOENCODERS = ("vqvae", "vae")
 _PARTS = ("unet", *AUTOENCODERS, "scheduler")
-_FORMAT, _KIND = 1, "ldm"
-
-
-@dataclass(frozen=True)
-class PriorClass:
-    """One class a prior was trained on."""
-
-    name: str
-    wordnet_id: str | None = None
-
-
-@dataclass(frozen=True)
-class PriorFacts:
-    """What the tensors do not say.
-
-    Attributes:
-        classes: in the order of the rows of the class embedding; empty when unconditional or unknown.
-        null_class: row of the class embedding that stands for "no class", or None.
-        source: where the weights come from.
-        licence: of the weights, or None when it is not stated.
-    """
-
-    classes: tuple[PriorClass, ...] = ()
-    null_class: int | None = None
-    source: str = "unknown"
-    licence: str | None = None
+_KIND = "ldm"
 
 
 def save_prior(
@@ -89,7 +75,7 @@ def save_prior(
         parts = {"unet": unet, part: autoencoder, "scheduler": scheduler}
         index = {"_class_name": "LatentDiffusionPrior", "_diffusers_version": __version__}
         write_json(folder / INDEX, {**index, **{name: ["diffusers", type(p).__name__] for name, p in parts.items()}})
-        write_json(folder / FACTS, {"format": _FORMAT, "kind": _KIND, **asdict(facts)})
+        write_facts(folder, facts, _KIND)
 
 
 def autoencoder_part(class_name: str) -> str:
@@ -98,66 +84,11 @@ def autoencoder_part(class_name: str) -> str:
 
 
 def read_facts(folder: Path) -> PriorFacts:
-    """What `prior.json` says; without the file nothing is known.
-
-    Raises:
-        PriorError: the file is not what `save_prior` writes.
-    """
-    path = folder / FACTS
-    if not path.exists():
-        return PriorFacts()
-    content = read_json(path)
-    try:
-        if content["format"] != _FORMAT:
-            raise PriorError(f"{path} has format {content['format']!r}, this version reads {_FORMAT}")
-        if content["kind"] != _KIND:
-            raise PriorError(f"{path} is of a prior of kind {content['kind']!r}, not {_KIND!r}")
-        null = content["null_class"]
-        if null is not None and (not isinstance(null, int) or isinstance(null, bool)):
-            raise ValueError(f"null_class {null!r} is not a row number")
-        source, licence = _text(content, "source"), _text(content, "licence", optional=True)
-        return PriorFacts(_classes(content["classes"]), null, source or "unknown", licence)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise PriorError(f"{path} is damaged ({error!r}): write the prior again") from error
-
-
-def _classes(listed: Any) -> tuple[PriorClass, ...]:
-    if listed is not None and not isinstance(listed, list):
-        raise ValueError("classes is not a list")
-    return tuple(PriorClass(str(_text(row, "name")), _text(row, "wordnet_id", optional=True)) for row in listed or ())
-
-
-def _text(content: Any, key: str, *, optional: bool = False) -> str | None:
-    value = content.get(key) if optional else content[key]
-    if isinstance(value, str) or (optional and value is None):
-        return value
-    raise ValueError(f"{key} {value!r} is not text")
-
-
-def read_json(path: Path) -> Any:
-    """The mapping in a JSON file.
-
-    Raises:
-        PriorError: it is missing or not a JSON object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise PriorError(f"{path} is missing: {path.parent} is not a complete prior folder") from error
-    except (ValueError, OSError, RecursionError) as error:
-        raise PriorError(f"{path} is not readable JSON ({error}): write the prior again") from error
-    if not isinstance(content, Mapping):
-        raise PriorError(f"{path} must hold a JSON object, not {type(content).__name__}")
-    return content
+    """What `prior.json` says; without the file nothing is known. Errors are those of `priors.facts.read_facts`."""
+    return facts_files.read_facts(folder, _KIND)
 
 
 def digest(folder: Path) -> str:
     """SHA-256 over the names and bytes of the files that make the prior, in the order of their names; reports do not count."""
-    total = hashlib.sha256()
     inside = (path for part in _PARTS for path in (folder / part).glob("*") if path.suffix in (".json", ".safetensors"))
-    files = [path for path in (*inside, folder / INDEX, folder / FACTS, folder / CLASS_EMBEDDING) if path.is_file()]
-    for path in sorted(files, key=lambda path: path.relative_to(folder).as_posix()):
-        total.update(path.relative_to(folder).as_posix().encode() + b"\0")
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()
+    return facts_files.digest(folder, (*inside, folder / INDEX, folder / FACTS, folder / CLASS_EMBEDDING))

@@ -12,12 +12,12 @@ from torch import Tensor
 from ld3m_plugin.contracts import Generator, Latents, Task
 from ld3m_plugin.errors import InvalidOptionError
 from ld3m_plugin.generators.imaging import PictureSpace
-from ld3m_plugin.generators.ld3m.conditioning import rows_of_classes
 from ld3m_plugin.generators.ld3m.options import LD3MOptions
 from ld3m_plugin.generators.ld3m.prior import Prior, find_prior, load_prior
 from ld3m_plugin.generators.ld3m.sampler import Sampling, sample
 from ld3m_plugin.generators.ld3m.schedule import Chain, make_chain
 from ld3m_plugin.generators.ld3m.start import check_size, provenance, start_latents
+from ld3m_plugin.generators.priors.conditioning import rows_of_classes
 from ld3m_plugin.memory import GIB, saved_bytes
 
 

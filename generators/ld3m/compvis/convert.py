@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,12 +14,13 @@ from torch import Tensor
 from ld3m_plugin.errors import PriorError
 from ld3m_plugin.generators.ld3m.compvis import accounting, autoencoder, cin256, unet
 from ld3m_plugin.generators.ld3m.compvis.checkpoint import read_state
-from ld3m_plugin.generators.ld3m.compvis.classes import class_names, read_classes
 from ld3m_plugin.generators.ld3m.compvis.config import Config, find_config, read_config
 from ld3m_plugin.generators.ld3m.compvis.names import Entry
 from ld3m_plugin.generators.ld3m.folder import PriorFacts, save_prior
 from ld3m_plugin.generators.ld3m.parts import one_line
 from ld3m_plugin.generators.ld3m.prior import load_prior
+from ld3m_plugin.generators.priors.classes import class_names, read_classes
+from ld3m_plugin.generators.priors.facts import converted_from
 from ld3m_plugin.randomness import lent_to_global
 from ld3m_plugin.storage import complete_folder
 
@@ -92,7 +92,7 @@ def _write(
         raise PriorError(f"{source} is unconditional, so {classes} cannot name its classes: leave it out")
     parts = convert_state(state, settings, str(source), half=half)
     rows = 0 if parts.class_embedding is None else len(parts.class_embedding)
-    facts = PriorFacts(source=_origin(source, note), licence=licence)
+    facts = PriorFacts(source=converted_from(source, note), licence=licence)
     if rows:
         names, null = class_names(rows, listed, str(classes))
         facts = PriorFacts(names, null, facts.source, licence)
@@ -130,12 +130,6 @@ def _settings(source: Path, state: Mapping[str, Tensor], given: Path | None) -> 
     raise PriorError(
         f"{source} does not say how many attention heads it has: give the YAML it was trained with (-S config=FILE)"
     )
-
-
-def _origin(source: Path, note: str | None) -> str:
-    with source.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    return f"{note + '; ' if note else ''}converted from {source.name}, SHA-256 {checksum}"
 
 
 def convert_state(

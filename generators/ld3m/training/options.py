@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ld3m_plugin.options import BackendOptions
+from ld3m_plugin.generators.priors.options import PriorTrainingOptions
 
 
-class LdmTrainingOptions(BackendOptions):
+class LdmTrainingOptions(PriorTrainingOptions):
     """Sizes and schedules; the defaults make the prior that is shipped."""
 
     latent_channels: int = Field(4, ge=1, description="L, channels of the latent grid")
@@ -47,23 +47,8 @@ class LdmTrainingOptions(BackendOptions):
         "v_prediction", description="what the U-Net predicts"
     )
     batch_size: int = Field(128, ge=1, description="images an update of the U-Net")
-    warmup: int = Field(100, ge=0, description="updates over which the learning rate rises; then half a cosine to zero")
-    weight_decay: float = Field(0.01, ge=0, description="of AdamW")
-    ema: float = Field(0.998, ge=0, lt=1, description="decay of the weight average that is kept; it warms up from zero")
-    mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="autocast, through accelerate")
-    save_every: int = Field(100, ge=1, description="updates between two saved states")
-    samples_every: int = Field(500, ge=0, description="updates between two pictures of samples; 0: none")
     guidance_scale: float = Field(2.0, ge=0, description="of the samples that are shown and reported")
     sample_steps: int = Field(20, ge=1, le=1000, description="denoising steps of those samples")
-    report_per_class: int = Field(
-        200, ge=2, description="samples a class in the quality report; fewer if a class has fewer training images"
-    )
-    judge_epochs: int = Field(3, ge=1, description="epochs of the classifier in the quality report")
-    judge_least_steps: int = Field(
-        1000, ge=1, description="more epochs of it are made until there are as many updates: small data sets"
-    )
-    half: bool = Field(False, description="store the weights in half precision")
-    licence: str | None = Field(None, description="of the prior, for the record; the data may decide it")
 
     @field_validator("autoencoder_channels", "channels")
     @classmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import starmap
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,25 +11,25 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ld3m_plugin.contracts import PriorReporter
-from ld3m_plugin.environment import versions
 from ld3m_plugin.errors import InvalidOptionError
 from ld3m_plugin.evaluation.quality import name_without_path
-from ld3m_plugin.generators.ld3m.folder import PriorClass, PriorFacts, save_prior
+from ld3m_plugin.generators.ld3m.folder import PriorFacts, save_prior
 from ld3m_plugin.generators.ld3m.prior import Codec, Prior, load_prior
 from ld3m_plugin.generators.ld3m.schedule import noise_levels
 from ld3m_plugin.generators.ld3m.training.autoencoder import (
     AutoencoderTraining,
-    RealBatches,
     build_autoencoder,
     encode_everything,
 )
 from ld3m_plugin.generators.ld3m.training.denoiser import Denoiser, DenoisingLoss, build_scheduler
 from ld3m_plugin.generators.ld3m.training.options import LdmTrainingOptions
-from ld3m_plugin.generators.ld3m.training.origin import check_folder, origin
-from ld3m_plugin.generators.ld3m.training.phase import Phase, run
-from ld3m_plugin.generators.ld3m.training.report import check_data, report, save_samples
+from ld3m_plugin.generators.ld3m.training.report import report, sampler
+from ld3m_plugin.generators.priors.batches import RealBatches
+from ld3m_plugin.generators.priors.facts import classes_of
+from ld3m_plugin.generators.priors.origin import check_folder, origin
+from ld3m_plugin.generators.priors.phase import Phase, make_accelerator, run
+from ld3m_plugin.generators.priors.report import check_data, record_training, save_samples
 from ld3m_plugin.randomness import lent_to_global, stream
-from ld3m_plugin.storage import write_json
 from ld3m_plugin.task import Task
 
 
@@ -60,6 +59,7 @@ class Training:
         return origin(self.task, self.options, self.seed, part)
 
 
+_OURS = ("autoencoder.safetensors", "autoencoder.partial", "denoiser.*", "samples-*.png")
 _COMMON = ("warmup", "weight_decay", "ema", "mixed_precision", "norm_groups", "latent_channels")
 _AUTOENCODER = (*_COMMON, "autoencoder", "kl_weight")
 _DENOISER = (
@@ -93,8 +93,8 @@ def start(task: Task, options: LdmTrainingOptions, seed: int, folder: Path, repo
         )
     check_data(task)
     _check_models(task, options)
-    check_folder(folder)
-    accelerator = _accelerator(task, options)
+    check_folder(folder, _OURS)
+    accelerator = make_accelerator(task, options)
     if accelerator.num_processes > 1:
         task = task.to(accelerator.device)
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,20 +113,6 @@ def _check_models(task: Task, options: LdmTrainingOptions) -> None:
         reason = " ".join(str(error).split())[:200]
         raise InvalidOptionError(
             f"diffusers cannot build models of these options ({reason}): give other autoencoder_channels or channels"
-        ) from error
-
-
-def _accelerator(task: Task, options: LdmTrainingOptions) -> Accelerator:
-    precision, on_cpu = options.mixed_precision, task.device.type == "cpu"
-    if precision == "fp16" and on_cpu:
-        raise InvalidOptionError("mixed_precision = 'fp16' needs a GPU: give 'bf16' or 'no'")
-    try:
-        # Models are put on the task's device here: accelerate would move them to the first GPU.
-        return Accelerator(mixed_precision=precision, cpu=on_cpu, device_placement=False)
-    except ValueError as error:  # accelerate keeps one precision and device a process
-        reason = " ".join(str(error).split())[:200]
-        raise InvalidOptionError(
-            f"mixed_precision = {precision!r} on {task.device} is not to be had ({reason})"
         ) from error
 
 
@@ -170,7 +156,7 @@ def train_denoiser(training: Training, latents: Tensor, labels: Tensor, codec: C
 
     def pictures(model: nn.Module, done: int) -> None:
         prior = _as_prior(training, codec, cast(Denoiser, model))
-        save_samples(prior, task, options, training.folder / f"samples-{done:06d}.png")
+        save_samples(sampler(prior, task, options), task, training.folder / f"samples-{done:06d}.png")
 
     phase = Phase(
         name="denoiser",
@@ -210,23 +196,13 @@ def train_prior(task: Task, options: LdmTrainingOptions, seed: int, out: Path, r
         class_embedding=_rows(training, denoiser),
         half=options.half,
     )
-    record = {
-        "options": options.model_dump(mode="json"),
-        "seed": seed,
-        "data": name_without_path(task.name),
-        "images": batches.total,
-        "seconds": training.seconds,
-        "threads": torch.get_num_threads(),
-        "device": str(task.device),
-        "versions": versions(),
-    }
-    write_json(out / "training.json", record)
+    record_training(out, task, options, seed, training.seconds)
     report(load_prior(out, task.device), task, options, seed, out, reporter)
 
 
 def _facts(training: Training) -> PriorFacts:
     task = training.task
-    classes = tuple(starmap(PriorClass, zip(task.class_names, task.wordnet_ids, strict=True)))
+    classes = classes_of(task)
     images, name = sum(task.train.counts()), name_without_path(task.name)
     source = f"trained with `ld3m prior train ldm` on {images} images of {name}, seed {training.seed}"
     null = len(classes) if training.options.drop_class > 0 else None  # it has learned nothing otherwise

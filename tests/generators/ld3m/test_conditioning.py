@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from ld3m_plugin.errors import InvalidOptionError
-from ld3m_plugin.generators.ld3m.conditioning import rows_of_classes
 from ld3m_plugin.generators.ld3m.folder import PriorClass, PriorFacts
+from ld3m_plugin.generators.priors.conditioning import rows_of_classes
 from ld3m_plugin.testing import tiny_task
 
 FACTS = PriorFacts(

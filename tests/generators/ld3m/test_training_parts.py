@@ -22,8 +22,8 @@ from ld3m_plugin.errors import InvalidOptionError, PriorError
 from ld3m_plugin.generators.ld3m.training.autoencoder import RealBatches, build_autoencoder, encode_everything
 from ld3m_plugin.generators.ld3m.training.denoiser import DenoisingLoss, build_scheduler
 from ld3m_plugin.generators.ld3m.training.options import LdmTrainingOptions
-from ld3m_plugin.generators.ld3m.training.phase import Phase, rate_factor, run
 from ld3m_plugin.generators.ld3m.training.train import start
+from ld3m_plugin.generators.priors.phase import Phase, rate_factor, run
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.testing import tiny_task
 
@@ -301,7 +301,7 @@ import torch
 from accelerate import Accelerator
 from ld3m_plugin.contracts import PriorReporter
 from ld3m_plugin.generators.ld3m.training.options import LdmTrainingOptions
-from ld3m_plugin.generators.ld3m.training.phase import Phase, run
+from ld3m_plugin.generators.priors.phase import Phase, run
 from ld3m_plugin.randomness import stream
 
 def train(folder, accelerator, stop=None):

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ld3m_plugin.errors import PriorError
-from ld3m_plugin.generators.ld3m.folder import PriorClass
+from ld3m_plugin.generators.priors.facts import PriorClass
 
 _WORDNET = re.compile(r"(n\d{8})\s+(.+)")
 
 
 def imagenet_classes() -> tuple[PriorClass, ...]:
     """The 1,000 classes of ILSVRC-2012 in the order of their labels, which is that of their WordNet ids."""
-    text = resources.files("ld3m_plugin.generators.ld3m.compvis").joinpath("imagenet1k.txt").read_text(encoding="utf-8")
+    text = resources.files("ld3m_plugin.generators.priors").joinpath("imagenet1k.txt").read_text(encoding="utf-8")
     return tuple(_line(line) for line in text.splitlines())
 
 

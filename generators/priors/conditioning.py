@@ -12,7 +12,7 @@ import yaml
 
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.errors import InvalidOptionError, nearest
-from ld3m_plugin.generators.ld3m.folder import PriorFacts
+from ld3m_plugin.generators.priors.facts import PriorFacts
 
 UNCONDITIONAL = "unconditional"
 _LISTED = 20

@@ -11,14 +11,16 @@ import torch
 
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.errors import UsageError
-from ld3m_plugin.generators.ld3m.training.options import LdmTrainingOptions
+from ld3m_plugin.options import BackendOptions
 
-_OURS = ("autoencoder.safetensors", "autoencoder.partial", "denoiser.*", "samples-*.png")
 _COMPARED = 64
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, ours: tuple[str, ...]) -> None:
     """Whether `folder` may be written into: it is not there, empty, or of a training.
+
+    Args:
+        ours: patterns of the files that such a training leaves there.
 
     Raises:
         UsageError: it is a file, or has only things in it that no training wrote.
@@ -26,11 +28,11 @@ def check_folder(folder: Path) -> None:
     advice = "move it away, or choose another --out"
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file, and states of the training would be kept in a folder there: {advice}")
-    if folder.is_dir() and any(folder.iterdir()) and not any(any(folder.glob(name)) for name in _OURS):
+    if folder.is_dir() and any(folder.iterdir()) and not any(any(folder.glob(name)) for name in ours):
         raise UsageError(f"{folder} is not empty and no training left it, states would be kept there: {advice}")
 
 
-def origin(task: Task, options: LdmTrainingOptions, seed: int, part: tuple[str, ...]) -> dict[str, str]:
+def origin(task: Task, options: BackendOptions, seed: int, part: tuple[str, ...]) -> dict[str, str]:
     """SHA-256 of `data`, `options` and `seed`, of the options those whose names start with one of `part`.
 
     The data is known by its classes, their counts, sizes and some of its images: where it is kept, and how its path is

@@ -16,9 +16,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ld3m_plugin.contracts import PriorReporter
-from ld3m_plugin.errors import PriorError
-from ld3m_plugin.generators.ld3m.training.options import LdmTrainingOptions
+from ld3m_plugin.errors import InvalidOptionError, PriorError
+from ld3m_plugin.generators.priors.options import PriorTrainingOptions
 from ld3m_plugin.storage import write_tensors
+from ld3m_plugin.task import Task
 
 #: Loss of one update, and numbers for the record. Draws from the generator it is given alone.
 Loss = Callable[[nn.Module, torch.Generator], tuple[Tensor, dict[str, float]]]
@@ -34,6 +35,8 @@ class Phase:
         loss: of one update.
         steps: updates in all.
         rate: peak learning rate.
+        betas: of AdamW.
+        clip: largest norm of the gradient of all parameters together; a larger one is scaled down. None: left as it is.
         rng: draws batches and noise.
         origin: digests of what decides the training, by what they are of; a state of another origin is refused.
         pictures: called every `samples_every` updates with the averaged model and the count of updates, in the main process.
@@ -47,6 +50,8 @@ class Phase:
     rng: torch.Generator
     origin: Mapping[str, str]
     pictures: Callable[[nn.Module, int], None] | None = None
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float | None = 1.0
     seconds: float = field(default=0.0, init=False)
 
 
@@ -76,7 +81,7 @@ class _State:
 
 
 def run(
-    phase: Phase, options: LdmTrainingOptions, folder: Path, accelerator: Accelerator, reporter: PriorReporter
+    phase: Phase, options: PriorTrainingOptions, folder: Path, accelerator: Accelerator, reporter: PriorReporter
 ) -> None:
     """Train, or go on where the state in `folder` ends; `phase.seconds` counts all sittings.
 
@@ -91,7 +96,7 @@ def run(
     device = next(phase.model.parameters()).device
     model, optimizer = accelerator.prepare(
         phase.model,
-        torch.optim.AdamW(phase.model.parameters(), phase.rate, weight_decay=options.weight_decay, betas=(0.9, 0.99)),
+        torch.optim.AdamW(phase.model.parameters(), phase.rate, weight_decay=options.weight_decay, betas=phase.betas),
     )
     average = EMAModel(phase.model.parameters(), decay=options.ema, use_ema_warmup=True, power=0.75)
     state = _State(folder / f"{phase.name}.safetensors", phase, accelerator, optimizer, average)
@@ -111,7 +116,26 @@ def run(
     phase.model.eval().requires_grad_(False)
 
 
-def _go_on(state: _State, model: nn.Module, options: LdmTrainingOptions, reporter: PriorReporter) -> None:
+def make_accelerator(task: Task, options: PriorTrainingOptions) -> Accelerator:
+    """For the task's device and the options' precision.
+
+    Raises:
+        InvalidOptionError: the precision is not to be had there.
+    """
+    precision, on_cpu = options.mixed_precision, task.device.type == "cpu"
+    if precision == "fp16" and on_cpu:
+        raise InvalidOptionError("mixed_precision = 'fp16' needs a GPU: give 'bf16' or 'no'")
+    try:
+        # Models are put on the task's device here: accelerate would move them to the first GPU.
+        return Accelerator(mixed_precision=precision, cpu=on_cpu, device_placement=False)
+    except ValueError as error:  # accelerate keeps one precision and device a process
+        reason = " ".join(str(error).split())[:200]
+        raise InvalidOptionError(
+            f"mixed_precision = {precision!r} on {task.device} is not to be had ({reason})"
+        ) from error
+
+
+def _go_on(state: _State, model: nn.Module, options: PriorTrainingOptions, reporter: PriorReporter) -> None:
     phase = state.phase
     started = time.monotonic() - phase.seconds
     while state.done < phase.steps:
@@ -126,7 +150,7 @@ def _go_on(state: _State, model: nn.Module, options: LdmTrainingOptions, reporte
             with_average(phase, state.average, state.done)
 
 
-def _update(state: _State, model: nn.Module, options: LdmTrainingOptions) -> dict[str, float]:
+def _update(state: _State, model: nn.Module, options: PriorTrainingOptions) -> dict[str, float]:
     """One update; gives its loss and the numbers for the record."""
     phase, accelerator, optimizer = state.phase, state.accelerator, state.optimizer
     for group in optimizer.param_groups:
@@ -136,7 +160,7 @@ def _update(state: _State, model: nn.Module, options: LdmTrainingOptions) -> dic
     _check_finite(state, "loss", loss.detach())
     optimizer.zero_grad(set_to_none=True)
     accelerator.backward(loss)
-    norm = accelerator.clip_grad_norm_(model.parameters(), 1.0)
+    norm = accelerator.clip_grad_norm_(model.parameters(), phase.clip or math.inf)
     if accelerator.scaler is None:  # which skips updates whose gradient overflows, and goes on with a smaller scale
         _check_finite(state, "gradient's norm", norm)
     state.whole = False

@@ -1,0 +1,100 @@
+"""Low-pass filters and the resampling they do.
+
+Source: StyleGAN3, section 3.2 and appendix B: windowed-sinc (Kaiser) and, radially symmetric, jinc filters. Kaiser's estimates of
+the window from the width of the transition band are those of Oppenheim and Schafer, "Discrete-Time Signal Processing".
+
+Separable filters go along one axis after the other as depthwise convolutions, which autograd differentiates. They are fastest
+where the channels are the innermost axis of memory (docs/results.md has the measurement).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def design_filter(taps: int, cutoff: float, width: float, rate: float, radial: bool = False) -> Tensor | None:
+    """A low-pass filter of unit sum: (taps,), or (taps, taps) if `radial`; None for one tap, which is no filter.
+
+    Args:
+        cutoff: in cycles per image width, like the other two.
+        width: of the transition band.
+        rate: at which the filter is sampled.
+
+    By hand: two taps half a sample either side of the middle are equal.
+
+    >>> design_filter(2, 1.0, 1.0, 4.0).tolist()
+    [0.5, 0.5]
+    """
+    if taps == 1:
+        return None
+    window = _kaiser(taps, width / (rate / 2))
+    at = (torch.arange(taps, dtype=torch.float64) - (taps - 1) / 2) / rate
+    if not radial:
+        kernel = torch.sinc(2 * cutoff * at) * window
+        return (kernel / kernel.sum()).float()
+    radius = torch.hypot(at[:, None], at[None, :])
+    # The transform of a disc; an odd count of taps has a tap on the middle, where the limit is meant.
+    jinc = torch.special.bessel_j1(2 * math.pi * cutoff * radius) / (math.pi * radius)
+    jinc = torch.where(radius == 0, torch.tensor(cutoff, dtype=torch.float64), jinc)
+    disc = jinc * window[:, None] * window[None, :]
+    return (disc / disc.sum()).float()
+
+
+def _kaiser(taps: int, width: float) -> Tensor:
+    """Window (taps,) for a transition band of `width` times half the sampling rate."""
+    attenuation = 2.285 * (taps - 1) * math.pi * width + 7.95  # dB
+    if attenuation > 50:
+        beta = 0.1102 * (attenuation - 8.7)
+    elif attenuation > 21:
+        beta = 0.5842 * (attenuation - 21) ** 0.4 + 0.07886 * (attenuation - 21)
+    else:
+        beta = 0.0
+    return torch.kaiser_window(taps, periodic=False, beta=beta, dtype=torch.float64)
+
+
+def filter_up(images: Tensor, kernel: Tensor, factor: int, padding: tuple[int, int]) -> Tensor:
+    """Put zeros between samples, pad or crop, filter each axis and keep the amplitude.
+
+    Args:
+        images: (n, c, h, h).
+        kernel: (taps,).
+        padding: samples added before and after at the finer rate, where a filter's window must lie inside.
+
+    Returns:
+        (n, c, H, H) with H = h·factor + sum(padding) − taps + 1.
+    """
+    # A transposed convolution never touches the zeros. It gives every window that overlaps; the outer ones are cropped.
+    start, out = len(kernel) - 1 - padding[0], images.shape[-1] * factor + sum(padding) - len(kernel) + 1
+    crop = max(0, min(start, (images.shape[-1] - 1) * factor + len(kernel) - start - out))
+    for axis in (3, 2):
+        stride, cropped = (1, factor) if axis == 3 else (factor, 1), (0, crop) if axis == 3 else (crop, 0)
+        weight = _depthwise(kernel * factor, images, axis)
+        images = F.conv_transpose2d(images, weight, stride=stride, padding=cropped, groups=images.shape[1])
+    before, after = crop - start, out - (images.shape[-1] + crop - start)
+    return F.pad(images, (before, after, before, after)) if before or after else images
+
+
+def filter_down(images: Tensor, kernel: Tensor, factor: int) -> Tensor:
+    """Filter images (n, c, H, H), without padding, and keep every `factor`-th sample of each axis.
+
+    Args:
+        kernel: (taps,) for each axis, or (taps, taps) for the plane.
+    """
+    channels = images.shape[1]
+    if kernel.ndim == 2:
+        weight = kernel.flip(0, 1).to(images.dtype).expand(channels, 1, *kernel.shape)
+        return F.conv2d(images, weight, stride=factor, groups=channels)
+    for axis in (3, 2):
+        stride = (1, factor) if axis == 3 else (factor, 1)
+        images = F.conv2d(images, _depthwise(kernel.flip(0), images, axis), stride=stride, groups=channels)
+    return images
+
+
+def _depthwise(kernel: Tensor, images: Tensor, axis: int) -> Tensor:
+    shape = (1, 1, 1, -1) if axis == 3 else (1, 1, -1, 1)
+    weight = kernel.to(images.dtype).view(shape)
+    return weight.expand(images.shape[1], *weight.shape[1:]).contiguous()

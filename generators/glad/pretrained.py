@@ -1,0 +1,91 @@
+"""Which network a generator renders with: shipped, in a folder, or of random weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ld3m_plugin.errors import InvalidOptionError, PriorError, nearest
+from ld3m_plugin.generators.glad.folder import SHAPE, digest, load_network, read_shape
+from ld3m_plugin.generators.glad.network import GeneratorNetwork
+from ld3m_plugin.generators.glad.options import GLaDOptions
+from ld3m_plugin.generators.glad.shape import NetworkShape, make_shape
+from ld3m_plugin.generators.priors.classes import imagenet_classes
+from ld3m_plugin.generators.priors.facts import PriorFacts, read_facts
+from ld3m_plugin.randomness import lent_to_global, stream
+
+#: Names that `network` accepts beside folders.
+SHIPPED = {"embedded": Path(__file__).parent / "embedded" / "fashion-mnist"}
+#: Final resolutions of the official ImageNet networks whose shape is known without a file.
+IMAGENET = {"imagenet-128": 128, "imagenet-256": 256}
+_STEM = 16
+
+
+def imagenet_shape(resolution: int) -> NetworkShape:
+    """The depth and widths of StyleGAN-XL for ImageNet at 128 or 256 pixels.
+
+    Source: Sauer et al., section 3.2: a stem of 11 layers at 16 pixels; at every doubling the last ones are cut off and 7 new
+    ones and one to RGB follow, of which 5 more than before remain. Widths are 65,536 over twice the cutoff, at most 1,024, as
+    in the layer names of networks that the official code trains.
+
+    >>> [len(imagenet_shape(size).layers) for size in (16, 32, 128, 256)]
+    [11, 16, 26, 31]
+    """
+    doublings = tuple(_STEM * 2**index for index in range((resolution // _STEM).bit_length()))
+    return make_shape(
+        resolutions=doublings, stem_layers=10, head_layers=7, classes=1000, channel_base=65536, channel_max=1024
+    )
+
+
+def open_network(options: GLaDOptions, device: torch.device) -> tuple[GeneratorNetwork, PriorFacts, dict[str, str]]:
+    """The network, frozen, on the device; what is known of its classes; and its provenance.
+
+    Raises:
+        PriorError: there is no such network, or it is damaged.
+        InvalidOptionError: its official shape is known, its weights are not here.
+    """
+    if options.weights == "random":
+        return _random(options, device)
+    folder = find_network(options.network)
+    network, facts = load_network(folder, device)
+    provenance = {"prior": options.network, "prior_sha256": digest(folder), "prior_source": facts.source}
+    return network.freeze(), facts, provenance | ({"prior_licence": facts.licence} if facts.licence else {})
+
+
+def _random(options: GLaDOptions, device: torch.device) -> tuple[GeneratorNetwork, PriorFacts, dict[str, str]]:
+    if options.network in IMAGENET:
+        shape, facts = imagenet_shape(IMAGENET[options.network]), PriorFacts(imagenet_classes())
+    else:
+        folder = find_network(options.network)
+        shape, facts = read_shape(folder), read_facts(folder, "gan")
+    if options.unconditional:
+        shape, facts = replace(shape, classes=0, embed_dim=0), PriorFacts()
+    with lent_to_global(stream(options.weights_seed, "random network")):
+        network = GeneratorNetwork(shape)
+    provenance = {"prior": options.network, "prior_source": f"random weights, seed {options.weights_seed}"}
+    return network.to(device).freeze(), facts, provenance
+
+
+def find_network(name: str) -> Path:
+    """The folder of a network.
+
+    Raises:
+        PriorError: it is nowhere; the message says what to do.
+    """
+    if name in SHIPPED:
+        return SHIPPED[name]
+    if name in IMAGENET:
+        raise InvalidOptionError(
+            f"network {name!r} has no weights here: give weights=random, or convert the official file with `ld3m prior convert "
+            "NETWORK.pkl FOLDER` and give network=FOLDER"
+        )
+    path = Path(name).expanduser()
+    if path.is_file():
+        raise PriorError(f"{path} is a file, not a prior folder: make one with `ld3m prior convert {path} FOLDER`")
+    if not path.is_dir():
+        raise PriorError(f"there is no prior folder {name}; {nearest(name, [*SHIPPED, *IMAGENET])}")
+    if not (path / SHAPE).is_file():
+        raise PriorError(f"{path} is not the folder of a GAN: it has no {SHAPE}")
+    return path

@@ -1,0 +1,1 @@
+"""Training a StyleGAN-XL generator against a discriminator."""
