@@ -22,7 +22,7 @@ def describe(path: Path) -> dict[str, str]:
     widths = ", ".join(f"{layer.out_channels}x{layer.out_size}" for layer in shape.layers)
     return {
         "layout": f"StyleGAN-XL, {len(shape.layers)} layers: {widths}",
-        "resolution": f"{shape.image_size}x{shape.image_size}, {shape.image_channels} channels",
+        "resolution": f"{shape.image_size}x{shape.image_size}, {shape.image_channels} channel{'s' * (shape.image_channels != 1)}",
         "styles": f"{shape.num_ws} of {shape.w_dim} numbers, from random vectors of {shape.z_dim}",
         "classes": classes if shape.classes else "none (unconditional)",
         "parameters": f"{mapping:,} mapping, {synthesis:,} synthesis",

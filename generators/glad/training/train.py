@@ -33,6 +33,7 @@ _DECISIVE = (
     *("discriminator", "steps", "rate", "batch_size", "r1", "guide", "augment"),
 )
 _STYLES_A_CLASS = 10_000
+_SMALLEST = 16
 
 
 def train_prior(task: Task, options: GanTrainingOptions, seed: int, out: Path, reporter: PriorReporter) -> None:
@@ -84,11 +85,17 @@ def train_prior(task: Task, options: GanTrainingOptions, seed: int, out: Path, r
 
 
 def _check_size(task: Task, options: GanTrainingOptions) -> None:
+    size = task.image_size
+    if size < _SMALLEST or size & (size - 1):
+        power = max(_SMALLEST, 1 << (size - 1).bit_length())
+        raise InvalidOptionError(
+            f"images of {size} pixels: a GAN here makes images of a power of two, {_SMALLEST} and more: give -D image_size={power}"
+        )
     factor = int(2 ** (len(options.discriminator_channels) - 1))
     if task.image_size % factor:
         raise InvalidOptionError(
-            f"images of {task.image_size} pixels cannot be halved {factor.bit_length() - 1} times, as discriminator_channels "
-            f"asks: give -D image_size={-(-task.image_size // factor) * factor}, or fewer widths"
+            f"images of {size} pixels cannot be halved {factor.bit_length() - 1} times, as discriminator_channels asks: give -D "
+            f"image_size={factor}, or fewer widths"
         )
 
 

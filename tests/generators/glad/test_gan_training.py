@@ -236,6 +236,9 @@ def test_the_average_and_not_the_last_weights_are_kept(trained, tmp_path):
 def test_what_is_refused_before_the_work(tmp_path):
     with pytest.raises(InvalidOptionError, match=r"cannot be halved 5 times.*image_size=32"):
         train_prior(TASK, options(discriminator_channels=(2,) * 6), 0, tmp_path / "prior", Notes())
+    for size, wanted in ((8, 16), (20, 32), (48, 64)):
+        with pytest.raises(InvalidOptionError, match=f"a power of two, 16 and more: give -D image_size={wanted}"):
+            train_prior(tiny_task(image_size=size), options(), 0, tmp_path / "prior", Notes())
     (tmp_path / "prior.training").mkdir()
     (tmp_path / "prior.training" / "mine.txt").write_text("keep")
     with pytest.raises(UsageError, match="no training left it"):
