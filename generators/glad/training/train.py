@@ -89,7 +89,8 @@ def _check_size(task: Task, options: GanTrainingOptions) -> None:
     if size < _SMALLEST or size & (size - 1):
         power = max(_SMALLEST, 1 << (size - 1).bit_length())
         raise InvalidOptionError(
-            f"images of {size} pixels: a GAN here makes images of a power of two, {_SMALLEST} and more: give -D image_size={power}"
+            f"images of {size} pixels: a GAN here makes images of a power of two, {_SMALLEST} and more: give -D "
+            f"image_size={power}"
         )
     factor = int(2 ** (len(options.discriminator_channels) - 1))
     if task.image_size % factor:
