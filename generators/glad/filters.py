@@ -10,10 +10,13 @@ where the channels are the innermost axis of memory (docs/results.md has the mea
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+_Pair = tuple[int, int]
 
 
 def design_filter(taps: int, cutoff: float, width: float, rate: float, radial: bool = False) -> Tensor | None:
@@ -71,9 +74,8 @@ def filter_up(images: Tensor, kernel: Tensor, factor: int, padding: tuple[int, i
     start, out = len(kernel) - 1 - padding[0], images.shape[-1] * factor + sum(padding) - len(kernel) + 1
     crop = max(0, min(start, (images.shape[-1] - 1) * factor + len(kernel) - start - out))
     for axis in (3, 2):
-        stride, cropped = (1, factor) if axis == 3 else (factor, 1), (0, crop) if axis == 3 else (crop, 0)
         weight = _depthwise(kernel * factor, images, axis)
-        images = F.conv_transpose2d(images, weight, stride=stride, padding=cropped, groups=images.shape[1])
+        images = _Spread.apply(images, weight, _along(axis, factor, 1), _along(axis, crop, 0), (0, 0))
     before, after = crop - start, out - (images.shape[-1] + crop - start)
     return F.pad(images, (before, after, before, after)) if before or after else images
 
@@ -86,12 +88,57 @@ def filter_down(images: Tensor, kernel: Tensor, factor: int) -> Tensor:
     """
     channels = images.shape[1]
     if kernel.ndim == 2:
-        weight = kernel.flip(0, 1).to(images.dtype).expand(channels, 1, *kernel.shape)
-        return F.conv2d(images, weight, stride=factor, groups=channels)
+        weight = kernel.flip(0, 1).to(images.dtype).expand(channels, 1, *kernel.shape).contiguous()
+        return _Gather.apply(images, weight, (factor, factor), (0, 0))  # type: ignore[no-any-return]
     for axis in (3, 2):
-        stride = (1, factor) if axis == 3 else (factor, 1)
-        images = F.conv2d(images, _depthwise(kernel.flip(0), images, axis), stride=stride, groups=channels)
+        images = _Gather.apply(images, _depthwise(kernel.flip(0), images, axis), _along(axis, factor, 1), (0, 0))
     return images
+
+
+def _along(axis: int, value: int, other: int) -> tuple[int, int]:
+    """(rows, columns) with `value` for the axis that is filtered."""
+    return (other, value) if axis == 3 else (value, other)
+
+
+class _Gather(torch.autograd.Function):
+    """A strided depthwise convolution that keeps nothing for the backward pass.
+
+    The filters are constants, so the gradient is the transposed convolution of the gradient and needs no image; autograd's own
+    convolution would keep its input, which is the largest tensor of a layer.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor, stride: _Pair, padding: _Pair) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.geometry = stride, padding
+        rest = (
+            (size + 2 * pad - taps) % step
+            for size, taps, step, pad in zip(images.shape[2:], weight.shape[2:], stride, padding, strict=True)
+        )
+        ctx.rest = tuple(rest)  # samples at the end that no window reaches
+        return F.conv2d(images, weight, stride=stride, padding=padding, groups=images.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        (weight,) = ctx.saved_tensors
+        return _Spread.apply(grads[0], weight, *ctx.geometry, ctx.rest), None, None, None
+
+
+class _Spread(torch.autograd.Function):
+    """The transpose of `_Gather`: a strided transposed depthwise convolution that keeps nothing either."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor, stride: _Pair, padding: _Pair, rest: _Pair) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.geometry = stride, padding
+        return F.conv_transpose2d(
+            images, weight, stride=stride, padding=padding, output_padding=rest, groups=images.shape[1]
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+        (weight,) = ctx.saved_tensors
+        return _Gather.apply(grads[0], weight, *ctx.geometry), None, None, None, None
 
 
 def _depthwise(kernel: Tensor, images: Tensor, axis: int) -> Tensor:
