@@ -119,7 +119,7 @@ class _Gather(torch.autograd.Function):
         return F.conv2d(images, weight, stride=stride, padding=padding, groups=images.shape[1])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (weight,) = ctx.saved_tensors
         return _Spread.apply(grads[0], weight, *ctx.geometry, ctx.rest), None, None, None
 
@@ -136,7 +136,7 @@ class _Spread(torch.autograd.Function):
         )
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
         (weight,) = ctx.saved_tensors
         return _Gather.apply(grads[0], weight, *ctx.geometry), None, None, None, None
 
