@@ -10,7 +10,6 @@ from ld3m_plugin.options import BackendOptions
 from ld3m_plugin.reporting import TrainingReporter
 from ld3m_plugin.task import Task
 
-
 #: The name it has in the contract of a kind of prior.
 PriorReporter = TrainingReporter
 
