@@ -39,7 +39,7 @@ class OneLearner:
         ((images, labels),) = batches
         loss = F.cross_entropy(self._network(images), labels)
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._optimizer.step()
         return loss.detach()[None]
 
