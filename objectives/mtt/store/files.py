@@ -77,7 +77,7 @@ def expert_files(folder: Path) -> dict[int, Path]:
 
 def digest_of(rows: Tensor) -> str:
     """SHA-256 of rows as they are stored."""
-    return hashlib.sha256(memoryview(rows.contiguous().view(torch.uint8).numpy())).hexdigest()
+    return hashlib.sha256(rows.contiguous().view(torch.uint8).numpy().data).hexdigest()
 
 
 def write_expert(folder: Path, header: Header, rows: Tensor) -> Path:
