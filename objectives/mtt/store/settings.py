@@ -31,7 +31,7 @@ class ExpertSettings(NetworkOptions):
         description="DSA operations joined by '_', one drawn for each update; 'none'",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="expert number i is a function of the seed and of i")
-    count: int = Field(100, ge=1, description="experts (published: 100)")
+    count: int = Field(100, ge=1, le=1_000_000, description="experts (published: 100)")
 
     @field_validator("dsa")
     @classmethod

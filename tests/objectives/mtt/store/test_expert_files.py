@@ -134,7 +134,9 @@ def test_a_full_disk_is_one_line_and_leaves_what_is_finished(train, task, tiny, 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (6000, hard))  # settings.json fits, an expert of 20 kB does not
     try:
-        with pytest.raises(ExpertError, match=r"cannot write .*expert-00001.*: make room there, then give the same command"):
+        with pytest.raises(
+            ExpertError, match=r"cannot write .*expert-00001.*: make room there, then give the same command"
+        ):
             train_experts(experts.store.root, task, tiny(**other))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -181,9 +183,7 @@ def test_nothing_there_names_the_command_and_the_nearest_store(train, task, tiny
     )
     with pytest.raises(ExpertError) as caught:
         open_experts(tmp_path / "root", task, settings)
-    assert str(caught.value) == (
-        f"no experts of these settings are in {tmp_path}/root; make them with: {command}"
-    )
+    assert str(caught.value) == (f"no experts of these settings are in {tmp_path}/root; make them with: {command}")
     there = train(rate=0.5, momentum=0.9, seed=1)
     train(rate=0.5)
     with pytest.raises(ExpertError, match=r"differs in rate: 0.5 there, 0.01 asked\); make them") as caught:
@@ -199,9 +199,13 @@ def test_too_few_experts_name_the_command(train, task, tiny, tmp_path):
 
 def test_too_few_epochs_name_the_command(train, task, tiny, tmp_path):
     experts = train(epochs=2)
-    with pytest.raises(ExpertError, match=r"expert 0 stores epochs 0 to 2, and epoch 4 .* train longer with: .*epochs=4"):
+    with pytest.raises(
+        ExpertError, match=r"expert 0 stores epochs 0 to 2, and epoch 4 .* train longer with: .*epochs=4"
+    ):
         open_experts(tmp_path / "root", task, tiny(epochs=4).settings())
-    with pytest.raises(ExpertError, match=r"stores epochs 0 to 2, and 3 is asked for: .* train longer with: .*epochs=3"):
+    with pytest.raises(
+        ExpertError, match=r"stores epochs 0 to 2, and 3 is asked for: .* train longer with: .*epochs=3"
+    ):
         experts.parameters(0, 3)
     with pytest.raises(ExpertError, match="was opened for experts 0 to 1: there is no 2"):
         experts.parameters(2, 0)

@@ -204,7 +204,9 @@ def test_images_are_the_same_in_memory_and_read_on_use(task, monkeypatch):
 
 def test_images_go_with_their_labels():
     task = tiny_task(classes=2, train=5)
-    numbers = {task.normalise(task.train.read(k, torch.tensor([i]))).sum().item(): k for k in range(2) for i in range(5)}
+    numbers = {
+        task.normalise(task.train.read(k, torch.tensor([i]))).sum().item(): k for k in range(2) for i in range(5)
+    }
     for images, labels in TrainingImages(task).batches(3, stream(0, "order")):
         assert [numbers[image.sum().item()] for image in images] == labels.tolist()
 
