@@ -2,10 +2,12 @@
 
 usage: python scripts/benchmark.py forward [--no-keep] [--no-channels-last]
        python scripts/benchmark.py step [--steps N] [--no-keep] [--preset NAME] [--set PATH=VALUE ...]
+       python scripts/benchmark.py experts [--steps N] [--width W]
        python scripts/benchmark.py cin256 --prior FOLDER [--denoising-steps T] [--classes K] [--return]
 
 `cin256` makes one DM step at 128x128 with the full-size ImageNet layout (U-Net of 400 million parameters, VQ autoencoder) and
-random weights, which are written to FOLDER if it is not there.
+random weights, which are written to FOLDER if it is not there. `experts` makes updates of expert trajectories on the embedded
+Fashion-MNIST, one network after another and stacked.
 
 Run each line in a process of its own: the allocator's setting and the peak memory belong to the process.
 """
@@ -21,13 +23,19 @@ from pathlib import Path
 
 import torch
 
+from ld3m_plugin.augmentation import DSA
 from ld3m_plugin.config import parse_assignment, resolve
+from ld3m_plugin.data.load import load_task
 from ld3m_plugin.generators.ld3m.compvis.classes import imagenet_classes
 from ld3m_plugin.generators.ld3m.compvis.convert import cin256_modules
 from ld3m_plugin.generators.ld3m.folder import PriorFacts, save_prior
 from ld3m_plugin.loop import Distillation, distill
 from ld3m_plugin.memory import keep_freed_memory, return_freed_memory
 from ld3m_plugin.networks.build import get_network
+from ld3m_plugin.objectives.mtt.store import ExpertSettings
+from ld3m_plugin.objectives.mtt.store.images import TrainingImages
+from ld3m_plugin.objectives.mtt.store.learners import learner_of
+from ld3m_plugin.objectives.mtt.store.training import epoch_batches, new_experts
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.testing import tiny_task
 
@@ -35,7 +43,7 @@ from ld3m_plugin.testing import tiny_task
 def main() -> None:
     """Parse the command line and run one benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["forward", "step", "cin256"])
+    parser.add_argument("what", choices=["forward", "step", "cin256", "experts"])
     parser.add_argument("--no-keep", action="store_true", help="leave the allocator as it is")
     parser.add_argument("--return", action="store_true", dest="give_back", help="return freed memory at once")
     parser.add_argument("--no-channels-last", action="store_true")
@@ -45,11 +53,12 @@ def main() -> None:
     parser.add_argument("--prior", type=Path, help="folder of the random full-size prior")
     parser.add_argument("--denoising-steps", type=int, default=10)
     parser.add_argument("--classes", type=int, default=10, help="images rendered and matched, one a class")
+    parser.add_argument("--width", type=int, default=128, help="of the experts")
     arguments = parser.parse_args()
     kept = not arguments.no_keep and not arguments.give_back and keep_freed_memory()
     if arguments.give_back:
         return_freed_memory()
-    {"forward": forward, "step": step, "cin256": cin256}[arguments.what](arguments)
+    {"forward": forward, "step": step, "cin256": cin256, "experts": experts}[arguments.what](arguments)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"freed memory kept: {kept}, returned at once: {arguments.give_back}; peak memory of the process {peak:.2f} GiB"
@@ -120,6 +129,33 @@ def cin256(arguments: argparse.Namespace) -> None:
         f"cin256-v2 layout, U-Net of {count:,} parameters, T = {arguments.denoising_steps}, "
         f"{arguments.classes} images of 128x128: built in {built:.0f} s, one DM step {done.seconds:.0f} s, loss {done.loss:.4g}"
     )
+
+
+def experts(arguments: argparse.Namespace) -> None:
+    """Seconds of an update of one expert (ConvNet-3, batch 256, DSA) in groups of 1, 2 and 4, which take turns."""
+    images, dsa = TrainingImages(load_task("fashion-mnist:embedded")), DSA()
+    groups = {}
+    for together in (1, 2, 4):
+        options = ExpertSettings(network_settings={"width": arguments.width})
+        networks, streams = zip(*new_experts(options, images.task, range(together)), strict=True)
+        groups[together] = (
+            learner_of(networks, options),
+            epoch_batches(images, dsa, options.batch_size, streams),
+            [],
+            [],
+        )
+    for _ in range(arguments.steps + 1):
+        for together, (learner, batches, wall, processor) in groups.items():
+            started, used = time.perf_counter(), time.process_time()
+            learner.update(next(batches))
+            wall.append((time.perf_counter() - started) / together)
+            processor.append((time.process_time() - used) / together)
+    for together, (_, _, wall, processor) in groups.items():
+        print(
+            f"width {arguments.width}, {together} together, an update of one expert: {statistics.median(wall[1:]):.3f} s, "
+            f"processor time {statistics.median(processor[1:]):.3f} s (smallest {min(processor[1:]):.3f}), "
+            f"medians of {arguments.steps}"
+        )
 
 
 def median_seconds(call: Callable[[], None], runs: int = 7) -> float:

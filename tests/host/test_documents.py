@@ -46,7 +46,9 @@ def test_every_hook_is_documented():
         assert f"### {hook}(register)\n" in text
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/experts.md", "docs/plugins.md", "docs/results.md", "CHANGELOG.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/experts.md", "docs/plugins.md", "docs/results.md", "CHANGELOG.md"]
+)
 def test_links_lead_somewhere(document):
     path = ROOT / document
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):

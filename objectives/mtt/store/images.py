@@ -19,7 +19,7 @@ class TrainingImages:
     """
 
     def __init__(self, task: Task) -> None:
-        self._task = task
+        self.task = task
         counts = torch.tensor(task.train.counts())
         self._ends = counts.cumsum(0)
         self._starts = self._ends - counts
@@ -34,12 +34,12 @@ class TrainingImages:
         """One epoch: every image once in an order drawn with `rng`, normalised (n, C, H, W), and classes (n,)."""
         for which in torch.randperm(len(self), generator=rng).split(batch_size):
             labels = torch.searchsorted(self._ends, which, right=True)
-            yield self._task.normalise(self._read(which, labels)), labels.to(self._task.device)
+            yield self.task.normalise(self._read(which, labels)), labels.to(self.task.device)
 
     def _read(self, which: Tensor, labels: Tensor) -> Tensor:
         if self._pool is not None:
             return self._pool[which]
-        task = self._task
+        task = self.task
         images = torch.empty(len(which), task.channels, task.image_size, task.image_size, dtype=torch.uint8)
         for class_index in labels.unique().tolist():
             rows = labels == class_index
