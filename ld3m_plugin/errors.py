@@ -63,6 +63,10 @@ class PriorError(HostError):
     """Weights of a pre-trained model that are missing, damaged, or do not fit what is asked of them."""
 
 
+class ExpertError(HostError):
+    """Expert trajectories that are missing, damaged, or do not fit what is asked of them."""
+
+
 class ArtefactError(HostError):
     """A distilled set or a run folder is missing, incomplete or damaged."""
 

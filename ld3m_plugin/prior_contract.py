@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
 from ld3m_plugin.options import BackendOptions
+from ld3m_plugin.reporting import TrainingReporter
 from ld3m_plugin.task import Task
 
-
-class PriorReporter:
-    """What the training of a prior tells while it goes on; the base class keeps silent."""
-
-    def phase(self, name: str, total: int, done: int = 0) -> None:
-        """A phase of `total` steps begins, `done` of them made before a stop. It comes before the first `step`."""
-
-    def step(self, done: int, values: Mapping[str, float]) -> None:
-        """`done` steps of the phase have been made; `values` are its numbers by name, such as the loss."""
-
-    def say(self, text: str) -> None:
-        """One line for the user, such as a measured quality."""
+#: The name it has in the contract of a kind of prior.
+PriorReporter = TrainingReporter
 
 
 class PriorKind(ABC):

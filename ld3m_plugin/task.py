@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -60,6 +61,7 @@ class Task:
         mean, std: per channel, of images scaled to [0, 1].
         train: real training images.
         device: where images are wanted.
+        read_with: options of the data set that were given to `load_task`, for the record and for commands in messages.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Task:
     train: ImagesByClass
     test_images: ImagesByClass | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    read_with: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:

@@ -15,13 +15,26 @@ from ld3m_plugin.errors import DataError
 from ld3m_plugin.networks.build import get_network
 
 
-class MatchingOptions(BackendOptions):
-    """Options of every objective that compares real and synthetic images through a network."""
+class NetworkOptions(BackendOptions):
+    """Which network, with its settings; what the task decides is not among them."""
 
     network: str = Field("ConvNet", description="registered network the images are compared through")
     network_settings: dict[str, Any] = Field(
         default_factory=dict, description="its settings, such as depth, width, norm (default: the network's own)"
     )
+
+    @field_validator("network_settings")
+    @classmethod
+    def _leave_what_the_task_decides(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        taken = {"channels", "image_size", "num_classes", "rng", "device", "registry"} & set(settings)
+        if taken:
+            raise ValueError(f"{', '.join(sorted(taken))} is not yours to set: it comes from the task")
+        return settings
+
+
+class MatchingOptions(NetworkOptions):
+    """Options of every objective that compares real and synthetic images through a network."""
+
     batch_real: int = Field(256, ge=1, description="real images a class and step (published: 256)")
     memory_budget: float = Field(
         4.0,
@@ -34,14 +47,6 @@ class MatchingOptions(BackendOptions):
         description="DSA operations joined by '_', one drawn a class and step; 'none'",
     )
 
-    @field_validator("network_settings")
-    @classmethod
-    def _leave_what_the_task_decides(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        taken = {"channels", "image_size", "num_classes", "rng", "device", "registry"} & set(settings)
-        if taken:
-            raise ValueError(f"{', '.join(sorted(taken))} is not yours to set: it comes from the task")
-        return settings
-
 
 def check_enough_images(options: MatchingOptions, task: Task) -> None:
     """Raise a `DataError` if a class has fewer images than are drawn at each step."""
@@ -53,7 +58,7 @@ def check_enough_images(options: MatchingOptions, task: Task) -> None:
             )
 
 
-def random_network(options: MatchingOptions, task: Task, rng: torch.Generator) -> Network:
+def random_network(options: NetworkOptions, task: Task, rng: torch.Generator) -> Network:
     """A freshly initialised network for the task, on its device, its weights a function of `rng`."""
     return get_network(
         options.network,

@@ -2,6 +2,7 @@
 
 usage: python scripts/benchmark.py forward [--no-keep] [--no-channels-last]
        python scripts/benchmark.py step [--steps N] [--no-keep] [--preset NAME] [--set PATH=VALUE ...]
+       python scripts/benchmark.py experts [--steps N] [--width W]
        python scripts/benchmark.py cin256 --prior FOLDER [--denoising-steps T] [--classes K] [--return]
        python scripts/benchmark.py stylegan [--network NAME] [--layer N] [--classes K] [--render-batch B] [--return]
        python scripts/benchmark.py modulation [--channels C]
@@ -9,6 +10,8 @@ usage: python scripts/benchmark.py forward [--no-keep] [--no-channels-last]
 `cin256` makes one DM step at 128x128 with the full-size ImageNet layout (U-Net of 400 million parameters, VQ autoencoder) and
 random weights, which are written to FOLDER if it is not there. `stylegan` does the same with StyleGAN-XL. `modulation` compares
 the two forms of a modulated convolution in seven layers at 32x32: a copy of the weights for each image, or modulated activations.
+`experts` makes updates of expert trajectories on the embedded
+Fashion-MNIST, one network after another and stacked.
 
 Run each line in a process of its own: the allocator's setting and the peak memory belong to the process.
 """
@@ -26,17 +29,23 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from ld3m_plugin.augmentation import DSA
 from ld3m_plugin.config import parse_assignment, resolve
 from ld3m_plugin.generators.glad.layers import SynthesisLayer
 from ld3m_plugin.generators.glad.network import SynthesisNetwork
 from ld3m_plugin.generators.glad.pretrained import IMAGENET
 from ld3m_plugin.generators.glad.shape import make_shape
+from ld3m_plugin.data.load import load_task
 from ld3m_plugin.generators.ld3m.compvis.convert import cin256_modules
 from ld3m_plugin.generators.ld3m.folder import PriorFacts, save_prior
 from ld3m_plugin.generators.priors.classes import imagenet_classes
 from ld3m_plugin.loop import Distillation, distill
 from ld3m_plugin.memory import keep_freed_memory, return_freed_memory
 from ld3m_plugin.networks.build import get_network
+from ld3m_plugin.objectives.mtt.store import ExpertSettings
+from ld3m_plugin.objectives.mtt.store.images import TrainingImages
+from ld3m_plugin.objectives.mtt.store.learners import learner_of
+from ld3m_plugin.objectives.mtt.store.training import epoch_batches, new_experts
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.testing import tiny_task
 
@@ -44,7 +53,7 @@ from ld3m_plugin.testing import tiny_task
 def main() -> None:
     """Parse the command line and run one benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["forward", "step", "cin256", "stylegan", "modulation"])
+    parser.add_argument("what", choices=list(BENCHMARKS))
     parser.add_argument("--no-keep", action="store_true", help="leave the allocator as it is")
     parser.add_argument("--return", action="store_true", dest="give_back", help="return freed memory at once")
     parser.add_argument("--no-channels-last", action="store_true")
@@ -58,12 +67,12 @@ def main() -> None:
     parser.add_argument("--layer", type=int, default=20)
     parser.add_argument("--render-batch", type=int)
     parser.add_argument("--channels", type=int, default=32)
+    parser.add_argument("--width", type=int, default=128, help="of the experts")
     arguments = parser.parse_args()
     kept = not arguments.no_keep and not arguments.give_back and keep_freed_memory()
     if arguments.give_back:
         return_freed_memory()
-    benchmarks = {"forward": forward, "step": step, "cin256": cin256, "stylegan": stylegan, "modulation": modulation}
-    benchmarks[arguments.what](arguments)
+    BENCHMARKS[arguments.what](arguments)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"freed memory kept: {kept}, returned at once: {arguments.give_back}; peak memory of the process {peak:.2f} GiB"
@@ -200,6 +209,33 @@ def _weights_per_image(layer: SynthesisLayer, features: torch.Tensor, w: torch.T
     return layer._activate(convolved.view(len(features), -1, *convolved.shape[2:]) + layer.bias[:, None, None])
 
 
+def experts(arguments: argparse.Namespace) -> None:
+    """Seconds of an update of one expert (ConvNet-3, batch 256, DSA) in groups of 1, 2 and 4, which take turns."""
+    images, dsa = TrainingImages(load_task("fashion-mnist:embedded")), DSA()
+    groups = {}
+    for together in (1, 2, 4):
+        options = ExpertSettings(network_settings={"width": arguments.width})
+        networks, streams = zip(*new_experts(options, images.task, range(together)), strict=True)
+        groups[together] = (
+            learner_of(networks, options),
+            epoch_batches(images, dsa, options.batch_size, streams),
+            [],
+            [],
+        )
+    for _ in range(arguments.steps + 1):
+        for together, (learner, batches, wall, processor) in groups.items():
+            started, used = time.perf_counter(), time.process_time()
+            learner.update(next(batches))
+            wall.append((time.perf_counter() - started) / together)
+            processor.append((time.process_time() - used) / together)
+    for together, (_, _, wall, processor) in groups.items():
+        print(
+            f"width {arguments.width}, {together} together, an update of one expert: {statistics.median(wall[1:]):.3f} s, "
+            f"processor time {statistics.median(processor[1:]):.3f} s (smallest {min(processor[1:]):.3f}), "
+            f"medians of {arguments.steps}"
+        )
+
+
 def median_seconds(call: Callable[[], None], runs: int = 7) -> float:
     """Median time of `call`, after one call to warm up."""
     call()
@@ -210,6 +246,15 @@ def median_seconds(call: Callable[[], None], runs: int = 7) -> float:
         times.append(time.perf_counter() - started)
     return statistics.median(times)
 
+
+BENCHMARKS = {
+    "forward": forward,
+    "step": step,
+    "experts": experts,
+    "cin256": cin256,
+    "stylegan": stylegan,
+    "modulation": modulation,
+}
 
 if __name__ == "__main__":
     main()

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from ld3m_plugin.contracts import Task
+from ld3m_plugin.data.identity import data_digest, sha256
 from ld3m_plugin.errors import UsageError
 from ld3m_plugin.options import BackendOptions
-
-_COMPARED = 64
 
 
 def check_folder(folder: Path, ours: tuple[str, ...]) -> None:
@@ -35,25 +29,7 @@ def check_folder(folder: Path, ours: tuple[str, ...]) -> None:
 def origin(task: Task, options: BackendOptions, seed: int, part: tuple[str, ...]) -> dict[str, str]:
     """SHA-256 of `data`, `options` and `seed`, of the options those whose names start with one of `part`.
 
-    The data is known by its classes, their counts, sizes and some of its images: where it is kept, and how its path is
-    spelled, is of no account.
+    The data is known by what is in it (`data_digest`): where it is kept, and how its path is spelled, is of no account.
     """
     chosen = {k: v for k, v in options.model_dump(mode="json").items() if k.startswith(part)}
-    facts = (task.class_names, task.train.counts(), task.image_size, task.channels, _some_pixels(task))
-    return {"data": _sha256(facts), "options": _sha256(chosen), "seed": _sha256(seed)}
-
-
-def _some_pixels(task: Task) -> str:
-    """A digest of training images evenly spaced over all: another split has the same counts."""
-    total, start, digest = sum(task.train.counts()), 0, hashlib.sha256()
-    numbers = torch.arange(min(total, _COMPARED)) * total // max(1, min(total, _COMPARED))
-    for class_index, count in enumerate(task.train.counts()):
-        which = numbers[(numbers >= start) & (numbers < start + count)] - start
-        if len(which):
-            digest.update(task.train.read(class_index, which).contiguous().numpy().tobytes())
-        start += count
-    return digest.hexdigest()
-
-
-def _sha256(facts: Any) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return {"data": data_digest(task), "options": sha256(chosen), "seed": sha256(seed)}

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ld3m_plugin import __version__
-from ld3m_plugin.cli import compare, distill, evaluate, plugins, presets, prior
+from ld3m_plugin.cli import compare, distill, evaluate, experts, plugins, presets, prior
 from ld3m_plugin.errors import ExitCode, HostError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("compare")(compare.compare_command)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(presets.app, name="presets")
 app.add_typer(prior.app, name="prior")
+app.add_typer(experts.app, name="experts")
 
 
 def _print_version(wanted: bool) -> None:

@@ -40,6 +40,9 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="One setting by its path; repeatable.")
 ]
 
+#: What makes a distillation smaller.
+LESS_MEMORY = "lower --set render_batch=N, -O memory_budget=N or -O batch_real=N, or try --set autocast=bf16"
+
 
 def warn_about_plugins(registry: Registry | None = None) -> None:
     """Say on standard error which plugins did not load; everything else goes on."""
@@ -69,12 +72,22 @@ def _assignments(texts: list[str] | None, prefix: str) -> Iterator[tuple[str, An
         yield prefix + path, value
 
 
+def assignments(texts: list[str] | None) -> dict[str, Any]:
+    """The values of `KEY=VALUE` texts by their keys; later ones win.
+
+    Raises:
+        UsageError: a text that is no assignment.
+    """
+    return dict(_assignments(texts, ""))
+
+
 @contextmanager
-def orderly_end(stopped: Callable[[], None]) -> Iterator[None]:
+def orderly_end(stopped: Callable[[], None], less_memory: str = LESS_MEMORY) -> Iterator[None]:
     """What is done inside ends with code 130 on Ctrl-C or SIGTERM, and with one line where the device's memory ends.
 
     Args:
         stopped: says how to go on.
+        less_memory: says what to change where the memory ended.
     """
     import torch
 
@@ -83,10 +96,7 @@ def orderly_end(stopped: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise HostError(
-            f"the device ran out of memory ({str(error).splitlines()[0]}): lower --set render_batch=N, "
-            "-O memory_budget=N or -O batch_real=N, or try --set autocast=bf16"
-        ) from error
+        raise HostError(f"the device ran out of memory ({str(error).splitlines()[0]}): {less_memory}") from error
     except KeyboardInterrupt:
         stopped()
         raise typer.Exit(130) from None

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from ld3m_plugin.cli.common import Device, Json, warn_about_plugins
-from ld3m_plugin.errors import HostError
+from ld3m_plugin.cli.common import Device, Json, assignments, orderly_end, warn_about_plugins
 
 app = typer.Typer(help="Pre-trained models that generators render with.", rich_markup_mode=None)
 
@@ -40,9 +38,7 @@ def train_command(
     `ld3m plugins show KIND` lists the options that -S sets. A training that was stopped goes on when the same command is
     given again.
     """
-    import torch
-
-    from ld3m_plugin.cli.prior_progress import PriorConsole
+    from ld3m_plugin.cli.training_progress import TrainingConsole
     from ld3m_plugin.data.load import load_task
     from ld3m_plugin.loop import choose_device
     from ld3m_plugin.memory import keep_freed_memory
@@ -52,25 +48,15 @@ def train_command(
 
     warn_about_plugins()
     keep_freed_memory()
-    options = _assignments(settings)
+    options = assignments(settings)
     check_training(kind, out, options)
-    read = build(DataOptions, _assignments(data_options), f"data set {data!r}").model_dump()
-    # What a job scheduler or a container sends is treated as Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with PriorConsole() as reporter:
-        try:
-            task = load_task(data, device=choose_device(device or "auto"), **read)
-            reporter.say(f"data: {task.source}")
-            reporter.say(f"training a prior of kind {kind!r} on {task.device}, folder {out}")
-            train_prior(kind, task, out, options, seed=seed, reporter=reporter)
-        except torch.OutOfMemoryError as error:
-            raise HostError(
-                f"the device ran out of memory ({str(error).splitlines()[0]}): "
-                f"choose a smaller batch or model with -S (`ld3m plugins show {kind}`)"
-            ) from error
-        except KeyboardInterrupt:
-            reporter.say("stopped; the same command goes on")
-            raise typer.Exit(130) from None
+    read = build(DataOptions, assignments(data_options), f"data set {data!r}").model_dump()
+    smaller = f"choose a smaller batch or model with -S (`ld3m plugins show {kind}`)"
+    with TrainingConsole() as reporter, orderly_end(reporter.stopped, smaller):
+        task = load_task(data, device=choose_device(device or "auto"), **read)
+        reporter.say(f"data: {task.source}")
+        reporter.say(f"training a prior of kind {kind!r} on {task.device}, folder {out}")
+        train_prior(kind, task, out, options, seed=seed, reporter=reporter)
     typer.echo(f"prior: {out} (`ld3m prior info {out}` describes it)")
 
 
@@ -87,7 +73,7 @@ def convert_command(
 
     warn_about_plugins()
     keep_freed_memory()
-    name = convert_prior(source, out, _assignments(settings), kind=kind)
+    name = convert_prior(source, out, assignments(settings), kind=kind)
     typer.echo(f"prior of kind {name}: {out} (`ld3m prior info {out}` describes it)")
 
 
@@ -109,9 +95,3 @@ def info_command(
         typer.echo(f"{title.ljust(width)}  {first}".rstrip())
         for line in more:
             typer.echo(f"{' ' * width}  {line}".rstrip())
-
-
-def _assignments(texts: list[str] | None) -> dict[str, Any]:
-    from ld3m_plugin.config import parse_assignment
-
-    return dict(parse_assignment(text) for text in texts or ())

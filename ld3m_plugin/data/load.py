@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -40,4 +41,5 @@ def load_task(
         from ld3m_plugin.plugins import default_registry
 
         registry = default_registry()
-    return registry.resolve("dataset", base)(argument, settings).to(device)
+    task = registry.resolve("dataset", base)(argument, settings).to(device)
+    return replace(task, read_with=settings.model_dump(mode="json", exclude_defaults=True))

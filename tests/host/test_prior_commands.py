@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from ld3m_plugin.cli import prior_progress, progress
-from ld3m_plugin.cli.prior_progress import PriorConsole
+from ld3m_plugin.cli import progress, training_progress
+from ld3m_plugin.cli.training_progress import TrainingConsole
 from ld3m_plugin.contracts import PriorReporter
 from ld3m_plugin.errors import PriorError, UsageError
 from ld3m_plugin.plugins import build_registry
@@ -417,7 +417,7 @@ print("IMPORTED", sorted({{"torch", "numpy", "yaml", "family"}} & set(sys.module
 
 def told(terminal):
     console = Console(file=io.StringIO(), force_terminal=terminal, width=140)
-    with PriorConsole(console) as reporter:
+    with TrainingConsole(console) as reporter:
         reporter.phase("autoencoder", 4)
         for done in (2, 4):
             reporter.step(done, {"loss": 1 / done, "kl": 3.0})
@@ -450,9 +450,9 @@ def test_elsewhere_a_line_is_said_when_a_minute_is_over(monkeypatch):
 
 def test_speed_counts_steps_and_not_reports(monkeypatch):
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(prior_progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(training_progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
     console = Console(file=io.StringIO(), force_terminal=False, width=140)
-    reporter = PriorConsole(console)
+    reporter = TrainingConsole(console)
     reporter.phase("means", 6)
     for clock.now, done in ((10.0, 5), (12.0, 6)):  # two seconds a step
         reporter.step(done, {})

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import collections
-import pickle
-import re
 import typing
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
+from ld3m_plugin.data.safe_torch import load_tensors
 from ld3m_plugin.errors import PriorError
 
 
@@ -72,28 +71,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> Any:
+    if path.suffix != ".safetensors":
+        return load_tensors(path, PriorError, what="checkpoint", needed_for="a model's weights", stand_ins=_stand_ins())
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        with torch.serialization.safe_globals(_stand_ins()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's advice on pickles of other protocols is not for here
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # a damaged pickle makes the machine raise nearly anything
-        asked = re.search(r"(?:GLOBAL|class) ([\w.]+)", str(error)) if "nsupported" in str(error) else None
-        if asked is not None:
-            raise PriorError(
-                f"{path} asks for {asked[1]}, which a model's weights do not need: nothing in it was run. "
-                "Get the checkpoint from a source you trust"
-            ) from error
-        if isinstance(error, pickle.UnpicklingError):
-            raise PriorError(
-                f"{path} is a pickle of something else than a model's tensors: nothing in it was run. Get the checkpoint from "
-                "a source you trust"
-            ) from error
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
         reason = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
         raise PriorError(
             f"{path} is not a readable checkpoint ({reason}): it is truncated or damaged, get it again"

@@ -1,4 +1,4 @@
-"""Progress of the training of a prior: a bar for each phase on a terminal, one plain line a minute elsewhere."""
+"""Progress of the training of priors and experts: a bar for each phase on a terminal, one plain line a minute elsewhere."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from ld3m_plugin.cli.progress import LiveConsole
-from ld3m_plugin.contracts import PriorReporter
+from ld3m_plugin.reporting import TrainingReporter
 
 
-class PriorConsole(LiveConsole, PriorReporter):
+class TrainingConsole(LiveConsole, TrainingReporter):
     """Shows the phase, its numbers, steps a second and time to go."""
 
     def __init__(self, console: Console | None = None) -> None:
@@ -36,3 +36,7 @@ class PriorConsole(LiveConsole, PriorReporter):
 
     def say(self, text: str) -> None:
         self._say(text)
+
+    def stopped(self) -> None:
+        """After Ctrl-C: how to go on."""
+        self._say("stopped; the same command goes on")

@@ -1,0 +1,58 @@
+"""Reading torch's own files, which are pickles, without running anything in them."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ld3m_plugin.errors import HostError
+
+
+def load_tensors(
+    path: Path,
+    error: type[HostError],
+    *,
+    what: str,
+    needed_for: str,
+    stand_ins: Sequence[Any] = (),
+    mapped: bool = False,
+) -> Any:
+    """The tensors and plain containers in a file that `torch.save` wrote, on the CPU.
+
+    Args:
+        error: what is raised.
+        what: a word for the file, such as "checkpoint".
+        needed_for: what is expected in it, such as "a model's weights".
+        stand_ins: more classes that it may name; nothing of the modules they are named after is imported.
+        mapped: leave tensors on the disk until they are used, where the format allows.
+
+    Raises:
+        HostError: of the class `error`: the file asks for code, or is damaged.
+    """
+    try:
+        with torch.serialization.safe_globals(list(stand_ins)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's advice on pickles of other protocols is not for here
+            mmap = mapped and zipfile.is_zipfile(path)  # the format before torch 1.6 cannot be mapped
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except MemoryError:
+        raise
+    except Exception as problem:  # a damaged pickle makes the machine raise nearly anything
+        raise error(_one_line(path, problem, what, needed_for)) from problem
+
+
+def _one_line(path: Path, problem: Exception, what: str, needed_for: str) -> str:
+    trusted = f"Get the {what} from a source you trust"
+    asked = re.search(r"(?:GLOBAL|class) ([\w.]+)", str(problem)) if "nsupported" in str(problem) else None
+    if asked is not None:
+        return f"{path} asks for {asked[1]}, which {needed_for} do not need: nothing in it was run. {trusted}"
+    if isinstance(problem, pickle.UnpicklingError):
+        return f"{path} is a pickle of something else than {needed_for}: nothing in it was run. {trusted}"
+    reason = f"{type(problem).__name__}: {str(problem).strip()}".split("\n")[0]
+    return f"{path} is not a readable {what} ({reason}): it is truncated or damaged, get it again"

@@ -1,0 +1,1 @@
+"""Matching training trajectories (MTT), and the store of expert trajectories it reads."""

@@ -1,0 +1,156 @@
+"""One expert in one file: a safetensors tensor whose rows are epochs, and a header that says what it is.
+
+A row is read through a memory map, so that it costs what it weighs, however many epochs there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ld3m_plugin.errors import ExpertError
+from ld3m_plugin.objectives.mtt.store.key import FORMAT, Shapes
+from ld3m_plugin.storage import write_tensors
+
+_ROWS = "parameters"
+_NAME = re.compile(r"expert-(\d{5,})\.safetensors")
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the file of an expert says of itself.
+
+    Attributes:
+        key: of the store.
+        settings: everything that decided it.
+        expert: its number.
+        seed: the streams of its training were spawned from it and from the number.
+        epochs: what the rows are: the weights after so many epochs.
+        parameters: names and shapes of what is laid end to end in a row.
+        dtype: of the rows.
+        losses: mean training loss of each stored epoch, the first for epoch 1; empty where it is not known.
+        source: "trained", or the file it was imported from.
+        digest: SHA-256 of the rows as they are stored.
+    """
+
+    key: str
+    settings: Mapping[str, Any]
+    expert: int
+    seed: int
+    epochs: tuple[int, ...]
+    parameters: Shapes
+    dtype: str
+    losses: tuple[float, ...]
+    source: str
+    digest: str
+
+    @property
+    def imported(self) -> bool:
+        """Whether it comes from elsewhere: the seed says nothing about it, and it cannot be trained further."""
+        return self.source != "trained"
+
+
+def file_name(expert: int) -> str:
+    """The name of an expert's file."""
+    return f"expert-{expert:05d}.safetensors"
+
+
+def expert_files(folder: Path) -> dict[int, Path]:
+    """The files of experts by number, in order; they are not opened."""
+    found = {}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if match := _NAME.fullmatch(path.name):
+            found[int(match[1])] = path
+    return dict(sorted(found.items()))
+
+
+def digest_of(rows: Tensor) -> str:
+    """SHA-256 of rows as they are stored."""
+    return hashlib.sha256(rows.contiguous().view(torch.uint8).numpy().data).hexdigest()
+
+
+def write_expert(folder: Path, header: Header, rows: Tensor) -> Path:
+    """Write an expert, complete or not there.
+
+    Args:
+        rows: (epochs, P), in the header's dtype.
+
+    Raises:
+        ExpertError: it cannot be written, as where the disk is full.
+    """
+    path = folder / file_name(header.expert)
+    temporary = path.with_name(f".{path.name}.partial")
+    metadata = {name: json.dumps(value) for name, value in asdict(header).items()}
+    try:
+        write_tensors(temporary, {_ROWS: rows}, {"format": FORMAT, **metadata})
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise ExpertError(
+            f"cannot write {path} ({_reason(error)}): make room there, then give the same command again; "
+            "the experts that are finished stay"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def read_header(path: Path) -> Header:
+    """What a file says of itself; its size is checked against it, its rows are not read.
+
+    Raises:
+        ExpertError: the file is damaged or not of an expert.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = _parse(file.metadata() or {})
+            shape = tuple(file.get_slice(_ROWS).get_shape())
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, _reason(error)) from error
+    length = sum(prod(size) for _, size in header.parameters)
+    if shape != (len(header.epochs), length):
+        raise _damaged(path, f"rows of shape {shape} where its header says {(len(header.epochs), length)}")
+    return header
+
+
+def read_row(path: Path, row: int) -> Tensor:
+    """One row (P,) as float32, a copy on the CPU; nothing else of the file is read.
+
+    Raises:
+        ExpertError: the file is damaged.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            values: Tensor = file.get_slice(_ROWS)[row].to(torch.float32, copy=True)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, _reason(error)) from error
+    return values
+
+
+def _parse(metadata: Mapping[str, str]) -> Header:
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"it is not of the format {FORMAT}")
+    values = {name: json.loads(metadata[name]) for name in Header.__dataclass_fields__}
+    values["parameters"] = tuple((str(name), tuple(map(int, shape))) for name, shape in values["parameters"])
+    for name in ("epochs", "losses"):
+        values[name] = tuple(values[name])
+    return Header(**values)
+
+
+def _damaged(path: Path, reason: str) -> ExpertError:
+    return ExpertError(f"{path} is damaged ({reason}): delete it, and the command that made it makes it again")
+
+
+def _reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(f"{type(error).__name__}: {text}".split())[:200]

@@ -1,0 +1,103 @@
+"""Updates of one network, and of several at once, by plain SGD."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+from torch.nn import functional as F
+
+from ld3m_plugin.contracts import Network
+from ld3m_plugin.errors import InvalidOptionError
+from ld3m_plugin.objectives.mtt.store.settings import ExpertSettings
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Learner(Protocol):
+    """E networks in training."""
+
+    def update(self, batches: Sequence[Batch]) -> Tensor:
+        """One update of each network on its own batch; gives the losses (E,)."""
+
+    def rows(self) -> Tensor:
+        """The weights (E, P) in the order of `module.parameters()`, a copy on the CPU."""
+
+
+class OneLearner:
+    """One network, through autograd."""
+
+    def __init__(self, network: Network, settings: ExpertSettings) -> None:
+        self._network = network.train()
+        self._optimizer = _sgd(list(network.parameters()), settings)
+
+    def update(self, batches: Sequence[Batch]) -> Tensor:
+        """One update; gives the loss (1,)."""
+        ((images, labels),) = batches
+        loss = F.cross_entropy(self._network(images), labels)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimizer.step()
+        return loss.detach()[None]
+
+    @torch.no_grad()
+    def rows(self) -> Tensor:
+        """The weights (1, P)."""
+        # reshape and not view: the host lays weights out with channels last, a row has the order of their indices
+        return torch.cat([parameter.reshape(-1) for parameter in self._network.parameters()]).cpu()[None]
+
+
+class ManyLearners:
+    """Networks of one architecture whose weights are stacked: one vectorised update is one of each.
+
+    Raises:
+        InvalidOptionError: the network keeps statistics or draws dropout, which a stack cannot do for each of its own.
+    """
+
+    def __init__(self, networks: Sequence[Network], settings: ExpertSettings) -> None:
+        for network in networks:
+            _check_stackable(network.train(), settings)
+        stacked, _ = stack_module_state(list(networks))
+        self._weights = {name: weight.detach() for name, weight in stacked.items()}
+        self._optimizer = _sgd(list(self._weights.values()), settings)
+        structure = networks[0]
+
+        def loss(weights: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
+            return F.cross_entropy(functional_call(structure, weights, (images,)), labels)
+
+        self._gradients = vmap(grad_and_value(loss))
+
+    def update(self, batches: Sequence[Batch]) -> Tensor:
+        """One update of each; gives the losses (E,)."""
+        images, labels = (torch.stack(parts) for parts in zip(*batches, strict=True))
+        gradients, losses = self._gradients(self._weights, images, labels)
+        for name, weight in self._weights.items():
+            weight.grad = gradients[name]
+        self._optimizer.step()
+        result: Tensor = losses
+        return result
+
+    def rows(self) -> Tensor:
+        """The weights (E, P)."""
+        return torch.cat([weight.flatten(1) for weight in self._weights.values()], dim=1).cpu()
+
+
+def learner_of(networks: Sequence[Network], settings: ExpertSettings) -> Learner:
+    """What trains these networks."""
+    return OneLearner(networks[0], settings) if len(networks) == 1 else ManyLearners(networks, settings)
+
+
+def _sgd(weights: list[Tensor], settings: ExpertSettings) -> torch.optim.SGD:
+    return torch.optim.SGD(weights, lr=settings.rate, momentum=settings.momentum, weight_decay=settings.weight_decay)
+
+
+def _check_stackable(network: Network, settings: ExpertSettings) -> None:
+    drawing = any(isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0 for module in network.modules())
+    if drawing or any(True for _ in network.buffers()):
+        why = "draws dropout" if drawing else "keeps statistics"
+        raise InvalidOptionError(
+            f"network {settings.network!r} {why}, so that it cannot be trained together with others: leave -S together out"
+        )

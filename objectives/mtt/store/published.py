@@ -1,0 +1,190 @@
+"""Reading the expert buffers of the MTT and GLaD repositories: `replay_buffer_*.pt`.
+
+Such a file is a list of experts, each a list of snapshots (before training and after every epoch), each a list of parameters
+in the order of `module.parameters()`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ld3m_plugin.contracts import Task
+from ld3m_plugin.data.safe_torch import load_tensors
+from ld3m_plugin.errors import ExpertError, UsageError
+from ld3m_plugin.objectives.mtt.store.files import DTYPES, Header, digest_of, write_expert
+from ld3m_plugin.objectives.mtt.store.fitting import what_fits
+from ld3m_plugin.objectives.mtt.store.folder import Store, store_of
+from ld3m_plugin.objectives.mtt.store.key import decisive
+from ld3m_plugin.objectives.mtt.store.settings import TrainingOptions
+from ld3m_plugin.reporting import TrainingReporter
+
+_PATTERN = "replay_buffer_*.pt"
+
+
+def import_experts(
+    root: Path,
+    task: Task,
+    options: TrainingOptions,
+    sources: Sequence[Path],
+    *,
+    reporter: TrainingReporter | None = None,
+) -> tuple[Path, int, int]:
+    """Copy the experts of published buffers into the store of `options`, under the next free numbers.
+
+    Whether they were trained with these settings cannot be seen from weights: that is the caller's word. An expert that is
+    there already is left out, so that the same command goes on where it was stopped.
+
+    Args:
+        sources: files, and folders of `replay_buffer_*.pt`.
+
+    Returns:
+        The folder, how many were copied, and how many were there.
+
+    Raises:
+        ExpertError: a file is missing, damaged, asks for code, holds something else, other shapes, snapshots that are one and
+            the same, or values that are not finite. What came before it stays.
+        UsageError: a folder without such files, or experts of another dtype are there.
+    """
+    store = store_of(root, task, options.settings())
+    files = buffer_files(sources)
+    for file in files:
+        if not file.is_file():
+            raise ExpertError(f"{file} does not exist: name a {_PATTERN} file or a folder of them")
+    known = {header.digest: number for number, header in store.headers().items()}
+    taken, copied, there = set(known.values()), 0, 0
+    told = reporter or TrainingReporter()
+    told.phase("import", len(files))
+    for index, file in enumerate(files):
+        for rows in _experts_in(file, store, options):
+            digest = digest_of(rows)
+            if digest in known:
+                there += 1
+                continue
+            store.prepare(len(known) + 1, 0, options.dtype)  # here: a first file that is refused leaves nothing
+            known[digest] = _next_free(taken)
+            _write(store, known[digest], rows, digest, file, options)
+            copied += 1
+        told.step(index + 1, {"experts": float(copied)})
+    return store.folder, copied, there
+
+
+def buffer_files(sources: Sequence[Path]) -> list[Path]:
+    """The files that are named, and those of the folders that are named, in the order of their numbers.
+
+    Raises:
+        UsageError: a folder without any.
+    """
+    files: list[Path] = []
+    for source in sources:
+        found = sorted(source.glob(_PATTERN), key=_by_number) if source.is_dir() else [source]
+        if not found:
+            raise UsageError(f"no {_PATTERN} is in {source}: name the folder that holds them, or the files")
+        files += found
+    return list(dict.fromkeys(files))
+
+
+def _by_number(path: Path) -> tuple[int, str]:
+    number = re.search(r"(\d+)\.pt$", path.name)
+    return (int(number[1]) if number else 0, path.name)
+
+
+def _experts_in(file: Path, store: Store, options: TrainingOptions) -> Iterator[Tensor]:
+    """Rows (epochs, P) of every expert in a file, in the dtype that is stored."""
+    content = load_tensors(file, ExpertError, what="buffer", needed_for="the weights of experts", mapped=True)
+    if not _is_list(content):
+        raise _not_a_buffer(file, f"it holds a {type(content).__name__}")
+    for index, expert in enumerate(content):
+        where = f"expert {index} of {file}"
+        if not _is_list(expert) or not all(_is_list(snapshot) for snapshot in expert):
+            raise _not_a_buffer(file, f"expert {index} is not a list of lists of tensors")
+        if not all(isinstance(parameter, Tensor) for snapshot in expert for parameter in snapshot):
+            raise _not_a_buffer(file, f"expert {index} holds something else than tensors")
+        for snapshot in expert:
+            _check_shapes(where, snapshot, store)
+        _check_storage(where, expert)
+        yield _as_rows(where, expert, options)
+
+
+def _as_rows(where: str, expert: Sequence[Sequence[Tensor]], options: TrainingOptions) -> Tensor:
+    kept = expert if options.keep_epochs is None else expert[: options.keep_epochs + 1]
+    rows = torch.stack(
+        [torch.cat([parameter.detach().reshape(-1).float() for parameter in snapshot]) for snapshot in kept]
+    )
+    if len(rows) < 2:
+        raise ExpertError(f"{where} has one snapshot: a trajectory needs at least two")
+    if not torch.isfinite(rows).all():
+        bad = int((~torch.isfinite(rows)).any(1).nonzero()[0])
+        raise ExpertError(f"{where} has weights that are not finite at epoch {bad}: it did not train, leave it out")
+    if bool((rows == rows[0]).all()):
+        raise _aliased(where, "all its snapshots are equal")
+    return rows.to(DTYPES[options.dtype])
+
+
+def _check_shapes(where: str, snapshot: Sequence[Tensor], store: Store) -> None:
+    found = [tuple(parameter.shape) for parameter in snapshot]
+    expected = store.shapes
+    network = f"network {store.settings.network!r} for this data"
+    for (name, shape), there in zip(expected, found, strict=False):
+        if shape != there:
+            raise ExpertError(
+                f"{where}: parameter {name} is {there} there and {shape} in {network}; {what_fits(found, store.task)}"
+            )
+    if len(found) != len(expected):
+        raise ExpertError(
+            f"{where} has {len(found)} parameters and {network} has {len(expected)}; {what_fits(found, store.task)}"
+        )
+
+
+def _check_storage(where: str, expert: Sequence[Sequence[Tensor]]) -> None:
+    """Snapshots that share memory are the last one many times: on the CPU, the published code took no copies."""
+    seen = set()
+    for snapshot in expert:
+        place = (snapshot[0].untyped_storage().data_ptr(), snapshot[0].storage_offset())
+        if place in seen:
+            raise _aliased(where, "its snapshots share their memory")
+        seen.add(place)
+
+
+def _aliased(where: str, why: str) -> ExpertError:
+    return ExpertError(
+        f"{where}: {why}, as buffers are that were made on a CPU without copying: it holds the final weights alone. "
+        "Train experts anew with `ld3m experts train`"
+    )
+
+
+def _not_a_buffer(file: Path, why: str) -> ExpertError:
+    return ExpertError(f"{file} is not a buffer of experts ({why}): name a {_PATTERN} of the MTT or GLaD code")
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 0
+
+
+def _next_free(taken: set[int]) -> int:
+    number = 0
+    while number in taken:
+        number += 1
+    taken.add(number)
+    return number
+
+
+def _write(store: Store, number: int, rows: Tensor, digest: str, file: Path, options: TrainingOptions) -> None:
+    header = Header(
+        key=store.key,
+        settings=decisive(store.task, store.settings),
+        expert=number,
+        seed=options.seed,
+        epochs=tuple(range(len(rows))),
+        parameters=store.shapes,
+        dtype=options.dtype,
+        losses=(),
+        source=file.name,
+        digest=digest,
+    )
+    write_expert(store.folder, header, rows)
