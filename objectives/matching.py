@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
+from torch.nn import functional as F
 
 from ld3m_plugin.augmentation import DSA, DSADraw
 from ld3m_plugin.contracts import BackendOptions, Network, Task
@@ -75,6 +76,15 @@ def class_weights(labels: Tensor, num_classes: int) -> Tensor:
     shares = labels if labels.ndim == 2 else torch.nn.functional.one_hot(labels, num_classes)
     shares = shares.float().T
     return shares / shares.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
+    """Cross-entropy of logits (N, K), at least in float32 whatever precision the network ran in.
+
+    Args:
+        labels: class indices (N,) or probabilities (N, K).
+    """
+    return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels, reduction=reduction)
 
 
 def augment_by_class(dsa: DSA, draws: Sequence[DSADraw], images: Tensor, labels: Tensor) -> Tensor:
