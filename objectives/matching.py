@@ -9,6 +9,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ld3m_plugin.augmentation import DSA, DSADraw
 from ld3m_plugin.contracts import BackendOptions, Network, Task
@@ -16,13 +17,26 @@ from ld3m_plugin.errors import DataError
 from ld3m_plugin.networks.build import get_network
 
 
-class MatchingOptions(BackendOptions):
-    """Options of every objective that compares real and synthetic images through a network."""
+class NetworkOptions(BackendOptions):
+    """Which network, with its settings; what the task decides is not among them."""
 
     network: str = Field("ConvNet", description="registered network the images are compared through")
     network_settings: dict[str, Any] = Field(
         default_factory=dict, description="its settings, such as depth, width, norm (default: the network's own)"
     )
+
+    @field_validator("network_settings")
+    @classmethod
+    def _leave_what_the_task_decides(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        taken = {"channels", "image_size", "num_classes", "rng", "device", "registry"} & set(settings)
+        if taken:
+            raise ValueError(f"{', '.join(sorted(taken))} is not yours to set: it comes from the task")
+        return settings
+
+
+class MatchingOptions(NetworkOptions):
+    """Options of every objective that compares real and synthetic images through a network."""
+
     batch_real: int = Field(256, ge=1, description="real images a class and step (published: 256)")
     memory_budget: float = Field(
         4.0,
@@ -35,14 +49,6 @@ class MatchingOptions(BackendOptions):
         description="DSA operations joined by '_', one drawn a class and step; 'none'",
     )
 
-    @field_validator("network_settings")
-    @classmethod
-    def _leave_what_the_task_decides(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        taken = {"channels", "image_size", "num_classes", "rng", "device", "registry"} & set(settings)
-        if taken:
-            raise ValueError(f"{', '.join(sorted(taken))} is not yours to set: it comes from the task")
-        return settings
-
 
 def check_enough_images(options: MatchingOptions, task: Task) -> None:
     """Raise a `DataError` if a class has fewer images than are drawn at each step."""
@@ -54,7 +60,7 @@ def check_enough_images(options: MatchingOptions, task: Task) -> None:
             )
 
 
-def random_network(options: MatchingOptions, task: Task, rng: torch.Generator) -> Network:
+def random_network(options: NetworkOptions, task: Task, rng: torch.Generator) -> Network:
     """A freshly initialised network for the task, on its device, its weights a function of `rng`."""
     return get_network(
         options.network,
@@ -65,6 +71,11 @@ def random_network(options: MatchingOptions, task: Task, rng: torch.Generator) -
         num_classes=task.num_classes,
         **options.network_settings,
     )
+
+
+def has_batch_norm(network: Network) -> bool:
+    """Whether an image's output depends on the others of its batch, or on running statistics."""
+    return any(isinstance(module, _BatchNorm) for module in network.modules())
 
 
 def class_weights(labels: Tensor, num_classes: int) -> Tensor:

@@ -59,7 +59,8 @@ DISTANCES: Mapping[str, Distance] = {"ours": layerwise_cosine, "mse": squared, "
 def _cosine(one: Tensor, other: Tensor) -> Tensor:
     """Cosines over the last dimension."""
     lengths = torch.linalg.vector_norm(one, dim=-1) * torch.linalg.vector_norm(other, dim=-1)
-    return (one * other).sum(-1) / (lengths + _EPSILON)
+    cosines: Tensor = (one * other).sum(-1) / (lengths + _EPSILON)
+    return cosines
 
 
 def _zeros(gradient: Sequence[Tensor]) -> Tensor:

@@ -71,11 +71,6 @@ def classes_at_once(network: Network, image: Tensor, per_class: int, budget: flo
     return max(1, int(budget * GIB / (_BESIDE_SAVED * per_class * max(kept, 1))))
 
 
-def has_batch_norm(network: Network) -> bool:
-    """Whether the network has a layer whose output for an image depends on the others of its batch, or on running statistics."""
-    return any(isinstance(module, _BatchNorm) for module in network.modules())
-
-
 def freeze_batch_norm(network: Network, real: Sequence[Tensor]) -> None:
     """Take statistics of batch norm from real images, and keep them while gradients are matched.
 

@@ -22,7 +22,6 @@ from ld3m_plugin.objectives.dc.distances import DISTANCES
 from ld3m_plugin.objectives.dc.gradients import (
     classes_at_once,
     freeze_batch_norm,
-    has_batch_norm,
     real_at_once,
     real_gradient,
     synthetic_gradients,
@@ -32,6 +31,7 @@ from ld3m_plugin.objectives.matching import (
     augment_by_class,
     check_enough_images,
     cross_entropy,
+    has_batch_norm,
     random_network,
 )
 from ld3m_plugin.randomness import lent_to_global, spawn

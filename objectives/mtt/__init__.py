@@ -1,1 +1,1 @@
-"""Matching training trajectories (MTT): the unroll, where experts come from, and the objective."""
+"""Matching training trajectories (MTT), and the store of expert trajectories it reads."""
