@@ -2,10 +2,13 @@
 
 usage: python scripts/benchmark.py forward [--no-keep] [--no-channels-last]
        python scripts/benchmark.py step [--steps N] [--no-keep] [--preset NAME] [--set PATH=VALUE ...]
+       python scripts/benchmark.py mtt [--gradient NAME] [--syn-steps N] [--images N] [--set KEY=VALUE ...]
        python scripts/benchmark.py cin256 --prior FOLDER [--denoising-steps T] [--classes K] [--return]
 
 `cin256` makes one DM step at 128x128 with the full-size ImageNet layout (U-Net of 400 million parameters, VQ autoencoder) and
 random weights, which are written to FOLDER if it is not there.
+
+`mtt` matches one trajectory of a random ConvNet at 32x32 on random images, three times; `--set` gives options of the objective.
 
 Run each line in a process of its own: the allocator's setting and the peak memory belong to the process.
 """
@@ -28,6 +31,9 @@ from ld3m_plugin.generators.ld3m.folder import PriorFacts, save_prior
 from ld3m_plugin.loop import Distillation, distill
 from ld3m_plugin.memory import keep_freed_memory, return_freed_memory
 from ld3m_plugin.networks.build import get_network
+from ld3m_plugin.objectives.matching import random_network
+from ld3m_plugin.objectives.mtt.experts import MemoryExperts, flat
+from ld3m_plugin.objectives.mtt.objective import MTT
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.testing import tiny_task
 
@@ -35,7 +41,7 @@ from ld3m_plugin.testing import tiny_task
 def main() -> None:
     """Parse the command line and run one benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["forward", "step", "cin256"])
+    parser.add_argument("what", choices=["forward", "step", "mtt", "cin256"])
     parser.add_argument("--no-keep", action="store_true", help="leave the allocator as it is")
     parser.add_argument("--return", action="store_true", dest="give_back", help="return freed memory at once")
     parser.add_argument("--no-channels-last", action="store_true")
@@ -45,11 +51,14 @@ def main() -> None:
     parser.add_argument("--prior", type=Path, help="folder of the random full-size prior")
     parser.add_argument("--denoising-steps", type=int, default=10)
     parser.add_argument("--classes", type=int, default=10, help="images rendered and matched, one a class")
+    parser.add_argument("--gradient", default="adjoint", help="of mtt: adjoint, unrolled or first-order")
+    parser.add_argument("--syn-steps", type=int, default=20)
+    parser.add_argument("--images", type=int, default=10, help="synthetic images of mtt, all of them in each step")
     arguments = parser.parse_args()
     kept = not arguments.no_keep and not arguments.give_back and keep_freed_memory()
     if arguments.give_back:
         return_freed_memory()
-    {"forward": forward, "step": step, "cin256": cin256}[arguments.what](arguments)
+    {"forward": forward, "step": step, "mtt": mtt, "cin256": cin256}[arguments.what](arguments)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(
         f"freed memory kept: {kept}, returned at once: {arguments.give_back}; peak memory of the process {peak:.2f} GiB"
@@ -83,6 +92,33 @@ def step(arguments: argparse.Namespace) -> None:
         f"preset {arguments.preset}: {statistics.median(seconds[3:]):.3f} s a step "
         f"(median of {len(seconds) - 3}, after 3 to warm up)"
     )
+
+
+def mtt(arguments: argparse.Namespace) -> None:
+    """Matches of trajectory matching; what a student, its experts and the images are does not change what a match costs."""
+    task = tiny_task(classes=10, image_size=32)
+    options = dict(parse_assignment(text) for text in arguments.set)
+    objective = MTT(gradient=arguments.gradient, syn_steps=arguments.syn_steps, max_start_epoch=1, **options)
+    network = random_network(objective.options, task, stream(0, "network"))
+    start = flat(network)
+    end = start + 0.01 * torch.randn(start.shape, generator=stream(0, "end"))
+    objective.experts = MemoryExperts([{0: start, 3: end}])
+    labels = torch.arange(arguments.images) % task.num_classes
+    images = torch.randn(arguments.images, 1, 32, 32, generator=stream(0, "images")).requires_grad_()
+    objective.prepare(task.for_training(), labels, stream(0, "objective"))
+    before = resident()
+    seconds = median_seconds(lambda: objective.match(images, labels, 0), runs=2)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    print(
+        f"mtt {arguments.gradient}, {arguments.syn_steps} steps, {arguments.images} images, {len(start):,} parameters: "
+        f"{seconds:.2f} s a match (median of 2, after 1 to warm up), peak {peak:.0f} MiB, {peak - before:.0f} MiB above before"
+    )
+
+
+def resident() -> float:
+    """Memory of the process now, MiB (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+    return pages * resource.getpagesize() / 2**20
 
 
 def cin256(arguments: argparse.Namespace) -> None:

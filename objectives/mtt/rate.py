@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-
 #: The share of the rate that one update may take away.
 _MOST = 0.5
 

@@ -202,7 +202,7 @@ def test_experts_of_another_network_are_refused(experts):
 
 
 def test_batch_norm_is_refused(experts):
-    with pytest.raises(InvalidOptionError, match=r"batch norm, whose running statistics .* norm: instancenorm"):
+    with pytest.raises(InvalidOptionError, match=r"batch norm, whose running statistics .*{norm: instancenorm}"):
         prepared(experts, network_settings={"depth": 2, "width": 8, "norm": "batchnorm"})
 
 
