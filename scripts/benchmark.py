@@ -8,7 +8,7 @@ usage: python scripts/benchmark.py forward [--no-keep] [--no-channels-last]
 `cin256` makes one DM step at 128x128 with the full-size ImageNet layout (U-Net of 400 million parameters, VQ autoencoder) and
 random weights, which are written to FOLDER if it is not there.
 
-`mtt` matches one trajectory of a random ConvNet at 32x32 on random images, three times; `--set` gives options of the objective.
+`mtt` matches one trajectory of a random ConvNet at 32x32 on random images; `--set` gives options of the objective.
 
 Run each line in a process of its own: the allocator's setting and the peak memory belong to the process.
 """
@@ -107,11 +107,14 @@ def mtt(arguments: argparse.Namespace) -> None:
     images = torch.randn(arguments.images, 1, 32, 32, generator=stream(0, "images")).requires_grad_()
     objective.prepare(task.for_training(), labels, stream(0, "objective"))
     before = resident()
-    seconds = median_seconds(lambda: objective.match(images, labels, 0), runs=2)
+    started = time.perf_counter()
+    objective.match(images, labels, 0)
+    seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     print(
         f"mtt {arguments.gradient}, {arguments.syn_steps} steps, {arguments.images} images, {len(start):,} parameters: "
-        f"{seconds:.2f} s a match (median of 2, after 1 to warm up), peak {peak:.0f} MiB, {peak - before:.0f} MiB above before"
+        f"{seconds / arguments.syn_steps:.3f} s a step, {seconds:.1f} s a match; peak {peak:.0f} MiB, "
+        f"{peak - before:.0f} MiB of it by the match"
     )
 
 

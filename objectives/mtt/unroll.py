@@ -4,7 +4,7 @@ Source: Cazenavette, Wang, Torralba, Efros and Zhu, "Dataset Distillation by Mat
 equation 2: ‖θ_T − target‖² / ‖start − target‖², where θ_{i+1} = θ_i − a·g_i, g_i = dℓ_i/dθ at θ_i, and a is learned as well.
 
 Two forms give the same, exact gradient. `unrolled` keeps the graph of all steps, as published: memory grows with their number.
-`adjoint` keeps the student's parameters of each step and walks back. With v = dloss/dθ_T, at step i, s = ⟨g_i(θ_i, X_i), v⟩:
+`adjoint` keeps the student's parameters of each step (of long trainings, of some) and walks back. With v = dloss/dθ_T, at step i, s = ⟨g_i(θ_i, X_i), v⟩:
 
     dX_i += −a·ds/dX_i        da += −s        v += −a·ds/dθ_i
 
@@ -16,6 +16,7 @@ Two forms give the same, exact gradient. `unrolled` keeps the graph of all steps
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -84,14 +85,28 @@ GRADIENTS: Mapping[str, Callable[[Unroll, Tensor, float], TrajectoryGradient]] =
 }
 
 
+#: Steps of which all parameters are kept. Of longer trainings every √T-th are, and those between are computed again.
+_ALL_KEPT = 32
+
+
 def _walk_back(problem: Unroll, images: Tensor, rate: float, *, through_parameters: bool) -> TrajectoryGradient:
-    path = _trajectory(problem, images.detach(), rate)
-    end = path.pop().requires_grad_()
+    every = 1 if problem.steps <= _ALL_KEPT else math.isqrt(problem.steps)
+    kept, end = [], problem.start.detach()
+    for step in range(problem.steps):
+        if step % every == 0:
+            kept.append(end)
+        end = _after(problem, step, end, images, rate)
+    end.requires_grad_()
     loss = problem.distance(end)
     (v,) = torch.autograd.grad(loss, end)
     image_grad, rate_grad = torch.zeros_like(images), 0.0
+    between: list[Tensor] = []
     for step in reversed(range(problem.steps)):
-        theta, leaf = path.pop().requires_grad_(), images.detach().requires_grad_()
+        if not between:  # the last step of a stretch, of which the first parameters were kept
+            between = [kept.pop()]
+            for earlier in range(step - step % every, step):
+                between.append(_after(problem, earlier, between[-1], images, rate))
+        theta, leaf = between.pop().requires_grad_(), images.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(problem.loss_of_step(step, theta, leaf), theta, create_graph=True)
         along = gradient @ v
         wanted = (leaf, theta) if through_parameters else (leaf,)
@@ -103,11 +118,8 @@ def _walk_back(problem: Unroll, images: Tensor, rate: float, *, through_paramete
     return TrajectoryGradient(float(loss.detach()), image_grad, rate_grad)
 
 
-def _trajectory(problem: Unroll, images: Tensor, rate: float) -> list[Tensor]:
-    """θ_0 to θ_T, without a graph."""
-    path = [problem.start.detach()]
-    for step in range(problem.steps):
-        theta = path[-1].detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(problem.loss_of_step(step, theta, images), theta)
-        path.append(theta.detach().sub(gradient, alpha=rate))
-    return path
+def _after(problem: Unroll, step: int, theta: Tensor, images: Tensor, rate: float) -> Tensor:
+    """θ after `step`, without a graph."""
+    leaf = theta.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(problem.loss_of_step(step, leaf, images.detach()), leaf)
+    return theta.detach().sub(gradient, alpha=rate)

@@ -73,6 +73,25 @@ def test_adjoint_equals_the_unrolled_graph(steps, images, width, norm, rate, sof
     torch.testing.assert_close(one.image_grad, other.image_grad, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("steps", [32, 33, 36, 41])
+def test_long_trainings_are_computed_again_in_stretches(steps):
+    # Above 32 steps only every √T-th student is kept; the last stretch may be shorter than the others.
+    problem, pictures = tiny_problem(steps, images=2, width=2)
+    calls = []
+    counted = Unroll(
+        lambda *arguments: calls.append(arguments[0]) or problem.loss_of_step(*arguments),
+        steps,
+        problem.start,
+        problem.target,
+    )
+    one, other = adjoint(counted, pictures, 0.05), unrolled(problem, pictures, 0.05)
+    torch.testing.assert_close(one.image_grad, other.image_grad, rtol=1e-9, atol=1e-12)
+    assert one.rate_grad == pytest.approx(other.rate_grad, rel=1e-9)
+    # There and back; and once more for those between, which are all but one of each stretch.
+    again = {32: 0, 33: 33 - 7, 36: 36 - 6, 41: 41 - 7}[steps]
+    assert len(calls) == 2 * steps + again
+
+
 def test_adjoint_equals_finite_differences():
     problem, pictures = tiny_problem(steps=3, images=2, width=2)
     found, h = adjoint(problem, pictures, 0.2), 1e-6
