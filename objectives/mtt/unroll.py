@@ -4,7 +4,8 @@ Source: Cazenavette, Wang, Torralba, Efros and Zhu, "Dataset Distillation by Mat
 equation 2: ‖θ_T − target‖² / ‖start − target‖², where θ_{i+1} = θ_i − a·g_i, g_i = dℓ_i/dθ at θ_i, and a is learned as well.
 
 Two forms give the same, exact gradient. `unrolled` keeps the graph of all steps, as published: memory grows with their number.
-`adjoint` keeps the student's parameters of each step (of long trainings, of some) and walks back. With v = dloss/dθ_T, at step i, s = ⟨g_i(θ_i, X_i), v⟩:
+`adjoint` keeps the student's parameters of each step (of a long training, of some of them) and walks back. With
+v = dloss/dθ_T, at step i, s = ⟨g_i(θ_i, X_i), v⟩:
 
     dX_i += −a·ds/dX_i        da += −s        v += −a·ds/dθ_i
 

@@ -6,14 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from ld3m_plugin.artefact import DistilledSet
 from ld3m_plugin.augmentation import DSA
 from ld3m_plugin.backends import get_objective
-from ld3m_plugin.errors import HostError, InvalidOptionError
+from ld3m_plugin.config import RunConfig, dump
+from ld3m_plugin.errors import HostError, InvalidOptionError, UsageError
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.objectives.mtt.experts import MemoryExperts, flat
 from ld3m_plugin.objectives.mtt.objective import MTT
 from ld3m_plugin.objectives.mtt.rate import LearnedRate
+from ld3m_plugin.options import build
 from ld3m_plugin.randomness import stream
+from ld3m_plugin.run import resume, start
 from ld3m_plugin.testing import check_objective, tiny_task
 
 SMALL = {"network_settings": {"depth": 2, "width": 8}, "expert_epochs": 2, "max_start_epoch": 2, "syn_steps": 3}
@@ -219,3 +223,38 @@ def test_experts_of_memory_must_have_the_same_epochs():
 
 def test_the_registered_objective_is_this_one():
     assert isinstance(get_objective("mtt"), MTT)
+
+
+RUN = {
+    "generator": {"name": "pixel"},
+    "objective": {"name": "mtt", "options": {**SMALL, "lr_lr": 1e-4}},
+    "steps": 2,
+    "checkpoint_every": 1,
+    "evaluation": {"protocol": "mtt", "final": False},
+}
+
+
+@pytest.fixture
+def opens_tiny_experts(experts, monkeypatch):
+    """What the store would open, already in memory."""
+    monkeypatch.setattr("ld3m_plugin.objectives.mtt.objective.open_experts", lambda *_: experts)
+
+
+@pytest.mark.usefixtures("opens_tiny_experts")
+def test_a_run_writes_the_learned_rate_and_goes_on_with_it(tmp_path):
+    config = build(RunConfig, RUN, "the configuration")
+    learned = start(config, tmp_path / "run", task=tiny_task()).distilled.learned
+    assert learned["synthetic_learning_rate"] != 0.01
+    assert DistilledSet.load(tmp_path / "run").learned == learned
+    one = config.model_copy(update={"steps": 1})
+    start(one, tmp_path / "stopped", task=tiny_task())
+    (tmp_path / "stopped" / "config.yaml").write_text(dump(config))
+    assert resume(tmp_path / "stopped", task=tiny_task()).distilled.learned == learned
+
+
+def test_a_run_that_learns_no_rate_is_refused_before_its_first_step(tmp_path):
+    objective = {"name": "dm", "options": {"batch_real": 4, "network_settings": SMALL["network_settings"]}}
+    config = build(RunConfig, {**RUN, "objective": objective, "evaluation": {"protocol": "mtt"}}, "the configuration")
+    with pytest.raises(UsageError, match=r"learned with the images, and these have none .* --protocol dsa-2021"):
+        start(config, tmp_path / "run", task=tiny_task())
+    assert not (tmp_path / "run").exists()
