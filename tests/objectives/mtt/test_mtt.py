@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ld3m_plugin.artefact import DistilledSet
 from ld3m_plugin.augmentation import DSA
-from ld3m_plugin.backends import get_objective
+from ld3m_plugin.backends import completed, get_objective
 from ld3m_plugin.config import RunConfig, dump
 from ld3m_plugin.errors import HostError, InvalidOptionError, UsageError
 from ld3m_plugin.networks.build import get_network
@@ -242,7 +242,7 @@ def opens_tiny_experts(experts, monkeypatch):
 
 @pytest.mark.usefixtures("opens_tiny_experts")
 def test_a_run_writes_the_learned_rate_and_goes_on_with_it(tmp_path):
-    config = build(RunConfig, RUN, "the configuration")
+    config = completed(build(RunConfig, RUN, "the configuration"))
     learned = start(config, tmp_path / "run", task=tiny_task()).distilled.learned
     assert learned["synthetic_learning_rate"] != 0.01
     assert DistilledSet.load(tmp_path / "run").learned == learned
