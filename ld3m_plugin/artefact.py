@@ -54,6 +54,11 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         """K names, in label order."""
         return list(self.metadata["class_names"])
 
+    @property
+    def learned(self) -> dict[str, float]:
+        """Numbers that the objective learned with the images, such as `synthetic_learning_rate`."""
+        return dict(self.metadata.get("learned", {}))
+
     def denormalised(self) -> Tensor:
         """The images (N, C, H, W) in [0, 1], clipped there: what a picture shows."""
         mean, std = (torch.tensor(self.metadata[key]).view(1, -1, 1, 1) for key in ("mean", "std"))

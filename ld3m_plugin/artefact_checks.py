@@ -35,6 +35,7 @@ class _Metadata(BaseModel):
     class_names: list[str] = Field(min_length=1)
     mean: list[FiniteFloat] = Field(min_length=1)
     std: list[Annotated[FiniteFloat, Field(gt=0)]]
+    learned: dict[str, FiniteFloat] = {}
 
     @field_validator("std")
     @classmethod
@@ -52,7 +53,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
         ArtefactError: the file is missing or damaged, newer than this version, or something else.
     """
     content = _read_json(path)
-    missing = set(_Metadata.model_fields) - set(content if isinstance(content, Mapping) else ())
+    needed = {name for name, field in _Metadata.model_fields.items() if field.is_required()}
+    missing = needed - set(content if isinstance(content, Mapping) else ())
     if missing:
         raise ArtefactError(f"{path} is not the metadata of a distilled set: {', '.join(sorted(missing))} missing")
     # First of all: a later format may well write the other keys in another way.

@@ -27,6 +27,7 @@ from ld3m_plugin.config import RunConfig, decisive, dump, read_yaml, resolve
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.load import load_task
 from ld3m_plugin.errors import ArtefactError, UsageError, nearest
+from ld3m_plugin.evaluation.protocols import get_protocol
 from ld3m_plugin.loop import Distillation
 from ld3m_plugin.options import build
 from ld3m_plugin.plugins import Registry, default_registry
@@ -201,6 +202,12 @@ def _check_comparable(configs: Mapping[str, RunConfig]) -> None:
                 f"{path} is {one!r} for {first} and {other!r} for {name}: what is compared may differ in its generator and "
                 "optimizer alone, make it the same"
             )
+    protocol = get_protocol(base["evaluation"]["protocol"])
+    if protocol.learned_rate:
+        raise UsageError(
+            f"protocol {protocol.name!r} trains on each generator's images at another learning rate, and random real images at "
+            "none of their own: compare with a protocol of a fixed rate, such as dsa-2021"
+        )
     if not base["evaluation"]["final"]:
         raise UsageError("evaluation.final is false: a comparison is of final evaluations, leave it true")
 

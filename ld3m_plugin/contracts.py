@@ -233,6 +233,11 @@ class Objective(_Backend, ABC):
     def match(self, images: Tensor, labels: Tensor, step: int) -> Match:
         """Loss and dloss/dimages for `images` (N, C, H, W), a leaf, at host step `step` (from 0)."""
 
+    def learned(self) -> dict[str, float]:
+        """Numbers that were learned with the images and belong to them, such as `synthetic_learning_rate`; in the artefact's
+        metadata as `learned`. The names are the same from `prepare` on."""
+        return {}
+
     def state_dict(self) -> dict[str, Tensor]:
         """The random stream; subclasses add what else changes."""
         return {"rng": self.rng.get_state()}

@@ -27,6 +27,7 @@ from ld3m_plugin.contracts import Task, Tracker
 from ld3m_plugin.environment import environment, versions
 from ld3m_plugin.errors import ArtefactError, NonFiniteError, UsageError
 from ld3m_plugin.evaluation import Evaluation, check_evaluation, evaluate, get_protocol
+from ld3m_plugin.evaluation.protocols import check_learned
 from ld3m_plugin.loop import Distillation, Step
 from ld3m_plugin.options import build
 from ld3m_plugin.plugins import Registry, default_registry
@@ -264,6 +265,7 @@ class _Run:
             "value_range": "images are (pixels in [0, 1] - mean) / std, not clipped",
             "images_per_class": config.images_per_class,
             **parts,
+            "learned": self.state.objective.learned(),
             "steps": self.state.iteration,
             "seed": config.seed,
             "config": config.model_dump(mode="json"),
@@ -312,7 +314,9 @@ def _check_evaluation(state: Distillation, registry: Registry | None) -> None:
     settings = state.config.evaluation
     if settings.final or settings.every:
         needed = state.config.images_per_class if settings.final and settings.random_real else 0
-        check_evaluation(state.task, get_protocol(settings.protocol), settings.networks, needed, registry)
+        protocol = get_protocol(settings.protocol)
+        check_learned(protocol, state.objective.learned())
+        check_evaluation(state.task, protocol, settings.networks, needed, registry)
 
 
 def _undo_start(folder: Path, is_new: bool) -> None:

@@ -20,6 +20,7 @@ from ld3m_plugin.objectives.matching import (
     augment_by_class,
     check_enough_images,
     class_weights,
+    has_batch_norm,
     random_network,
 )
 from ld3m_plugin.randomness import lent_to_global, spawn
@@ -80,7 +81,7 @@ class DM(DifferentiableObjective):
 
     def _images_at_once(self, network: Network) -> int:
         total: int = self.task.num_classes * self.options.batch_real
-        if any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in network.modules()):
+        if has_batch_norm(network):
             return total  # its statistics are of the whole batch: a split forward would be another function
         one = self.task.normalise(self.task.train.read(0, torch.arange(1)))
         return min(total, images_at_once(network.embed, one, self.options.memory_budget))

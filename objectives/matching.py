@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ld3m_plugin.augmentation import DSA, DSADraw
 from ld3m_plugin.contracts import BackendOptions, Network, Task
@@ -71,6 +73,11 @@ def random_network(options: NetworkOptions, task: Task, rng: torch.Generator) ->
     )
 
 
+def has_batch_norm(network: Network) -> bool:
+    """Whether an image's output depends on the others of its batch, or on running statistics."""
+    return any(isinstance(module, _BatchNorm) for module in network.modules())
+
+
 def class_weights(labels: Tensor, num_classes: int) -> Tensor:
     """Weights (K, N) of each image in its class's mean, rows summing to one (to zero for a class without images).
 
@@ -80,6 +87,15 @@ def class_weights(labels: Tensor, num_classes: int) -> Tensor:
     shares = labels if labels.ndim == 2 else torch.nn.functional.one_hot(labels, num_classes)
     shares = shares.float().T
     return shares / shares.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
+    """Cross-entropy of logits (N, K), at least in float32 whatever precision the network ran in.
+
+    Args:
+        labels: class indices (N,) or probabilities (N, K).
+    """
+    return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels, reduction=reduction)
 
 
 def augment_by_class(dsa: DSA, draws: Sequence[DSADraw], images: Tensor, labels: Tensor) -> Tensor:

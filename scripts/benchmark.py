@@ -3,6 +3,7 @@
 usage: python scripts/benchmark.py forward [--no-keep] [--no-channels-last]
        python scripts/benchmark.py step [--steps N] [--no-keep] [--preset NAME] [--set PATH=VALUE ...]
        python scripts/benchmark.py experts [--steps N] [--width W]
+       python scripts/benchmark.py mtt [--gradient NAME] [--syn-steps N] [--images N] [--set KEY=VALUE ...]
        python scripts/benchmark.py cin256 --prior FOLDER [--denoising-steps T] [--classes K] [--return]
        python scripts/benchmark.py stylegan [--network NAME] [--layer N] [--classes K] [--render-batch B] [--return]
        python scripts/benchmark.py modulation [--channels C]
@@ -12,6 +13,8 @@ random weights, which are written to FOLDER if it is not there. `stylegan` does 
 the two forms of a modulated convolution in seven layers at 32x32: a copy of the weights for each image, or modulated activations.
 `experts` makes updates of expert trajectories on the embedded
 Fashion-MNIST, one network after another and stacked.
+
+`mtt` matches one trajectory of a random ConvNet at 32x32 on random images; `--set` gives options of the objective.
 
 Run each line in a process of its own: the allocator's setting and the peak memory belong to the process.
 """
@@ -31,17 +34,20 @@ import torch.nn.functional as F
 
 from ld3m_plugin.augmentation import DSA
 from ld3m_plugin.config import parse_assignment, resolve
+from ld3m_plugin.data.load import load_task
 from ld3m_plugin.generators.glad.layers import SynthesisLayer
 from ld3m_plugin.generators.glad.network import SynthesisNetwork
 from ld3m_plugin.generators.glad.pretrained import IMAGENET
 from ld3m_plugin.generators.glad.shape import make_shape
-from ld3m_plugin.data.load import load_task
 from ld3m_plugin.generators.ld3m.compvis.convert import cin256_modules
 from ld3m_plugin.generators.ld3m.folder import PriorFacts, save_prior
 from ld3m_plugin.generators.priors.classes import imagenet_classes
 from ld3m_plugin.loop import Distillation, distill
 from ld3m_plugin.memory import keep_freed_memory, return_freed_memory
 from ld3m_plugin.networks.build import get_network
+from ld3m_plugin.objectives.matching import random_network
+from ld3m_plugin.objectives.mtt.experts import MemoryExperts, flat
+from ld3m_plugin.objectives.mtt.objective import MTT
 from ld3m_plugin.objectives.mtt.store import ExpertSettings
 from ld3m_plugin.objectives.mtt.store.images import TrainingImages
 from ld3m_plugin.objectives.mtt.store.learners import learner_of
@@ -68,6 +74,9 @@ def main() -> None:
     parser.add_argument("--render-batch", type=int)
     parser.add_argument("--channels", type=int, default=32)
     parser.add_argument("--width", type=int, default=128, help="of the experts")
+    parser.add_argument("--gradient", default="adjoint", help="of mtt: adjoint, unrolled or first-order")
+    parser.add_argument("--syn-steps", type=int, default=20)
+    parser.add_argument("--images", type=int, default=10, help="synthetic images of mtt, all of them in each step")
     arguments = parser.parse_args()
     kept = not arguments.no_keep and not arguments.give_back and keep_freed_memory()
     if arguments.give_back:
@@ -106,6 +115,36 @@ def step(arguments: argparse.Namespace) -> None:
         f"preset {arguments.preset}: {statistics.median(seconds[3:]):.3f} s a step "
         f"(median of {len(seconds) - 3}, after 3 to warm up)"
     )
+
+
+def mtt(arguments: argparse.Namespace) -> None:
+    """Matches of trajectory matching; what a student, its experts and the images are does not change what a match costs."""
+    task = tiny_task(classes=10, image_size=32)
+    options = dict(parse_assignment(text) for text in arguments.set)
+    objective = MTT(gradient=arguments.gradient, syn_steps=arguments.syn_steps, max_start_epoch=1, **options)
+    network = random_network(objective.options, task, stream(0, "network"))
+    start = flat(network)
+    end = start + 0.01 * torch.randn(start.shape, generator=stream(0, "end"))
+    objective.experts = MemoryExperts([{0: start, 3: end}])
+    labels = torch.arange(arguments.images) % task.num_classes
+    images = torch.randn(arguments.images, 1, 32, 32, generator=stream(0, "images")).requires_grad_()
+    objective.prepare(task.for_training(), labels, stream(0, "objective"))
+    before = resident()
+    started = time.perf_counter()
+    objective.match(images, labels, 0)
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    print(
+        f"mtt {arguments.gradient}, {arguments.syn_steps} steps, {arguments.images} images, {len(start):,} parameters: "
+        f"{seconds / arguments.syn_steps:.3f} s a step, {seconds:.1f} s a match; peak {peak:.0f} MiB, "
+        f"{peak - before:.0f} MiB of it by the match"
+    )
+
+
+def resident() -> float:
+    """Memory of the process now, MiB (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+    return pages * resource.getpagesize() / 2**20
 
 
 def cin256(arguments: argparse.Namespace) -> None:
@@ -251,6 +290,7 @@ BENCHMARKS = {
     "forward": forward,
     "step": step,
     "experts": experts,
+    "mtt": mtt,
     "cin256": cin256,
     "stylegan": stylegan,
     "modulation": modulation,

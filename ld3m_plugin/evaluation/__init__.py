@@ -147,7 +147,8 @@ def evaluate(
     kinds of images; each repeat of the random-real row draws other images.
 
     Args:
-        distilled: has `images` (N, C, H, W), normalised, and `labels` (N,) or (N, K); a `DistilledSet` does.
+        distilled: has `images` (N, C, H, W), normalised, and `labels` (N,) or (N, K); a `DistilledSet` does. Its `learned`,
+            where it has that, is what a protocol with a learned rate reads.
         networks: architectures; default: the protocol's.
         repeats: networks a row; default: the protocol's.
         random_real: whether the rows of random real images stand beside.
@@ -156,7 +157,8 @@ def evaluate(
         on_progress: told in words what is being trained.
 
     Raises:
-        UsageError: an unknown protocol or network, or no test images asked for.
+        UsageError: an unknown protocol or network, one that wants a learned rate that is not there, or no test images
+            asked for.
         ArtefactError: images or labels that do not fit the task.
     """
     if test_per_class is not None and test_per_class < 1:
@@ -164,6 +166,7 @@ def evaluate(
     _check_fits(distilled, task)
     started = time.perf_counter()
     recipe = get_protocol(protocol) if isinstance(protocol, str) else protocol
+    recipe = recipe.for_images(getattr(distilled, "learned", {}))
     needed = int(_hard(distilled.labels).bincount().max()) if random_real else 0
     check_evaluation(task, recipe, networks, needed, registry)
     chosen = tuple(networks) or recipe.networks

@@ -3,12 +3,16 @@ are never compared by mistake."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
 from ld3m_plugin.errors import UsageError, nearest
 from ld3m_plugin.options import BackendOptions
+
+#: What the learned rate of a student is called in `Objective.learned` and in the artefact's metadata.
+LEARNED_RATE = "synthetic_learning_rate"
 
 
 class Protocol(BackendOptions):
@@ -24,6 +28,9 @@ class Protocol(BackendOptions):
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     learning_rates: dict[str, float] = Field(default_factory=dict, description="exceptions, by architecture")
+    learned_rate: bool = Field(
+        False, description="the images' own synthetic learning rate takes the place of learning_rate"
+    )
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
     warmup_epochs: int = Field(0, ge=0, description="linear from 1e-7 of the rate, before the schedule")
@@ -39,6 +46,26 @@ class Protocol(BackendOptions):
     def rate(self, network: str) -> float:
         """The learning rate of one architecture."""
         return self.learning_rates.get(network, self.learning_rate)
+
+    def for_images(self, learned: Mapping[str, float]) -> Self:
+        """The protocol as it trains on images that were distilled with `learned`: a learned rate becomes its learning rate.
+
+        Raises:
+            UsageError: the protocol wants a learned rate and there is none.
+        """
+        if not self.learned_rate:
+            return self
+        check_learned(self, learned)
+        return self.model_copy(update={"learning_rate": learned[LEARNED_RATE]})
+
+
+def check_learned(protocol: Protocol, learned: Iterable[str]) -> None:
+    """Raise `UsageError` if the protocol wants a learned rate, and it is not among the names in `learned`."""
+    if protocol.learned_rate and LEARNED_RATE not in learned:
+        raise UsageError(
+            f"protocol {protocol.name!r} trains at a learning rate that was learned with the images, and these have none "
+            "(objective mtt learns one): take --protocol dsa-2021, the same at a fixed rate, or another"
+        )
 
 
 _DSA = "color_crop_cutout_flip_scale_rotate"
@@ -67,6 +94,19 @@ _PROTOCOLS = (
         epochs=1000,
         batch_size=256,
         learning_rate=0.01,
+        schedule="drop",
+        dsa=_DSA,
+    ),
+    Protocol(
+        name="mtt",
+        summary="as dsa-2021, at the learning rate that MTT learned with the images (for random real images as well)",
+        source="Cazenavette et al., CVPR 2022, and its code",
+        networks=("ConvNet",),
+        repeats=5,
+        epochs=1000,
+        batch_size=256,
+        learning_rate=0.01,
+        learned_rate=True,
         schedule="drop",
         dsa=_DSA,
     ),

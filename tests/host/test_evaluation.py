@@ -306,3 +306,31 @@ def test_what_is_no_record_is_refused(damage):
     record = Evaluation(get_protocol("quick"), (Row("distilled", "ConvNet", (70.0,)),), 9, 3, 1.5, "data").record()
     with pytest.raises((KeyError, TypeError, ValueError)):
         Evaluation.from_record({**record, **damage})
+
+
+def test_a_learned_rate_is_what_both_kinds_of_images_are_trained_with(monkeypatch):
+    task, rates = tiny_task(image_size=32), []
+
+    def noting(network, images, labels, protocol, rate, rng):
+        rates.append(rate)
+        return network
+
+    monkeypatch.setattr("ld3m_plugin.evaluation.train", noting)
+    distilled = Real(task)
+    distilled.learned = {"synthetic_learning_rate": 0.037}
+    protocol = get_protocol("mtt").model_copy(update={"repeats": 1, "network_settings": SHORT.network_settings})
+    evaluation = evaluate(distilled, task, protocol=protocol)
+    assert rates == [0.037, 0.037]
+    # The record says at which rate: it is part of the recipe.
+    assert evaluation.record()["protocol"]["learning_rate"] == 0.037
+
+
+def test_images_without_a_learned_rate_say_which_protocol_to_take():
+    task = tiny_task(image_size=32)
+    with pytest.raises(UsageError, match=r"these have none .*: take --protocol dsa-2021"):
+        evaluate(Real(task), task, protocol="mtt")
+
+
+def test_mtt_protocol_is_dsa_2021_at_another_rate():
+    ours, other = (get_protocol(name).model_dump(exclude={"name", "summary", "source"}) for name in ("mtt", "dsa-2021"))
+    assert {key for key in ours if ours[key] != other[key]} == {"learned_rate"}

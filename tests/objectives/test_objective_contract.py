@@ -11,10 +11,25 @@ from ld3m_plugin.testing import check_objective, tiny_task
 SMALL = {"batch_real": 8, "network_settings": {"depth": 2, "width": 8}}
 
 
+#: Options of an objective that has others than `SMALL`.
+OPTIONS = {
+    "mtt": {"network_settings": SMALL["network_settings"], "expert_epochs": 2, "max_start_epoch": 2, "syn_steps": 3}
+}
+
+
 @pytest.mark.parametrize("name", default_registry().names("objective"))
 @pytest.mark.parametrize("channels", [1, 3])
-def test_objective_keeps_the_contract(name, channels):
-    check_objective(lambda: get_objective(name, **SMALL), tiny_task(channels=channels))
+def test_objective_keeps_the_contract(name, channels, trained_experts):
+    task = tiny_task(channels=channels)
+    experts = trained_experts(task) if name == "mtt" else None
+
+    def make():
+        objective = get_objective(name, **OPTIONS.get(name, SMALL))
+        if experts is not None:
+            objective.experts = experts
+        return objective
+
+    check_objective(make, task)
 
 
 class Sound(DifferentiableObjective):

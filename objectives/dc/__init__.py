@@ -1,0 +1,1 @@
+"""Gradient matching (DC): the distances between gradients, the gradients themselves, and the objective."""

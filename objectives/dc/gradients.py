@@ -1,0 +1,88 @@
+"""Gradients of a network's loss with respect to its parameters: of real images in parts, of synthetic ones by class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ld3m_plugin.contracts import Network
+from ld3m_plugin.memory import GIB, saved_bytes
+from ld3m_plugin.objectives.matching import cross_entropy
+
+#: A backward pass holds, beside what the forward pass saved, gradients of a layer or two and a workspace.
+_BESIDE_SAVED = 2
+
+
+def real_gradient(network: Network, images: Tensor, class_index: int, at_once: int) -> list[Tensor]:
+    """Gradient of the mean cross-entropy of real images (B, C, H, W) of one class, `at_once` images at a time.
+
+    The sum over parts of the summed loss, divided once by B: exactly the mean's gradient, whatever the sizes of the parts.
+
+    Returns:
+        A tensor for each parameter, of its shape.
+    """
+    parameters = list(network.parameters())
+    total: list[Tensor] = []
+    for part in images.split(at_once):
+        labels = torch.full((len(part),), class_index, device=part.device)
+        loss = cross_entropy(network(part), labels, reduction="sum") / len(images)
+        gradients = torch.autograd.grad(loss, parameters)
+        total = [a + b for a, b in zip(total, gradients, strict=True)] if total else list(gradients)
+    return total
+
+
+def synthetic_gradients(network: Network, images: Tensor, labels: Tensor) -> list[Tensor]:
+    """Gradients of the mean cross-entropy of each of G classes; they depend differentiably on the images.
+
+    Args:
+        images: (G, I, C, H, W).
+        labels: class indices (G, I) or probabilities (G, I, K).
+
+    Returns:
+        A tensor (G, *shape) for each parameter.
+    """
+    if len(images) == 1:  # the same without the transforms, which cost more than they save
+        loss = cross_entropy(network(images[0]), labels[0])
+        return [g[None] for g in torch.autograd.grad(loss, list(network.parameters()), create_graph=True)]
+    weights = {name: parameter.detach() for name, parameter in network.named_parameters()}
+
+    def loss_of_class(weights: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(functional_call(network, weights, (images,)), labels)
+
+    by_name = vmap(grad(loss_of_class), in_dims=(None, 0, 0), randomness="different")(weights, images, labels)
+    return [by_name[name] for name in weights]
+
+
+def real_at_once(network: Network, image: Tensor, budget: float) -> int:
+    """How many images like `image` (1, C, H, W) one forward and backward pass may take within `budget` GiB; at least 1."""
+    kept = saved_bytes(lambda: network(image), network.parameters())
+    return max(1, int(budget * GIB / (_BESIDE_SAVED * max(kept, 1))))
+
+
+def classes_at_once(network: Network, image: Tensor, per_class: int, budget: float) -> int:
+    """How many classes of `per_class` images like `image` (1, C, H, W) fit in `budget` GiB, differentiated twice; at least 1."""
+    images = image[None].detach().requires_grad_()
+    labels = torch.zeros((1, 1), dtype=torch.long, device=image.device)
+    kept = saved_bytes(lambda: torch.cat([g.flatten() for g in synthetic_gradients(network, images, labels)]))
+    return max(1, int(budget * GIB / (_BESIDE_SAVED * per_class * max(kept, 1))))
+
+
+def freeze_batch_norm(network: Network, real: Sequence[Tensor]) -> None:
+    """Take statistics of batch norm from real images, and keep them while gradients are matched.
+
+    Source: the published code. A batch of one synthetic image is too small for statistics; one forward pass of real images
+    of all classes in training mode moves the running ones, and the layers then use these.
+
+    Args:
+        real: images (B, C, H, W) of each class.
+    """
+    network.train()
+    with torch.no_grad():
+        network(torch.cat(list(real)))
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()

@@ -1,0 +1,196 @@
+"""Gradient matching (DC): the gradients that real and synthetic images of a class give a network should agree.
+
+Source: Zhao, Mopuri and Bilen, "Dataset Condensation with Gradient Matching", ICLR 2021, equations 7 to 10 and algorithm 1;
+with siamese augmentation, Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation", ICML 2021.
+
+A network is drawn, matched once a step, and between two steps trained on the synthetic images; after `outer_loop` steps the
+next one is drawn. Published loops by images per class: 1: 1/1, 10: 10/50, 50: 50/10. GLaD and LD3M use 1/1 throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ld3m_plugin.augmentation import DSA, DSADraw
+from ld3m_plugin.contracts import Match, Network, Objective, Task
+from ld3m_plugin.objectives.dc.distances import DISTANCES
+from ld3m_plugin.objectives.dc.gradients import (
+    classes_at_once,
+    freeze_batch_norm,
+    real_at_once,
+    real_gradient,
+    synthetic_gradients,
+)
+from ld3m_plugin.objectives.matching import (
+    MatchingOptions,
+    augment_by_class,
+    check_enough_images,
+    cross_entropy,
+    has_batch_norm,
+    random_network,
+)
+from ld3m_plugin.randomness import lent_to_global, spawn
+
+#: Real images of each class that statistics of batch norm are taken from; the published number.
+_FOR_BATCH_NORM = 16
+
+
+class DCOptions(MatchingOptions):
+    """Options of gradient matching."""
+
+    distance: Literal["ours", "mse", "cos"] = Field(
+        "ours",
+        description="between gradients: layer-wise 1 - cosine of each output, squared difference, 1 - cosine of all",
+    )
+    outer_loop: int = Field(1, ge=1, description="steps with one network (published for 1/10/50 a class: 1/10/50)")
+    inner_loop: int = Field(
+        1, ge=0, description="epochs it is trained on the synthetic images between two (published: 1/50/10)"
+    )
+    lr_net: float = Field(0.01, gt=0, description="learning rate of that training (SGD)")
+    momentum_net: float = Field(0.5, ge=0, lt=1, description="its momentum (published: DC 0.5, later code for DSA 0)")
+    batch_train: int = Field(256, ge=1, description="its batch size")
+    classes_at_once: int | None = Field(
+        None,
+        ge=1,
+        description="classes whose synthetic gradients are taken in one pass; default: as memory_budget allows",
+    )
+
+
+class DC(Objective):
+    """Matches gradients class by class through a network that is trained along the way.
+
+    Soft labels: an image is matched with the real images of its likeliest class, and enters the loss with all its
+    probabilities.
+    """
+
+    Options = DCOptions
+
+    def prepare(self, task: Task, labels: Tensor, rng: torch.Generator) -> None:
+        super().prepare(task, labels, rng)
+        check_enough_images(self.options, task)
+        self._dsa = DSA(self.options.dsa)
+        self._matches = 0  # made with the present network
+        # In eval mode nothing draws random numbers: a run that was resumed draws what it would have drawn.
+        self._adopt(random_network(self.options, task, torch.Generator()).eval())
+        one = task.normalise(task.train.read(0, torch.arange(1)))
+        per_class = int(_hard(labels).bincount().max())
+        budget = self.options.memory_budget
+        self._real_at_once = real_at_once(self._network, one, budget)
+        self._classes_at_once = self.options.classes_at_once or classes_at_once(self._network, one, per_class, budget)
+
+    def match(self, images: Tensor, labels: Tensor, step: int) -> Match:
+        self._next_network(images.detach(), labels)
+        task, shape = self.task, (self.options.batch_real, *images.shape[1:])
+        # One draw a class, for its real and its synthetic images: siamese.
+        draws = [self._dsa.draw(shape, self.rng, siamese=True) for _ in range(task.num_classes)]
+        augmented = augment_by_class(self._dsa, draws, images, labels)
+        with lent_to_global(spawn(self.rng), task.device):  # for dropout
+            loss, gradient = self._match(augmented.detach(), labels.to(images.device), draws)
+        (image_grad,) = torch.autograd.grad(augmented, images, gradient)
+        self._matches = (self._matches + 1) % self.options.outer_loop
+        return Match(loss, image_grad)
+
+    def _match(self, images: Tensor, labels: Tensor, draws: list[DSADraw]) -> tuple[float, Tensor]:
+        """The loss, and its gradient with respect to augmented images (N, C, H, W), a few classes at a time."""
+        distance, batch = DISTANCES[self.options.distance], self.options.batch_real
+        total, gradient = torch.zeros((), dtype=torch.float64), torch.zeros_like(images)
+        for classes, rows in _groups(labels, self._classes_at_once):
+            real = [
+                real_gradient(
+                    self._network,
+                    self._dsa.apply(self.task.real_images(k, batch, self.rng), draws[k]),
+                    k,
+                    self._real_at_once,
+                )
+                for k in classes
+            ]
+            part = images[rows].requires_grad_()
+            synthetic = synthetic_gradients(self._network, part, labels[rows])
+            # Cosines of nearly parallel vectors: never in half precision.
+            with torch.autocast(images.device.type, enabled=False):
+                loss = distance([torch.stack(tensors) for tensors in zip(*real, strict=True)], synthetic).sum()
+            (part_gradient,) = torch.autograd.grad(loss, part)
+            gradient[rows] = part_gradient
+            total += loss.detach().double().cpu()
+        return float(total), gradient
+
+    def _next_network(self, images: Tensor, labels: Tensor) -> None:
+        """A new network after `outer_loop` matches; before that, the old one trained on the images."""
+        if self._matches == 0:
+            self._adopt(random_network(self.options, self.task, self.rng))
+        else:
+            self._train(images, labels.to(images.device))
+        if has_batch_norm(self._network):
+            count = min(_FOR_BATCH_NORM, self.options.batch_real)
+            real = [self.task.real_images(k, count, self.rng) for k in range(self.task.num_classes)]
+            with lent_to_global(spawn(self.rng), self.task.device):
+                freeze_batch_norm(self._network, real)
+
+    def _train(self, images: Tensor, labels: Tensor) -> None:
+        """`inner_loop` epochs on the synthetic images (N, C, H, W), augmented with a draw for each image."""
+        self._network.train()
+        with lent_to_global(spawn(self.rng), images.device):  # for dropout
+            for _ in range(self.options.inner_loop):
+                for rows in torch.randperm(len(images), generator=self.rng).split(self.options.batch_train):
+                    self._optimizer.zero_grad(set_to_none=True)
+                    batch = self._dsa(images[rows], rng=self.rng)
+                    cross_entropy(self._network(batch), labels[rows]).backward()
+                    self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def _adopt(self, network: Network) -> None:
+        self._network = network
+        self._optimizer = torch.optim.SGD(
+            network.parameters(), lr=self.options.lr_net, momentum=self.options.momentum_net
+        )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The stream, and in the middle of an outer loop the network with its optimiser's velocity."""
+        state = {**super().state_dict(), "matches": torch.tensor(self._matches)}
+        if self._matches:
+            state |= {f"network.{name}": value for name, value in self._network.state_dict().items()}
+            for name, parameter in self._network.named_parameters():
+                velocity = self._optimizer.state[parameter].get("momentum_buffer")
+                if velocity is not None:
+                    state[f"velocity.{name}"] = velocity
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        super().load_state_dict(state)
+        self._matches = int(state["matches"])
+        if not self._matches:
+            return
+        network = random_network(self.options, self.task, torch.Generator())
+        prefix = "network."
+        network.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        self._adopt(network)
+        for name, parameter in network.named_parameters():
+            velocity = state.get(f"velocity.{name}")
+            if velocity is not None:
+                self._optimizer.state[parameter]["momentum_buffer"] = velocity.to(parameter.device).clone()
+
+
+def _groups(labels: Tensor, at_once: int) -> Iterator[tuple[list[int], Tensor]]:
+    """Classes that have images, in order, up to `at_once` of them with equally many, and their rows (G, I).
+
+    >>> [(classes, rows.tolist()) for classes, rows in _groups(torch.tensor([0, 0, 1, 1, 2]), 2)]
+    [([0, 1], [[0, 1], [2, 3]]), ([2], [[4]])]
+    """
+    hard = _hard(labels).cpu()
+    rows = {k: (hard == k).nonzero().squeeze(1) for k in hard.unique().tolist()}
+    classes: list[int] = []
+    for k in rows:
+        if classes and (len(classes) == at_once or len(rows[k]) != len(rows[classes[0]])):
+            yield classes, torch.stack([rows[c] for c in classes]).to(labels.device)
+            classes = []
+        classes.append(k)
+    yield classes, torch.stack([rows[c] for c in classes]).to(labels.device)
+
+
+def _hard(labels: Tensor) -> Tensor:
+    return labels if labels.ndim == 1 else labels.argmax(1)

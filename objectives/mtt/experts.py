@@ -1,0 +1,95 @@
+"""What the objective needs of experts: parameters of networks that were trained on the real images, epoch by epoch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ld3m_plugin.contracts import Task
+from ld3m_plugin.errors import InvalidOptionError
+from ld3m_plugin.options import build
+
+#: Environment variable that names the folder of experts, and the folder without it.
+FOLDER_VARIABLE, FOLDER = "LD3M_EXPERTS", Path("experts")
+
+
+class Experts(Protocol):
+    """Training trajectories of networks of one architecture."""
+
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """The epochs that are stored, such as (0, 1, ..., 15); 0 is before training."""
+
+    def __len__(self) -> int:
+        """How many networks were trained."""
+
+    def parameters(self, expert: int, epoch: int) -> Tensor:
+        """(P,) float32 in the order of `module.parameters()`, on the CPU."""
+
+
+class MemoryExperts:
+    """Experts held in memory.
+
+    >>> experts = MemoryExperts([{0: torch.zeros(5), 1: torch.ones(5)}])
+    >>> len(experts), experts.epochs, float(experts.parameters(0, 1).sum())
+    (1, (0, 1), 5.0)
+
+    Args:
+        trajectories: for each expert, epoch -> parameters (P,); all with the same epochs.
+    """
+
+    def __init__(self, trajectories: Sequence[Mapping[int, Tensor]]) -> None:
+        self._trajectories = [dict(trajectory) for trajectory in trajectories]
+        self.epochs = tuple(sorted(self._trajectories[0]))
+        if any(tuple(sorted(trajectory)) != self.epochs for trajectory in self._trajectories):
+            raise ValueError("all experts must have the same epochs")
+
+    def __len__(self) -> int:
+        return len(self._trajectories)
+
+    def parameters(self, expert: int, epoch: int) -> Tensor:
+        return self._trajectories[expert][epoch]
+
+
+def flat(module: nn.Module) -> Tensor:
+    """A copy of a module's parameters as one vector (P,) on the CPU, in the order in which experts store them."""
+    return torch.cat([parameter.detach().reshape(-1) for parameter in module.parameters()]).cpu()
+
+
+def open_experts(task: Task, folder: Path | None, settings: Mapping[str, Any], last_epoch: int) -> Experts:
+    """The stored experts of `task` that were trained with `settings`.
+
+    Args:
+        folder: where experts are; default: $LD3M_EXPERTS, or `experts` in the working folder.
+        settings: options of `ld3m experts train`, such as `network` and `network_settings`.
+        last_epoch: the last epoch that is asked for.
+
+    Raises:
+        ExpertError: there are none; the message has the command that makes them.
+    """
+    # By name: listing objectives and importing this module read no store.
+    store = import_module("ld3m_plugin.objectives.mtt.store")
+    model = import_module("ld3m_plugin.objectives.mtt.store.settings").ExpertSettings
+    root = folder or Path(os.environ.get(FOLDER_VARIABLE) or FOLDER)
+    experts: Experts = store.open_experts(
+        root, task, build(model, settings, "mtt: expert_settings"), last_epoch=last_epoch
+    )
+    return experts
+
+
+def check_epochs(experts: Experts, max_start_epoch: int, expert_epochs: int) -> None:
+    """Raise `InvalidOptionError` if the experts lack an epoch that a step may ask for."""
+    needed = {*range(max_start_epoch), *range(expert_epochs, expert_epochs + max_start_epoch)}
+    missing = sorted(needed - set(experts.epochs))
+    if missing:
+        raise InvalidOptionError(
+            f"mtt: max_start_epoch = {max_start_epoch} and expert_epochs = {expert_epochs} need epoch {missing[0]} of the "
+            f"experts, which have {', '.join(map(str, experts.epochs))}: lower one of the two, or train experts for "
+            f"{max_start_epoch + expert_epochs - 1} epochs"
+        )
