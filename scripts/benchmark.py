@@ -3,6 +3,7 @@
 usage: python scripts/benchmark.py forward [--no-keep] [--no-channels-last]
        python scripts/benchmark.py step [--steps N] [--no-keep] [--preset NAME] [--set PATH=VALUE ...]
        python scripts/benchmark.py experts [--steps N] [--width W]
+       python scripts/benchmark.py dc [--images N] [--set KEY=VALUE ...]
        python scripts/benchmark.py mtt [--gradient NAME] [--syn-steps N] [--images N] [--set KEY=VALUE ...]
        python scripts/benchmark.py cin256 --prior FOLDER [--denoising-steps T] [--classes K] [--return]
        python scripts/benchmark.py stylegan [--network NAME] [--layer N] [--classes K] [--render-batch B] [--return]
@@ -14,6 +15,8 @@ the two forms of a modulated convolution in seven layers at 32x32: a copy of the
 `experts` makes updates of expert trajectories on the embedded
 Fashion-MNIST, one network after another and stacked.
 
+`dc` differentiates the gradients of ten classes through ConvNet-3 with 1, 2, 5 and 10 classes in one pass, without and with the
+real images' part; forms take turns, so that other work meets all of them.
 `mtt` matches one trajectory of a random ConvNet at 32x32 on random images; `--set` gives options of the objective.
 
 Run each line in a process of its own: the allocator's setting and the peak memory belong to the process.
@@ -45,6 +48,9 @@ from ld3m_plugin.generators.priors.classes import imagenet_classes
 from ld3m_plugin.loop import Distillation, distill
 from ld3m_plugin.memory import keep_freed_memory, return_freed_memory
 from ld3m_plugin.networks.build import get_network
+from ld3m_plugin.objectives.dc.distances import layerwise_cosine
+from ld3m_plugin.objectives.dc.gradients import synthetic_gradients
+from ld3m_plugin.objectives.dc.objective import DC
 from ld3m_plugin.objectives.matching import random_network
 from ld3m_plugin.objectives.mtt.experts import MemoryExperts, flat
 from ld3m_plugin.objectives.mtt.objective import MTT
@@ -76,7 +82,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=128, help="of the experts")
     parser.add_argument("--gradient", default="adjoint", help="of mtt: adjoint, unrolled or first-order")
     parser.add_argument("--syn-steps", type=int, default=20)
-    parser.add_argument("--images", type=int, default=10, help="synthetic images of mtt, all of them in each step")
+    parser.add_argument("--images", type=int, default=10, help="synthetic images, of mtt all of them in each step")
     arguments = parser.parse_args()
     kept = not arguments.no_keep and not arguments.give_back and keep_freed_memory()
     if arguments.give_back:
@@ -115,6 +121,40 @@ def step(arguments: argparse.Namespace) -> None:
         f"preset {arguments.preset}: {statistics.median(seconds[3:]):.3f} s a step "
         f"(median of {len(seconds) - 3}, after 3 to warm up)"
     )
+
+
+def dc(arguments: argparse.Namespace) -> None:
+    """Gradient matching with more or fewer classes in one pass."""
+    task = tiny_task(classes=10, image_size=32, train=256)
+    options = dict(parse_assignment(text) for text in arguments.set)
+    labels = torch.arange(10).repeat_interleave(arguments.images // 10)
+    images = torch.randn(len(labels), 1, 32, 32, generator=stream(0, "images"))
+    network = random_network(MTT().options, task, stream(0, "network"))
+    real = [torch.randn(10, *parameter.shape) for parameter in network.parameters()]
+    grouped = images.unflatten(0, (10, -1)), labels.unflatten(0, (10, -1))
+
+    def synthetic(at_once: int) -> None:
+        for rows in torch.arange(10).split(at_once):
+            leaf = grouped[0][rows].requires_grad_()
+            loss = layerwise_cosine([r[rows] for r in real], synthetic_gradients(network, leaf, grouped[1][rows]))
+            torch.autograd.grad(loss.sum(), leaf)
+
+    def whole(at_once: int) -> None:
+        objective = DC(classes_at_once=at_once, **options)
+        objective.prepare(task, labels, stream(0, "objective"))
+        objective.match(images.clone().requires_grad_(), labels, 0)
+
+    for what, call, forms in (("synthetic part", synthetic, (1, 2, 5, 10)), ("whole match", whole, (1, 10))):
+        seconds: dict[int, list[float]] = {form: [] for form in forms}
+        for form in forms * 6:
+            started = time.perf_counter()
+            call(form)
+            seconds[form].append(time.perf_counter() - started)
+        for form, times in seconds.items():
+            median, least = statistics.median(times[1:]), min(times[1:])
+            print(
+                f"dc, {what}, {form} classes at once, {len(labels)} images: median {median:.3f} s, least {least:.3f} s of 5"
+            )
 
 
 def mtt(arguments: argparse.Namespace) -> None:
@@ -290,6 +330,7 @@ BENCHMARKS = {
     "forward": forward,
     "step": step,
     "experts": experts,
+    "dc": dc,
     "mtt": mtt,
     "cin256": cin256,
     "stylegan": stylegan,
