@@ -37,7 +37,7 @@ def convert(
     fill(empty_network(shape), tensors, str(source))
     names = _class_names(shape.classes, classes, source)
     save_network(out, shape, tensors, PriorFacts(names, None, converted_from(source, note), licence), half=half)
-    load_network(out)  # what was written must be readable; in half precision a weight may have become infinite
+    load_network(out)  # what was written must be readable: anything that was not foreseen ends here, and not in a run
 
 
 def _class_names(count: int, listed: Path | None, source: Path) -> tuple[PriorClass, ...]:

@@ -116,7 +116,9 @@ class _Gather(torch.autograd.Function):
             for size, taps, step, pad in zip(images.shape[2:], weight.shape[2:], stride, padding, strict=True)
         )
         ctx.rest = tuple(rest)  # samples at the end that no window reaches
-        return F.conv2d(images, weight, stride=stride, padding=padding, groups=images.shape[1])
+        # In the images' own precision: autocast is on in the forward pass and off in the backward, and both must agree.
+        with torch.autocast(images.device.type, enabled=False):
+            return F.conv2d(images, weight, stride=stride, padding=padding, groups=images.shape[1])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
@@ -131,9 +133,10 @@ class _Spread(torch.autograd.Function):
     def forward(ctx: Any, images: Tensor, weight: Tensor, stride: _Pair, padding: _Pair, rest: _Pair) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.geometry = stride, padding
-        return F.conv_transpose2d(
-            images, weight, stride=stride, padding=padding, output_padding=rest, groups=images.shape[1]
-        )
+        with torch.autocast(images.device.type, enabled=False):
+            return F.conv_transpose2d(
+                images, weight, stride=stride, padding=padding, output_padding=rest, groups=images.shape[1]
+            )
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:

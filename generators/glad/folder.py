@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, fields
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeVar, get_type_hints
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from ld3m_plugin.errors import PriorError
 from ld3m_plugin.generators.glad.network import GeneratorNetwork
-from ld3m_plugin.generators.glad.shape import LayerShape, NetworkShape
+from ld3m_plugin.generators.glad.shape import LayerShape, NetworkShape, check_shape
 from ld3m_plugin.generators.priors import facts as facts_files
 from ld3m_plugin.generators.priors.facts import FACTS, PriorFacts, read_json, write_facts
 from ld3m_plugin.storage import complete_folder, write_json, write_tensors
@@ -38,10 +39,16 @@ def save_network(
     Args:
         tensors: the state of a `GeneratorNetwork` of that shape.
         half: store weights in half precision (they are read back into float32). Frequencies, phases and filters stay whole.
+
+    Raises:
+        PriorError: half precision cannot hold a weight.
     """
     if half:
         whole = {name for name in tensors if name.rpartition(".")[2] in ("freqs", "phases", "up_filter", "down_filter")}
         tensors = {name: tensor if name in whole else tensor.half() for name, tensor in tensors.items()}
+        for name, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise PriorError(f"tensor {name} has values that half precision cannot hold: leave half=true out")
     with complete_folder(out) as folder:
         write_json(folder / SHAPE, {"format": _FORMAT, "kind": KIND, **asdict(shape)})
         write_tensors(folder / WEIGHTS, tensors)
@@ -63,7 +70,17 @@ def load_network(folder: Path, device: torch.device | str = "cpu") -> tuple[Gene
     except (SafetensorError, OSError) as error:
         raise PriorError(f"{path} is damaged ({error}): {_ADVICE}") from error
     fill(network, tensors, str(path))
-    return network.to(device), facts_files.read_facts(folder, KIND)
+    return network.to(device), _facts(folder, network.shape.classes)
+
+
+def _facts(folder: Path, classes: int) -> PriorFacts:
+    facts = facts_files.read_facts(folder, KIND)
+    if len(facts.classes) not in (0, classes) or facts.null_class is not None:
+        raise PriorError(
+            f"{folder / FACTS} names {len(facts.classes)} classes and the null class {facts.null_class}, and the network has "
+            f"{classes} and none: {_ADVICE}"
+        )
+    return facts
 
 
 def empty_network(shape: NetworkShape) -> GeneratorNetwork:
@@ -103,7 +120,7 @@ def read_shape(folder: Path) -> NetworkShape:
     try:
         layers = tuple(_checked(LayerShape, layer) for layer in content["layers"])
         shape = _checked(NetworkShape, {**content, "layers": layers})
-        _check_together(shape)
+        check_shape(shape)
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise PriorError(f"{path} is damaged ({error!r}): {_ADVICE}") from error
     return shape
@@ -114,28 +131,19 @@ def _checked(kind: type[_T], content: Any) -> _T:
         raise ValueError(f"not the settings of a {kind.__name__}")
     hints = get_type_hints(kind)
     for name, value in content.items():
-        allowed: Any = {float: (int, float), int: int, str: str, bool: bool}.get(hints[name], object)
+        kinds: dict[Any, Any] = {
+            float: (int, float),
+            int: int,
+            str: str,
+            bool: bool,
+            float | None: (int, float, NoneType),
+        }
+        allowed = kinds.get(hints[name], tuple)
         if not isinstance(value, allowed) or (isinstance(value, bool) and hints[name] is not bool):
             raise ValueError(f"{name} = {value!r}")
         if isinstance(value, (int, float)) and not isinstance(value, bool) and not 0 <= value < 2**31:
             raise ValueError(f"{name} = {value!r}")
     return kind(**content)
-
-
-def _check_together(shape: NetworkShape) -> None:
-    """Whether each layer takes what the one before it makes."""
-    size, channels = shape.input_size, shape.input_channels
-    names = [layer.name for layer in shape.layers]
-    if len(set(names)) != len(names) or any("." in name or not name.startswith("L") for name in names):
-        raise ValueError(f"layer names {names}")
-    for layer in shape.layers:
-        if (layer.in_size, layer.in_channels) != (size, channels):
-            raise ValueError(
-                f"layer {layer.name} takes {layer.in_channels}x{layer.in_size}, and gets {channels}x{size}"
-            )
-        size, channels = layer.out_size, layer.out_channels
-    if (size, channels) != (shape.image_size, shape.image_channels):
-        raise ValueError(f"images of {channels}x{size}")
 
 
 def digest(folder: Path) -> str:

@@ -53,7 +53,7 @@ class GLaDGenerator(Generator):
                 "colour are converted into each other"
             )
         depth = len(shape.layers)
-        self._layer = round(_DEPTH * depth) if options.layer is None else options.layer
+        self._layer = min(depth - 1, round(_DEPTH * depth)) if options.layer is None else options.layer
         if self._layer >= depth:
             raise InvalidOptionError(
                 f"layer={self._layer}: this network has {depth} layers: give 0 to {depth - 1}, or -1 for styles alone"
@@ -115,12 +115,12 @@ class GLaDGenerator(Generator):
             return self._network.synthesis.features(some, self._layer)
 
         size = images_at_once(enter, ws[:1], _BUDGET)
-        features = torch.cat([enter(some) for some in ws.split(size)])
+        # As published: a few values far out would swamp the others under one learning rate.
+        features = torch.cat([enter(some) for some in ws.split(size)]).nan_to_num(0.0).clamp(-_CLIP, _CLIP)
         if self.options.random_features:
             drawn = torch.randn(features.shape, generator=rng).to(features.device)
-            features = drawn * features.std() + features.mean()
-        # As published: a few values far out would swamp the others under one learning rate.
-        return features.nan_to_num(0.0).clamp(-_CLIP, _CLIP).contiguous()
+            features = (drawn * features.std() + features.mean()).clamp(-_CLIP, _CLIP)
+        return features.contiguous()
 
     def render(self, latents: Latents) -> Tensor:
         features = latents.get("features")
@@ -128,11 +128,8 @@ class GLaDGenerator(Generator):
         return self._pictures.images(self._network.synthesis(latents["w"], features, layer).float())
 
     def learning_rates(self, objective: str) -> dict[str, float]:
-        rates = {"features": 0.05, "w": 0.01}
-        return rates if self._uses_features() else {"w": 0.05}
-
-    def _uses_features(self) -> bool:
-        return self.options.layer is None or bool(self.options.layer >= 0)
+        # For Adam, whose steps have the size of the rate whatever the objective's gradients are; tried on the embedded network.
+        return {"w": 0.05} if self.options.layer == -1 else {"features": 0.05, "w": 0.01}
 
     def provenance(self) -> dict[str, str]:
         return self._provenance

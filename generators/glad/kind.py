@@ -34,7 +34,10 @@ class GanKind(PriorKind):
         return path.suffix in (".pkl", ".pickle")
 
     def find(self, name: str) -> Path | None:
-        return None  # `embedded` is the latent diffusion model of that name; this one is found by its folder
+        from ld3m_plugin.generators.glad.pretrained import SHIPPED
+
+        # `embedded` alone is the latent diffusion model.
+        return SHIPPED[name] if name == "embedded-gan" else None
 
     def train(self, task: Task, out: Path, options: BackendOptions, *, seed: int, reporter: PriorReporter) -> None:
         from ld3m_plugin.generators.glad.training.train import train_prior

@@ -52,6 +52,16 @@ class MappingNetwork(nn.Module):
         mean = self.w_avg[classes] if self.shape.classes else self.w_avg
         return mean.lerp(features, truncation)
 
+    @torch.no_grad()
+    def set_mean_styles(self, rng: torch.Generator, count: int = 10_000) -> None:
+        """Set `w_avg` to the mean style, of each class, over `count` random vectors."""
+        device = self.w_avg.device
+        means = []
+        for k in range(max(1, self.shape.classes)):
+            z = torch.randn(count, self.shape.z_dim, generator=rng).to(device)
+            means.append(self(z, torch.full((count,), k, device=device)).mean(0))
+        self.w_avg.copy_(torch.stack(means) if self.shape.classes else means[0])
+
 
 class SynthesisNetwork(nn.Module):
     """Styles to images; the features that enter any of its layers can be read out, and put in."""

@@ -16,11 +16,13 @@ from ld3m_plugin.generators.priors.classes import imagenet_classes
 from ld3m_plugin.generators.priors.facts import PriorFacts, read_facts
 from ld3m_plugin.randomness import lent_to_global, stream
 
-#: Names that `network` accepts beside folders.
-SHIPPED = {"embedded": Path(__file__).parent / "embedded" / "fashion-mnist"}
+_EMBEDDED = Path(__file__).parent / "embedded" / "fashion-mnist"
+#: Names that `network` accepts beside folders; the second is also what `ld3m prior info` knows it by.
+SHIPPED = {"embedded": _EMBEDDED, "embedded-gan": _EMBEDDED}
 #: Final resolutions of the official ImageNet networks whose shape is known without a file.
 IMAGENET = {"imagenet-128": 128, "imagenet-256": 256}
 _STEM = 16
+_MEAN_OF = 200  # random vectors, of each of up to 1,000 classes
 
 
 def imagenet_shape(resolution: int) -> NetworkShape:
@@ -64,6 +66,7 @@ def _random(options: GLaDOptions, device: torch.device) -> tuple[GeneratorNetwor
         shape, facts = replace(shape, classes=0, embed_dim=0), PriorFacts()
     with lent_to_global(stream(options.weights_seed, "random network")):
         network = GeneratorNetwork(shape)
+    network.mapping.set_mean_styles(stream(options.weights_seed, "mean styles"), _MEAN_OF)
     provenance = {"prior": options.network, "prior_source": f"random weights, seed {options.weights_seed}"}
     return network.to(device).freeze(), facts, provenance
 

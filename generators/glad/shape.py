@@ -12,6 +12,7 @@ new ones.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -125,6 +126,45 @@ class NetworkShape:
         return len(self.layers) + 1
 
 
+def check_shape(shape: NetworkShape) -> None:
+    """Whether a network of that shape can be built, and each layer takes what the one before it makes.
+
+    Raises:
+        ValueError: it cannot; the message says what is wrong.
+    """
+    names = [layer.name for layer in shape.layers]
+    if not names or len(set(names)) != len(names) or not all(re.fullmatch(r"L\w+", name) for name in names):
+        raise ValueError(f"layer names {names}")
+    if not 0 <= shape.bandwidth < shape.input_rate / 2 or shape.mapping_layers < 1 or shape.mapping_rate <= 0:
+        raise ValueError(f"bandwidth {shape.bandwidth} at the rate {shape.input_rate}, or no mapping")
+    before: tuple[int, int, float] = (shape.input_size, shape.input_channels, shape.input_rate)
+    for layer in shape.layers:
+        _check_layer(layer, is_last=layer is shape.layers[-1])
+        if (layer.in_size, layer.in_channels, layer.in_rate) != before:
+            given, taken = (
+                f"{c}x{s} at rate {r:g}" for s, c, r in (before, (layer.in_size, layer.in_channels, layer.in_rate))
+            )
+            raise ValueError(f"layer {layer.name} takes {taken}, and gets {given}")
+        before = (layer.out_size, layer.out_channels, layer.out_rate)
+    if before[:2] != (shape.image_size, shape.image_channels):
+        raise ValueError(f"images of {before[1]}x{before[0]}")
+
+
+def _check_layer(layer: LayerShape, *, is_last: bool) -> None:
+    counts = (layer.in_channels, layer.out_channels, layer.in_size, layer.out_size, layer.in_rate, layer.out_rate)
+    if min(*counts, layer.kernel, layer.filter_size, layer.lrelu_upsampling) < 1:
+        raise ValueError(f"layer {layer.name} has a size below 1")
+    if layer.inner_rate % layer.in_rate or layer.inner_rate % layer.out_rate:
+        raise ValueError(
+            f"layer {layer.name} resamples from rate {layer.in_rate} to {layer.out_rate} by no whole factor"
+        )
+    bands = (layer.in_cutoff, layer.out_cutoff, layer.in_half_width, layer.out_half_width)
+    if not all(0 < band <= layer.inner_rate for band in bands) or (layer.clamp is not None and layer.clamp <= 0):
+        raise ValueError(f"layer {layer.name} has a cutoff, width or clamp that no filter can have")
+    if layer.to_rgb != is_last:
+        raise ValueError(f"layer {layer.name} makes the image, or the last one does not")
+
+
 def make_shape(
     *,
     resolutions: tuple[int, ...],
@@ -170,7 +210,7 @@ def make_shape(
         rates[0] = rates[0] if rate is None else rate
         sizes = [r + 2 * margin for r in rates]
         sizes[-2:] = [resolution, resolution]
-        channels = [round(min(channel_base / 2 / c, channel_max)) for c in cutoffs]
+        channels = [max(1, round(min(channel_base / 2 / c, channel_max))) for c in cutoffs]
         channels[-1] = image_channels
         widths = [max(s, r / 2) - c for s, r, c in zip(stopbands, rates, cutoffs, strict=True)]
         # Numbers of a grown network skip one where the first head begins, as in the released ones.

@@ -91,9 +91,10 @@ def _unmatched(facts: PriorFacts, name: str, unmatched: str) -> int:
             f"nothing says which classes this prior knows, so none can be found for {name!r}: write their names into its "
             "prior.json (docs/priors.md)"
         )
+    without = "unmatched=unconditional, " if facts.null_class is not None else ""
     raise InvalidOptionError(
-        f"the prior has no class {name!r} ({_choices(facts, name)}): give a class_map file, unmatched=unconditional, or "
-        "unmatched=CLASS to start from that class of the prior"
+        f"the prior has no class {name!r} ({_choices(facts, name)}): give a class_map file, {without}or unmatched=CLASS to start "
+        "from that class of the prior"
     )
 
 

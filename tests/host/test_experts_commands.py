@@ -131,6 +131,8 @@ def test_a_stopped_training_says_how_to_go_on_and_does(tiny, ld3m, tmp_path, env
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A job that a shell put in the background inherits that SIGINT is ignored; a terminal's does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("experts/*/expert-00003.safetensors")):

@@ -34,7 +34,7 @@ class Module:
 
     def error(self, reason: str) -> PriorError:
         """An error about this module."""
-        return PriorError(f"{self.file}: {self.place or 'the network'} {reason}")
+        return PriorError(f"{self.file}: {short(self.place) or 'the network'} {reason}")
 
     def parts(self, group: str) -> dict[str, Any]:
         """Its `_modules`, `_parameters` or `_buffers` that are not None.
@@ -132,6 +132,6 @@ def as_module(value: Any, file: str, place: str) -> Module:
     if not isinstance(value, Record) or not isinstance(value.state, dict):
         found = short(value.class_name) if isinstance(value, Record) else type(value).__name__
         raise PriorError(
-            f"{file}: {place or 'the network'} is a {found}, not a module: it is not a network of StyleGAN-XL"
+            f"{file}: {short(place) or 'the network'} is a {found}, not a module: it is not a network of StyleGAN-XL"
         )
     return Module(file, place, value.class_name, value.state)

@@ -214,8 +214,9 @@ class Machine:
         if not isinstance(arguments, tuple):
             raise DamagedError("arguments that are not a tuple")
         # What a call makes may be as long as its arguments, which could be the same ones each time.
+        self.spend(len(arguments))
         self.spend(sum(len(a) for a in arguments if isinstance(a, list | tuple | dict | set)))
-        self._text_left -= sum(len(a) for a in arguments if isinstance(a, str))
+        self._text_left -= sum(len(a) for a in arguments if isinstance(a, str | bytes))
         if self._text_left < 0:
             raise RefusedError("hands on more text than it has")
         return called.make(*arguments)

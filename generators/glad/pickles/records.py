@@ -45,7 +45,8 @@ class Name:
     make: Callable[..., Any] | None = field(default=None, repr=False)
 
 
-#: Items of a tuple that is a key, and bits of a number that is: beyond them, different keys could share a hash on purpose.
+#: Items of a tuple that is a key, and bits of a number that is. A number of more bits, or in a tuple, could be chosen so that
+#: different keys share a hash, and looking one up would take as long as there are keys; hashes of texts cannot be foreseen.
 _LONGEST_KEY, _LARGEST_KEY = 4, 60
 
 
@@ -55,7 +56,11 @@ def key(value: Any) -> Any:
     Raises:
         RefusedError: it is of another kind.
     """
-    parts = value if type(value) is tuple and len(value) <= _LONGEST_KEY else (value,)
+    parts = (value,)
+    if type(value) is tuple and len(value) <= _LONGEST_KEY:
+        parts = value
+        if not all(isinstance(part, str | bytes) for part in parts):
+            raise RefusedError("has a key that is a tuple of other things than texts")
     for part in parts:
         if isinstance(part, int) and part.bit_length() > _LARGEST_KEY:
             raise RefusedError("has a key that is a very large number")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import replace
 
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor
 
 from ld3m_plugin.errors import PriorError
 from ld3m_plugin.generators.glad.pickles.attributes import Module
-from ld3m_plugin.generators.glad.pickles.records import short
-from ld3m_plugin.generators.glad.pickles.storages import StoredTensor
+from ld3m_plugin.generators.glad.pickles.records import Record, short
+from ld3m_plugin.generators.glad.pickles.storages import StoredNumbers, StoredTensor
 from ld3m_plugin.generators.glad.shape import LayerShape, NetworkShape
 
 _EMBEDDING = "mapping.embed.weight"
@@ -69,7 +70,7 @@ def read_tensors(network: Module, shape: NetworkShape) -> dict[str, Tensor]:
         PriorError: names are missing or left over, a shape is not the network's, or values are damaged or not finite.
     """
     expected = expected_tensors(shape)
-    found = _collect(network, _DEEPEST)
+    found = _collect(network, _DEEPEST, set())
     _cut_embedding(found, shape)
     missing, unexpected = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or unexpected:
@@ -83,7 +84,21 @@ def read_tensors(network: Module, shape: NetworkShape) -> dict[str, Tensor]:
     ]
     if wrong:
         raise PriorError(f"{network.file} does not fit its own numbers: {_listed(wrong, 5)}; get the file again")
+    _check_sharing(found, network.file)
     return {name: _values(found[name], name, network.file) for name in expected}
+
+
+def _check_sharing(found: dict[str, StoredTensor], file: str) -> None:
+    """Tensors that share their numbers would become, each a copy, more memory than the file has bytes."""
+    wanted: dict[StoredNumbers, int] = {}
+    shared = Counter(tensor.storage for tensor in found.values())
+    for name, tensor in found.items():
+        wanted[tensor.storage] = wanted.get(tensor.storage, 0) + math.prod(tensor.shape)
+        held = len(tensor.storage.data)  # a number has a byte at least
+        if shared[tensor.storage] > 1 and wanted[tensor.storage] > held:
+            raise PriorError(
+                f"{file}: {name} shares its storage of {held} bytes with too many others: it is damaged, get it again"
+            )
 
 
 def _cut_embedding(found: dict[str, StoredTensor], shape: NetworkShape) -> None:
@@ -96,17 +111,21 @@ def _cut_embedding(found: dict[str, StoredTensor], shape: NetworkShape) -> None:
     found[_EMBEDDING] = stored
 
 
-def _collect(module: Module, depth: int) -> dict[str, StoredTensor]:
+def _collect(module: Module, depth: int, seen: set[Record]) -> dict[str, StoredTensor]:
     prefix = f"{module.place}." if module.place else ""
     found: dict[str, StoredTensor] = {}
     for name, value in (module.parts("_parameters") | module.parts("_buffers")).items():
         if not isinstance(value, StoredTensor):
             raise module.error(f"has a {type(value).__name__} as {short(name)}, not a tensor: get the file again")
         found[f"{prefix}{name}"] = value
-    for name in module.parts("_modules"):
+    for name, record in module.parts("_modules").items():
+        below = module.module(name)
+        if record in seen:  # a few names that lead to each other's modules would be no end of paths
+            raise module.error(f"has {short(name)}, which is in the network twice: the file is damaged, get it again")
+        seen.add(record)
         if not depth:
             raise module.error("has modules below it: this version does not read such networks")
-        found |= _collect(module.module(name), depth - 1)
+        found |= _collect(below, depth - 1, seen)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from ld3m_plugin.augmentation.strategy import parse
 from ld3m_plugin.contracts import Task
@@ -19,7 +19,11 @@ class GanTrainingOptions(PriorTrainingOptions):
     z_dim: int = Field(64, ge=1, description="length of the random vector")
     w_dim: int = Field(128, ge=1, description="length of a style")
     embedding_size: int = Field(64, ge=1, description="length of a class embedding")
-    layers: int = Field(6, ge=4, description="synthesis layers besides the last one, which makes the image")
+    layers: int = Field(
+        6,
+        ge=4,
+        description="synthesis layers besides the one that makes the image; the last two are critically sampled",
+    )
     channel_base: int = Field(512, ge=2, description="channels are half of it divided by a layer's cutoff frequency")
     channel_max: int = Field(64, ge=1, description="most channels of a layer")
     margin: int = Field(2, ge=0, description="samples around the image at every layer but the last ones (official: 10)")
@@ -51,11 +55,13 @@ class GanTrainingOptions(PriorTrainingOptions):
             raise ValueError(str(error)) from error
         return strategy
 
-    @model_validator(mode="after")
-    def _fewer_than_critical(self) -> GanTrainingOptions:
-        if any(width < 1 for width in self.discriminator_channels):
-            raise ValueError("widths of discriminator_channels must be at least 1")
-        return self
+    @field_validator("discriminator_channels")
+    @classmethod
+    def _positive(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
+        # Not a constraint of the items: help would show its inner workings.
+        if any(width < 1 for width in widths):
+            raise ValueError("widths must be at least 1")
+        return widths
 
     def shape(self, task: Task) -> NetworkShape:
         """The generator's shape for images of the task."""

@@ -32,7 +32,6 @@ _DECISIVE = (
     *("warmup", "weight_decay", "ema", "mixed_precision", "z_dim", "w_dim", "embedding", "layers", "channel", "margin"),
     *("discriminator", "steps", "rate", "batch_size", "r1", "guide", "augment"),
 )
-_STYLES_A_CLASS = 10_000
 _SMALLEST = 16
 
 
@@ -76,7 +75,7 @@ def train_prior(task: Task, options: GanTrainingOptions, seed: int, out: Path, r
     )
     run(phase, options, folder, accelerator, reporter)
     reporter.say(f"gan: {phase.steps} updates in {phase.seconds:.0f} s")
-    set_mean_styles(generator, stream(seed, "mean styles"))
+    generator.mapping.set_mean_styles(stream(seed, "mean styles"))
     _write(task, options, seed, out, generator)
     record_training(out, task, options, seed, {"gan": round(phase.seconds, 1)})
     network, _ = load_network(out, task.device)
@@ -107,15 +106,6 @@ def _guide(task: Task, steps: int, seed: int, reporter: PriorReporter) -> Networ
     return train_judge(
         task, stream(seed, "guide"), recipe, on_epoch=lambda epoch, loss: reporter.step(epoch, {"loss": loss})
     )
-
-
-@torch.no_grad()
-def set_mean_styles(generator: GeneratorNetwork, rng: torch.Generator) -> None:
-    """Set `w_avg` to the mean style of each class over many random vectors."""
-    mapping, device = generator.mapping, generator.mapping.w_avg.device
-    for k in range(generator.shape.classes):
-        z = torch.randn(_STYLES_A_CLASS, generator.shape.z_dim, generator=rng).to(device)
-        mapping.w_avg[k] = mapping(z, torch.full((len(z),), k, device=device)).mean(0)
 
 
 def _sampler(generator: nn.Module, task: Task, truncation: float) -> Sampler:

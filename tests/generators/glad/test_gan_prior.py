@@ -121,13 +121,52 @@ def test_tensors_that_do_not_fit(prior, change, message):
         load_network(folder)
 
 
-def test_a_layer_that_does_not_take_what_the_former_makes(prior):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"in_channels": 7}, "takes 7x20 at rate 16, and gets 6x20 at rate 16"),
+        ({"in_rate": 0}, "size below 1"),
+        ({"out_rate": 0}, "size below 1"),
+        ({"in_rate": 33}, "no whole factor"),
+        ({"in_rate": 8}, "takes 6x20 at rate 8"),
+        ({"clamp": "x"}, "clamp"),
+        ({"clamp": 0}, "clamp that no filter"),
+        ({"in_cutoff": 0.0}, "cutoff"),
+        ({"to_rgb": True}, "makes the image"),
+        ({"name": "L1.x"}, "layer names"),
+        ({"kernel": 0}, "size below 1"),
+    ],
+)
+def test_layers_that_cannot_be(prior, change, message):
     folder = prior()
     layers = json.loads((folder / "network.json").read_text())["layers"]
-    layers[2]["in_channels"] += 1
+    layers[2] |= change
     edit(folder / "network.json", layers=layers)
-    with pytest.raises(PriorError, match=r"is damaged .*takes 7x20, and gets 6x20"):
+    with pytest.raises(PriorError, match=f"is damaged .*{message}"):
         load_network(folder)
+
+
+def test_a_bandwidth_beyond_the_rate(prior):
+    folder = prior()
+    edit(folder / "network.json", bandwidth=8.0)
+    with pytest.raises(PriorError, match=r"is damaged .*bandwidth 8.0 at the rate 16"):
+        load_network(folder)
+
+
+@pytest.mark.parametrize("facts", [{"classes": [{"name": "a"}]}, {"null_class": 2}])
+def test_classes_that_are_not_the_networks(prior, facts):
+    folder = prior()
+    edit(folder / "prior.json", **facts)
+    with pytest.raises(PriorError, match=r"and the network has 3 and none"):
+        load_network(folder)
+
+
+def test_weights_that_half_precision_cannot_hold(network, tmp_path):
+    small = network()
+    small.mapping.fc0.bias.data[0] = 1e6
+    with pytest.raises(PriorError, match=r"mapping.fc0.bias has values that half precision cannot hold"):
+        save_network(tmp_path / "prior", small.shape, small.state_dict(), PriorFacts(), half=True)
+    assert not (tmp_path / "prior").exists()
 
 
 def test_a_converted_network_renders_the_published_images(golden, tmp_path):
@@ -176,6 +215,13 @@ def test_commands(golden, ld3m, tmp_path):
     assert "os.system" in err
     assert len(err.strip().splitlines()) == 1
     assert not (tmp_path / "never").exists()
+
+
+def test_the_shipped_one_is_found_by_its_name(ld3m):
+    code, out, _ = ld3m("prior", "info", "embedded-gan")
+    assert code == 0
+    assert "StyleGAN-XL, 7 layers" in out
+    assert "ldm" in ld3m("prior", "info", "embedded")[1]
 
 
 def test_the_kind_recognises_its_own(prior, tmp_path):

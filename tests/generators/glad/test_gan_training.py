@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from torch.nn import functional as F
 
 from ld3m_plugin.augmentation import DSA
@@ -16,7 +17,7 @@ from ld3m_plugin.generators.glad.network import GeneratorNetwork
 from ld3m_plugin.generators.glad.training.adversarial import AdversarialLoss, Adversaries
 from ld3m_plugin.generators.glad.training.discriminator import Discriminator, _deviation
 from ld3m_plugin.generators.glad.training.options import GanTrainingOptions
-from ld3m_plugin.generators.glad.training.train import set_mean_styles, train_prior
+from ld3m_plugin.generators.glad.training.train import train_prior
 from ld3m_plugin.generators.imaging import PictureSpace
 from ld3m_plugin.generators.priors.batches import RealBatches
 from ld3m_plugin.options import build
@@ -143,7 +144,7 @@ def test_the_discriminator_sees_class_and_repetition():
 
 def test_mean_styles_are_means_over_random_vectors():
     network = GeneratorNetwork(options().shape(TASK))
-    set_mean_styles(network, stream(0, "a"))
+    network.mapping.set_mean_styles(stream(0, "a"))
     z = torch.randn(20_000, 4, generator=stream(1, "b"))
     for k in range(3):
         other = network.mapping(z, torch.full((len(z),), k)).detach()
@@ -231,6 +232,25 @@ def test_the_average_and_not_the_last_weights_are_kept(trained, tmp_path):
     name = "synthesis.L1_20_6.weight"
     assert name in average
     assert not torch.equal(average[name], last[name])
+
+
+@pytest.fixture
+def other_precision():
+    """accelerate keeps one precision a process."""
+    AcceleratorState._reset_state(True)
+    yield
+    AcceleratorState._reset_state(True)
+
+
+@pytest.mark.usefixtures("other_precision")
+def test_training_in_half_precision(tmp_path):
+    train_prior(TASK, options(mixed_precision="bf16", steps=2, r1_every=1), 0, tmp_path / "prior", Notes())
+    network, _ = load_network(tmp_path / "prior")
+    assert all(tensor.isfinite().all() for tensor in network.state_dict().values())
+
+
+def test_widths_never_fall_to_zero():
+    assert min(layer.out_channels for layer in options(channel_base=2).shape(TASK).layers) == 1
 
 
 def test_what_is_refused_before_the_work(tmp_path):

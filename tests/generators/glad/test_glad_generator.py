@@ -136,8 +136,9 @@ def test_each_row_starts_from_its_own_class(prior):
 
 def test_classes_the_network_does_not_know(prior, tmp_path):
     task = tiny_task(class_names=("class 0", "class 1", "gadget"))
-    with pytest.raises(InvalidOptionError, match="no class 'gadget'"):
+    with pytest.raises(InvalidOptionError, match="no class 'gadget'") as error:
         start(prior(), task=task)
+    assert "unconditional" not in str(error.value)
     _, latents = start(prior(), task=task, unmatched="class 2", per_class=1, init="avg_w")
     assert len(latents) == 3
     (tmp_path / "map.yaml").write_text("gadget: class 1\n")
@@ -171,6 +172,13 @@ def test_random_weights_are_those_of_their_seed_and_not_the_networks(prior):
     assert torch.equal(render(one, latents), render(again, same))
     for different in (other, trained):
         assert not torch.allclose(render(different, latents), render(one, latents), atol=0.05)
+    # Their mean styles are those of their own random vectors, class by class.
+    _, mean = start(folder, weights="random", init="avg_w", per_class=1)
+    _, drawn = start(folder, weights="random", per_class=400, layer=-1)
+    for k in range(3):
+        own = drawn["w"][k * 400 : (k + 1) * 400, 0]
+        assert float((own.mean(0) - mean["w"][k, 0]).norm()) < 0.2 * float(own.norm(dim=1).mean())
+    assert not torch.allclose(mean["w"][0], mean["w"][1], atol=1e-3)
     assert one.provenance()["prior_source"] == "random weights, seed 0"
     assert "prior_sha256" not in one.provenance()
 
@@ -190,7 +198,9 @@ def test_sizes_and_channels_that_do_not_fit(prior):
 def test_networks_that_are_not_there(prior, tmp_path):
     with pytest.raises(InvalidOptionError, match="imagenet-128' has no weights here: give weights=random, or convert"):
         start("imagenet-128")
-    with pytest.raises(PriorError, match=r"there is no prior folder nowhere; known: embedded, imagenet-128"):
+    with pytest.raises(
+        PriorError, match=r"there is no prior folder nowhere; known: embedded, embedded-gan, imagenet-128"
+    ):
         start("nowhere")
     (tmp_path / "network.pkl").write_bytes(b"")
     with pytest.raises(PriorError, match=r"ld3m prior convert .*network\.pkl FOLDER"):

@@ -134,3 +134,16 @@ def test_cutoffs_grow_and_stay_below_the_limit(resolutions):
         assert layer.out_cutoff + layer.out_half_width >= layer.out_rate / 2
         assert math.log2(layer.out_rate).is_integer()
     assert layers[-1].out_cutoff == resolutions[-1] / 2
+
+
+def test_gradients_under_autocast(network):
+    """The forward pass runs under autocast and the backward pass outside of it, as the host does."""
+    small = network(size=32, margin=4, channel_max=16, channel_base=256).freeze()
+    ws = torch.randn(2, small.shape.num_ws, small.shape.w_dim, requires_grad=True)
+    pick = torch.randn(2, 1, 32, 32)
+    (expected,) = torch.autograd.grad(small.synthesis(ws), ws, pick)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        images = small.synthesis(ws)
+    (found,) = torch.autograd.grad(images, ws, pick.to(images.dtype))
+    # bf16 has eight bits, and there are five layers one way and five the other.
+    assert float((found - expected).norm() / expected.norm()) < 0.1

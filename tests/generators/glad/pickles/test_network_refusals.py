@@ -28,7 +28,7 @@ def sizes(*sides):
 
 
 def tensor(values):
-    storage = StoredNumbers(b"")
+    storage = StoredNumbers(bytes(values.numel() * values.element_size()))
     storage.__dict__["numbers"] = values.flatten()
     return StoredTensor(storage, 0, tuple(values.shape), values.stride())
 
@@ -168,6 +168,41 @@ def test_conditional_stylegan3(refused):
     assert refused(change).startswith("the network is a class-conditional StyleGAN3, which maps classes in another way")
 
 
+def test_modules_that_share_modules(refused):
+    """Three levels of names that all lead to the same module would be a walk of names to the third power."""
+
+    def change(entries):
+        leaf = Record("Leaf", {"_parameters": {}, "_buffers": {}, "_modules": {}})
+        middle = Record(
+            "Middle", {"_parameters": {}, "_buffers": {}, "_modules": dict.fromkeys(map(str, range(300)), leaf)}
+        )
+        at(entries, "")["_modules"]["more"] = middle
+
+    assert "has 1, which is in the network twice" in refused(change)
+
+
+def test_tensors_that_share_their_numbers(refused, entries):
+    def change(content):
+        layer = at(content, LAYER)["_parameters"]
+        storage = layer["weight"].storage
+        for place in ("synthesis.L0_24_32", "synthesis.L1_24_32", "synthesis.L3_24_32", "synthesis.L4_24_32"):
+            at(content, place)["_parameters"]["weight"] = layer["weight"]
+        at(content, "synthesis.L5_24_32")["_parameters"]["weight"] = layer["weight"]
+        at(content, "synthesis.L6_16_32")["_parameters"]["weight"] = layer["weight"]
+        assert storage is layer["weight"].storage
+
+    assert "shares its storage of" in refused(change)
+
+
+def test_names_in_messages_are_plain(refused):
+    def change(content):
+        at(content, "")["_modules"]["\x1b]0;title\x07" + "a" * 500] = Record("X", None)
+
+    message = refused(change)
+    assert "\x1b" not in message
+    assert len(message) < 400
+
+
 def test_a_network_inside_itself(refused):
     """A cycle, which a pickle can have."""
 
@@ -175,4 +210,4 @@ def test_a_network_inside_itself(refused):
         state = at(entries, LAYER)
         state["_modules"]["self"] = Record("SynthesisLayer", state)
 
-    assert "has modules below it" in refused(change)
+    assert "which is in the network twice" in refused(change)

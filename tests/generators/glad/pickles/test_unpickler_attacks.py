@@ -254,6 +254,11 @@ BOMBS = {
         text("a" * 100_000) + b"q\x00" + (named("_codecs.encode") + b"h\x00\x85R0") * 5000 + b"0N",
         "hands on more text than it has",
     ),
+    "the same arguments": (
+        b"(" + b"N" * 100_000 + b"tq\x00" + (named("torch.nn.X") + b"h\x00R0") * 500 + b"0N",
+        "takes more than 1000000 steps",
+    ),
+    "keys whose hash can be chosen": (b"}(K\x01K\x02tNs", "has a key that is a tuple of other things than texts"),
     "an array": (
         called(
             "numpy.core.numeric._frombuffer", blob(b"a"), called("numpy.dtype", text("u1")), b"J\xff\xff\xff\x7f\x85"
