@@ -53,7 +53,7 @@ def test_plan_train_and_list(tiny, ld3m, tmp_path):
     assert facts["epochs"] == "2, 8 updates an expert"
     assert facts["parameters"] == "1,635"
     assert facts["disk"].startswith("19.2 KiB an expert, 38.3 KiB to write, ")
-    assert re.fullmatch(r"about 0:0\d, at [\d.e-]+ s an update, an estimate", facts["time"])
+    assert re.fullmatch(r"about [\d:]+, at [\d.e-]+ s an update, an estimate", facts["time"])
     assert not (tmp_path / "experts").exists()
 
     trained = ld3m(*TRAIN)
@@ -134,13 +134,16 @@ def test_a_stopped_training_says_how_to_go_on_and_does(tiny, ld3m, tmp_path, env
         # A job that a shell put in the background inherits that SIGINT is ignored; a terminal's does not.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("experts/*/expert-00003.safetensors")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(sign)
-    out, err = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 300  # as long as other new processes may take on a busy machine
+        while not list(tmp_path.glob("experts/*/expert-00003.safetensors")):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(sign)
+        out, err = process.communicate(timeout=300)
+    finally:
+        process.kill()
     assert (process.returncode, out) == (130, ""), err
     assert err.splitlines()[-1] == "stopped; the same command goes on"
     assert "Traceback" not in err
