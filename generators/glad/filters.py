@@ -3,8 +3,8 @@
 Source: StyleGAN3, section 3.2 and appendix B: windowed-sinc (Kaiser) and, radially symmetric, jinc filters. Kaiser's estimates of
 the window from the width of the transition band are those of Oppenheim and Schafer, "Discrete-Time Signal Processing".
 
-Separable filters go along one axis after the other as depthwise convolutions, which are fastest where the channels are the innermost
-axis of memory.
+Separable filters go along one axis after the other as depthwise convolutions, which are fastest where the channels are innermost
+in memory.
 """
 
 from __future__ import annotations
