@@ -28,7 +28,8 @@ def main() -> None:
     figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
     for form, points in curves.items():
         axes.plot(*zip(*sorted(points), strict=True), marker="o", label=form)
-    axes.set(xlabel="steps of the student", ylabel="peak memory of the process (MiB)", yscale="log")
+    axes.set(xlabel="steps of the student", ylabel="peak memory of the process (MiB)")
+    axes.set_ylim(bottom=0)
     axes.set_title(f"One match of MTT, ConvNet, {'/'.join(sorted(images))} images of 32x32")
     axes.legend()
     axes.grid(alpha=0.3)

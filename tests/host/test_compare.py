@@ -460,6 +460,11 @@ def test_nothing_to_compare_is_refused(compared, configs):
         compared(configs("pixel", **{"evaluation.final": False}))
 
 
+def test_a_protocol_with_a_rate_of_each_runs_own_is_refused(compared, configs):
+    with pytest.raises(UsageError, match=r"protocol 'mtt' trains on .* at another learning rate.*such as dsa-2021"):
+        compared(configs("pixel", **{"evaluation.protocol": "mtt"}))
+
+
 # Configurations -------------------------------------------------------------------------------------------------------
 
 
@@ -489,8 +494,10 @@ def test_published_presets_compare_on_one_prior(preset):
     made = {name: completed(config) for name, config in configurations(generators, presets=[preset]).items()}
     assert list(made) == ["ld3m", "autoencoder"]
     assert {config.generator.options["prior"] for config in made.values()} == {"cin256-v2"}
-    assert made["ld3m"].optimizer.learning_rates == {"latent": 1.0, "class_embedding": 1.0}
-    assert made["autoencoder"].optimizer.learning_rates == {"latent": 1.0}
+    published = {"dm": 1.0, "dc": 0.1, "mtt": 1000.0}
+    (rate,) = (value for objective, value in published.items() if preset.endswith(f"-{objective}"))
+    assert made["ld3m"].optimizer.learning_rates == {"latent": rate, "class_embedding": rate}
+    assert made["autoencoder"].optimizer.learning_rates == {"latent": rate}
     own = configurations(generators, presets=[preset], options={"autoencoder": {"prior": "mine"}})
     assert {name: config.generator.options["prior"] for name, config in own.items()} == {
         "ld3m": "cin256-v2",
