@@ -70,11 +70,16 @@ def load_network(folder: Path, device: torch.device | str = "cpu") -> tuple[Gene
     except (SafetensorError, OSError) as error:
         raise PriorError(f"{path} is damaged ({error}): {_ADVICE}") from error
     fill(network, tensors, str(path))
-    return network.to(device), _facts(folder, network.shape.classes)
+    return network.to(device), read_facts(folder, network.shape)
 
 
-def _facts(folder: Path, classes: int) -> PriorFacts:
-    facts = facts_files.read_facts(folder, KIND)
+def read_facts(folder: Path, shape: NetworkShape) -> PriorFacts:
+    """What `prior.json` says of a network of that shape.
+
+    Raises:
+        PriorError: it is damaged, or of another number of classes than the network's.
+    """
+    facts, classes = facts_files.read_facts(folder, KIND), shape.classes
     if len(facts.classes) not in (0, classes) or facts.null_class is not None:
         raise PriorError(
             f"{folder / FACTS} names {len(facts.classes)} classes and the null class {facts.null_class}, and the network has "

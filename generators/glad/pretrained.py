@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from ld3m_plugin.errors import InvalidOptionError, PriorError, nearest
-from ld3m_plugin.generators.glad.folder import SHAPE, digest, load_network, read_shape
+from ld3m_plugin.generators.glad.folder import SHAPE, digest, load_network, read_facts, read_shape
 from ld3m_plugin.generators.glad.network import GeneratorNetwork
 from ld3m_plugin.generators.glad.options import GLaDOptions
 from ld3m_plugin.generators.glad.shape import NetworkShape, make_shape
 from ld3m_plugin.generators.priors.classes import imagenet_classes
-from ld3m_plugin.generators.priors.facts import PriorFacts, read_facts
+from ld3m_plugin.generators.priors.facts import PriorFacts
 from ld3m_plugin.randomness import lent_to_global, stream
 
 _EMBEDDED = Path(__file__).parent / "embedded" / "fashion-mnist"
@@ -61,7 +61,8 @@ def _random(options: GLaDOptions, device: torch.device) -> tuple[GeneratorNetwor
         shape, facts = imagenet_shape(IMAGENET[options.network]), PriorFacts(imagenet_classes())
     else:
         folder = find_network(options.network)
-        shape, facts = read_shape(folder), read_facts(folder, "gan")
+        shape = read_shape(folder)
+        facts = read_facts(folder, shape)
     if options.unconditional:
         shape, facts = replace(shape, classes=0, embed_dim=0), PriorFacts()
     with lent_to_global(stream(options.weights_seed, "random network")):

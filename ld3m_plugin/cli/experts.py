@@ -27,7 +27,11 @@ NAMES = (
 
 app = typer.Typer(help="Expert trajectories for trajectory matching (MTT).", rich_markup_mode=None)
 
-Root = Annotated[Path, typer.Option("--root", help="Folder of all stores; each choice of settings has one in it.")]
+# The variable is the one that the objective reads: both must look in the same place.
+Root = Annotated[
+    Path,
+    typer.Option("--root", envvar="LD3M_EXPERTS", help="Folder of all stores; each choice of settings has one in it."),
+]
 Data = Annotated[str, typer.Option("--data", help="Data set: NAME or NAME:ARGUMENT.")]
 DataOptions = Annotated[
     list[str] | None, typer.Option("-D", metavar="KEY=VALUE", help="Option of the data set; repeatable.")

@@ -242,3 +242,13 @@ def test_sizes_as_people_read_them():
         "10.0 MiB",
         "2.00 GiB",
     ]
+
+
+def test_commands_and_objective_look_in_the_same_place(tiny, ld3m, tmp_path, monkeypatch):
+    from ld3m_plugin.objectives.mtt.experts import FOLDER_VARIABLE
+
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "elsewhere"))
+    assert ld3m(*TRAIN).code == 0
+    assert list((tmp_path / "elsewhere").glob("*/expert-00001.safetensors"))
+    assert not (tmp_path / "experts").exists()
+    assert ld3m("experts", "list").out.rstrip().endswith("complete")

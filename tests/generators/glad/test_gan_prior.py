@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ld3m_plugin import cli
+from ld3m_plugin.backends import get_generator
 from ld3m_plugin.errors import PriorError
 from ld3m_plugin.generators.glad.convert import convert
 from ld3m_plugin.generators.glad.folder import digest, load_network, save_network
@@ -15,6 +16,7 @@ from ld3m_plugin.generators.glad.kind import GanKind
 from ld3m_plugin.generators.priors.facts import PriorFacts
 from ld3m_plugin.plugins import default_registry
 from ld3m_plugin.priors import convert_prior, kind_of
+from ld3m_plugin.testing import tiny_task
 
 
 @pytest.fixture
@@ -159,6 +161,10 @@ def test_classes_that_are_not_the_networks(prior, facts):
     edit(folder / "prior.json", **facts)
     with pytest.raises(PriorError, match=r"and the network has 3 and none"):
         load_network(folder)
+    # With random weights the same file is read.
+    generator = get_generator("glad", network=str(folder), weights="random")
+    with pytest.raises(PriorError, match=r"and the network has 3 and none"):
+        generator.prepare(tiny_task(class_names=("a", "b", "c")).for_training())
 
 
 def test_weights_that_half_precision_cannot_hold(network, tmp_path):
