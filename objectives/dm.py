@@ -15,6 +15,7 @@ from torch import Tensor
 from ld3m_plugin.augmentation import DSA, DSADraw
 from ld3m_plugin.contracts import DifferentiableObjective, Network, Task
 from ld3m_plugin.memory import images_at_once
+from ld3m_plugin.networks.build import for_forward
 from ld3m_plugin.objectives.matching import (
     MatchingOptions,
     augment_by_class,
@@ -57,7 +58,7 @@ class DM(DifferentiableObjective):
 
     def loss(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
         task = self.task
-        network = random_network(self.options, task, self.rng).requires_grad_(False)
+        network = for_forward(random_network(self.options, task, self.rng)).requires_grad_(False)
         shape = (self.options.batch_real, *images.shape[1:])
         # One draw a class, for its real and its synthetic images: siamese.
         draws = [self._dsa.draw(shape, self.rng, siamese=True) for _ in range(task.num_classes)]

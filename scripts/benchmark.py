@@ -1,6 +1,6 @@
 """Measure speed and memory, and print lines for docs/results.md with machine and date.
 
-usage: python scripts/benchmark.py forward [--no-keep] [--no-channels-last]
+usage: python scripts/benchmark.py forward [--no-keep]
        python scripts/benchmark.py step [--steps N] [--no-keep] [--preset NAME] [--set PATH=VALUE ...]
        python scripts/benchmark.py experts [--steps N] [--width W]
        python scripts/benchmark.py dc [--images N] [--set KEY=VALUE ...]
@@ -68,7 +68,6 @@ def main() -> None:
     parser.add_argument("what", choices=list(BENCHMARKS))
     parser.add_argument("--no-keep", action="store_true", help="leave the allocator as it is")
     parser.add_argument("--return", action="store_true", dest="give_back", help="return freed memory at once")
-    parser.add_argument("--no-channels-last", action="store_true")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--preset", default="demo")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="one setting of the run")
@@ -99,17 +98,22 @@ def main() -> None:
 
 
 def forward(arguments: argparse.Namespace) -> None:
-    """A graph-free forward of 1,280 images through ConvNet-3 of width 128 at 32x32."""
-    network = get_network("ConvNet", channels=1, image_size=32, num_classes=10)
-    layout = torch.contiguous_format if arguments.no_channels_last else torch.channels_last
-    network = network.to(memory_format=layout)
-    images = torch.randn(1280, 1, 32, 32)
+    """ConvNet-3 of width 128 at 32x32 under both memory layouts: forward passes of many images, and a training's gradient."""
+    images, labels = torch.randn(1280, 1, 32, 32), torch.arange(256) % 10
+    for layout in (torch.channels_last, torch.contiguous_format):
+        network = get_network("ConvNet", channels=1, image_size=32, num_classes=10).to(memory_format=layout)
+        parameters = list(network.parameters())
 
-    @torch.no_grad()
-    def once() -> None:
-        network.embed(images)
+        @torch.no_grad()
+        def embed(network: Network = network) -> None:
+            network.embed(images)
 
-    print(f"forward of 1,280 images, {layout}: {median_seconds(once):.2f} s (median of 7)")
+        def gradient(network: Network = network, parameters: list[torch.nn.Parameter] = parameters) -> None:
+            torch.autograd.grad(F.cross_entropy(network(images[:256]), labels), parameters)
+
+        print(
+            f"{layout}: forward of 1,280 images {median_seconds(embed):.2f} s, gradient of 256 {median_seconds(gradient):.2f} s"
+        )
 
 
 def step(arguments: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from ld3m_plugin.augmentation import DSA
 from ld3m_plugin.contracts import Network, Task
 from ld3m_plugin.evaluation.protocols import Protocol
+from ld3m_plugin.networks.build import for_forward
 from ld3m_plugin.randomness import lent_to_global, spawn
 
 _WARMUP_START = 1e-7
@@ -97,7 +98,7 @@ def accuracy(network: Network, task: Task, per_class: int | None = None) -> floa
     Args:
         per_class: on how many test images of each class, as `chosen_tests` chooses; default: all.
     """
-    network.eval()
+    network = for_forward(network.eval())
     correct = total = 0
     for images, labels in test_batches(task, per_class):
         correct += int((network(task.normalise(images)).argmax(1).cpu() == labels).sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -32,6 +33,9 @@ class Experts(Protocol):
     def parameters(self, expert: int, epoch: int) -> Tensor:
         """(P,) float32 in the order of `module.parameters()`, on the CPU."""
 
+    def digest(self, epochs: Sequence[int]) -> str:
+        """A digest of all experts' weights after these epochs: others have another one."""
+
 
 class MemoryExperts:
     """Experts held in memory.
@@ -55,6 +59,13 @@ class MemoryExperts:
 
     def parameters(self, expert: int, epoch: int) -> Tensor:
         return self._trajectories[expert][epoch]
+
+    def digest(self, epochs: Sequence[int]) -> str:
+        whole = hashlib.sha256()
+        for trajectory in self._trajectories:
+            for epoch in epochs:
+                whole.update(trajectory[epoch].contiguous().numpy().data)
+        return whole.hexdigest()
 
 
 def flat(module: nn.Module) -> Tensor:
@@ -83,10 +94,18 @@ def open_experts(task: Task, folder: Path | None, settings: Mapping[str, Any], l
     return experts
 
 
+def needed_epochs(max_start_epoch: int, expert_epochs: int) -> tuple[int, ...]:
+    """The epochs that steps may ask for, in order.
+
+    >>> needed_epochs(max_start_epoch=2, expert_epochs=5)
+    (0, 1, 5, 6)
+    """
+    return tuple(sorted({*range(max_start_epoch), *range(expert_epochs, expert_epochs + max_start_epoch)}))
+
+
 def check_epochs(experts: Experts, max_start_epoch: int, expert_epochs: int) -> None:
     """Raise `InvalidOptionError` if the experts lack an epoch that a step may ask for."""
-    needed = {*range(max_start_epoch), *range(expert_epochs, expert_epochs + max_start_epoch)}
-    missing = sorted(needed - set(experts.epochs))
+    missing = sorted(set(needed_epochs(max_start_epoch, expert_epochs)) - set(experts.epochs))
     if missing:
         raise InvalidOptionError(
             f"mtt: max_start_epoch = {max_start_epoch} and expert_epochs = {expert_epochs} need epoch {missing[0]} of the "

@@ -25,7 +25,7 @@ from ld3m_plugin.objectives.matching import (
     has_batch_norm,
     random_network,
 )
-from ld3m_plugin.objectives.mtt.experts import Experts, check_epochs, open_experts
+from ld3m_plugin.objectives.mtt.experts import Experts, check_epochs, needed_epochs, open_experts
 from ld3m_plugin.objectives.mtt.rate import LearnedRate
 from ld3m_plugin.objectives.mtt.unroll import GRADIENTS, StepLoss, Unroll
 from ld3m_plugin.randomness import lent_to_global
@@ -96,6 +96,12 @@ class MTT(Objective):
     def learned(self) -> dict[str, float]:
         """The learning rate that the images were learned with, which networks trained on them should use."""
         return {"synthetic_learning_rate": self._rate.value}
+
+    def provenance(self) -> dict[str, str]:
+        """A digest of the experts, so that a run does not go on with others."""
+        assert self.experts is not None  # noqa: S101 (prepare opened them)
+        epochs = needed_epochs(self.options.max_start_epoch, self.options.expert_epochs)
+        return {"experts_sha256": self.experts.digest(epochs)}
 
     def state_dict(self) -> dict[str, Tensor]:
         """The stream and the learned rate."""

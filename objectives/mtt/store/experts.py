@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
 
 from torch import Tensor
 
 from ld3m_plugin.contracts import Task
+from ld3m_plugin.data.identity import sha256
 from ld3m_plugin.errors import ExpertError
 from ld3m_plugin.objectives.mtt.store.files import Header, file_name, read_row
 from ld3m_plugin.objectives.mtt.store.folder import Store, store_of
 from ld3m_plugin.objectives.mtt.store.settings import ExpertSettings
-
-
-class Experts(Protocol):
-    """Weights of trained networks on the way."""
-
-    @property
-    def epochs(self) -> tuple[int, ...]:
-        """The epochs that are stored of every expert, in order; 0 is before training."""
-
-    def __len__(self) -> int:
-        """How many experts there are."""
-
-    def parameters(self, expert: int, epoch: int) -> Tensor:
-        """Weights after `epoch` epochs: float32 (P,), in the order of `module.parameters()`, on the CPU."""
 
 
 class StoredExperts:
@@ -55,6 +42,11 @@ class StoredExperts:
             )
         path = self.store.folder / file_name(expert)
         return read_row(path, self._headers[expert].epochs.index(epoch))
+
+    def digest(self, epochs: Iterable[int]) -> str:
+        """SHA-256 of what `parameters` reads of these epochs, out of the headers: no weights are read."""
+        rows = [[header.digests[header.epochs.index(epoch)] for epoch in epochs] for header in self._headers.values()]
+        return sha256(rows)
 
 
 def open_experts(root: Path, task: Task, settings: ExpertSettings, *, last_epoch: int | None = None) -> StoredExperts:

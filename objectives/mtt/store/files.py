@@ -41,7 +41,7 @@ class Header:
         dtype: of the rows.
         losses: mean training loss of each stored epoch, the first for epoch 1; empty where it is not known.
         source: "trained", or the file it was imported from.
-        digest: SHA-256 of the rows as they are stored.
+        digests: SHA-256 of each row as it is stored.
     """
 
     key: str
@@ -53,7 +53,7 @@ class Header:
     dtype: str
     losses: tuple[float, ...]
     source: str
-    digest: str
+    digests: tuple[str, ...]
 
     @property
     def imported(self) -> bool:
@@ -75,9 +75,10 @@ def expert_files(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def digest_of(rows: Tensor) -> str:
-    """SHA-256 of rows as they are stored."""
-    return hashlib.sha256(rows.contiguous().view(torch.uint8).numpy().data).hexdigest()
+def digests_of(rows: Tensor) -> tuple[str, ...]:
+    """SHA-256 of each row as it is stored."""
+    plain = rows.contiguous().view(torch.uint8).numpy()
+    return tuple(hashlib.sha256(row.data).hexdigest() for row in plain)
 
 
 def write_expert(folder: Path, header: Header, rows: Tensor) -> Path:
@@ -118,7 +119,7 @@ def read_header(path: Path) -> Header:
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise _damaged(path, _reason(error)) from error
     length = sum(prod(size) for _, size in header.parameters)
-    if shape != (len(header.epochs), length):
+    if shape != (len(header.epochs), length) or len(header.digests) != len(header.epochs):
         raise _damaged(path, f"rows of shape {shape} where its header says {(len(header.epochs), length)}")
     return header
 
@@ -142,7 +143,7 @@ def _parse(metadata: Mapping[str, str]) -> Header:
         raise ValueError(f"it is not of the format {FORMAT}")
     values = {name: json.loads(metadata[name]) for name in Header.__dataclass_fields__}
     values["parameters"] = tuple((str(name), tuple(map(int, shape))) for name, shape in values["parameters"])
-    for name in ("epochs", "losses"):
+    for name in ("epochs", "losses", "digests"):
         values[name] = tuple(values[name])
     return Header(**values)
 

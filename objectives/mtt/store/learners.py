@@ -46,7 +46,7 @@ class OneLearner:
     @torch.no_grad()
     def rows(self) -> Tensor:
         """The weights (1, P)."""
-        # reshape and not view: the host lays weights out with channels last, a row has the order of their indices
+        # reshape and not view: a row has the order of the weights' indices, however a network lays them out
         return torch.cat([parameter.reshape(-1) for parameter in self._network.parameters()]).cpu()[None]
 
 

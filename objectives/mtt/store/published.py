@@ -17,7 +17,7 @@ from torch import Tensor
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.safe_torch import load_tensors
 from ld3m_plugin.errors import ExpertError, UsageError
-from ld3m_plugin.objectives.mtt.store.files import DTYPES, Header, digest_of, write_expert
+from ld3m_plugin.objectives.mtt.store.files import DTYPES, Header, digests_of, write_expert
 from ld3m_plugin.objectives.mtt.store.fitting import what_fits
 from ld3m_plugin.objectives.mtt.store.folder import Store, store_of
 from ld3m_plugin.objectives.mtt.store.key import decisive
@@ -56,19 +56,19 @@ def import_experts(
     for file in files:
         if not file.is_file():
             raise ExpertError(f"{file} does not exist: name a {_PATTERN} file or a folder of them")
-    known = {header.digest: number for number, header in store.headers().items()}
+    known = {header.digests: number for number, header in store.headers().items()}
     taken, copied, there = set(known.values()), 0, 0
     told = reporter or TrainingReporter()
     told.phase("import", len(files))
     for index, file in enumerate(files):
         for rows in _experts_in(file, store, options):
-            digest = digest_of(rows)
-            if digest in known:
+            digests = digests_of(rows)
+            if digests in known:
                 there += 1
                 continue
             store.prepare(len(known) + 1, 0, options.dtype)  # here: a first file that is refused leaves nothing
-            known[digest] = _next_free(taken)
-            _write(store, known[digest], rows, digest, file, options)
+            known[digests] = _next_free(taken)
+            _write(store, known[digests], rows, digests, file, options)
             copied += 1
         told.step(index + 1, {"experts": float(copied)})
     return store.folder, copied, there
@@ -174,7 +174,7 @@ def _next_free(taken: set[int]) -> int:
     return number
 
 
-def _write(store: Store, number: int, rows: Tensor, digest: str, file: Path, options: TrainingOptions) -> None:
+def _write(store: Store, number: int, rows: Tensor, digests: tuple[str, ...], file: Path, options: TrainingOptions) -> None:
     header = Header(
         key=store.key,
         settings=decisive(store.task, store.settings),
@@ -185,6 +185,6 @@ def _write(store: Store, number: int, rows: Tensor, digest: str, file: Path, opt
         dtype=options.dtype,
         losses=(),
         source=file.name,
-        digest=digest,
+        digests=digests,
     )
     write_expert(store.folder, header, rows)

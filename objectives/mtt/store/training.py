@@ -18,7 +18,7 @@ from ld3m_plugin.augmentation import DSA
 from ld3m_plugin.contracts import Network, Task
 from ld3m_plugin.errors import ExpertError
 from ld3m_plugin.objectives.matching import random_network
-from ld3m_plugin.objectives.mtt.store.files import DTYPES, Header, digest_of, write_expert
+from ld3m_plugin.objectives.mtt.store.files import DTYPES, Header, digests_of, write_expert
 from ld3m_plugin.objectives.mtt.store.folder import Store, store_of
 from ld3m_plugin.objectives.mtt.store.images import TrainingImages
 from ld3m_plugin.objectives.mtt.store.key import decisive, shapes_of
@@ -175,6 +175,6 @@ class _Work:
             dtype=options.dtype,
             losses=tuple(losses),
             source="trained",
-            digest=digest_of(stored),
+            digests=digests_of(stored),
         )
         write_expert(store.folder, header, stored)
