@@ -174,7 +174,9 @@ def _next_free(taken: set[int]) -> int:
     return number
 
 
-def _write(store: Store, number: int, rows: Tensor, digests: tuple[str, ...], file: Path, options: TrainingOptions) -> None:
+def _write(
+    store: Store, number: int, rows: Tensor, digests: tuple[str, ...], file: Path, options: TrainingOptions
+) -> None:
     header = Header(
         key=store.key,
         settings=decisive(store.task, store.settings),
