@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ld3m_plugin.errors import InvalidOptionError
 
@@ -75,13 +76,25 @@ def stem_padding(kernel_size: int, image_size: int) -> int:
     return kernel_size // 2 + (padded_size(image_size) - image_size) // 2
 
 
+class LayerNorm(nn.LayerNorm):
+    """Layer norm of feature maps, through the kernel of group norm with one group.
+
+    torch.func differentiates the kernel of layer norm twice to a wrong result (seen with torch 2.14), silently; this one it
+    differentiates rightly. Parameters keep their names and shapes.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(N, C, h, w) of (N, C, h, w)."""
+        return F.group_norm(maps, 1, eps=self.eps) * self.weight + self.bias
+
+
 def normalisation(norm: Norm, channels: int, size: int) -> nn.Module:
     """A layer for feature maps (N, channels, size, size); `Identity` for "none"."""
     match norm:
         case "batchnorm":
             return nn.BatchNorm2d(channels)
         case "layernorm":
-            return nn.LayerNorm([channels, size, size])
+            return LayerNorm([channels, size, size])
         case "instancenorm":
             return nn.GroupNorm(channels, channels)
         case "groupnorm":

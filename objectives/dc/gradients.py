@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -15,6 +16,8 @@ from ld3m_plugin.objectives.matching import cross_entropy
 
 #: A backward pass holds, beside what the forward pass saved, gradients of a layer or two and a workspace.
 _BESIDE_SAVED = 2
+#: Relative, in float64. What has no more than this share of all gradients is zero up to rounding.
+_SAME, _NOTHING = 1e-6, 1e-12
 
 
 def real_gradient(network: Network, images: Tensor, class_index: int, at_once: int) -> list[Tensor]:
@@ -69,6 +72,34 @@ def classes_at_once(network: Network, image: Tensor, per_class: int, budget: flo
     labels = torch.zeros((1, 1), dtype=torch.long, device=image.device)
     kept = saved_bytes(lambda: torch.cat([g.flatten() for g in synthetic_gradients(network, images, labels)]))
     return max(1, int(budget * GIB / (_BESIDE_SAVED * per_class * max(kept, 1))))
+
+
+def vectorises(network: Network, image: Tensor) -> bool:
+    """Whether classes may go together: gradients of two classes, and what they pass back to images, are those of one by one.
+
+    A network may hold a layer that torch.func cannot map, or whose second derivative it gets wrong (layer norm, torch 2.14).
+
+    Args:
+        image: (1, C, H, W).
+    """
+    # Twice as exact as a run, on the one device that is: rounding cannot be taken for a wrong derivative.
+    network = copy.deepcopy(network).to("cpu", torch.float64)
+    pixels = torch.linspace(-9, 9, 2 * image.numel(), dtype=torch.float64).cos().view(2, *image.shape)
+
+    def passed_back(images: Tensor, labels: Tensor) -> Tensor:
+        images = images.clone().requires_grad_()
+        sizes = torch.stack([g.flatten(1).square().sum(1) for g in synthetic_gradients(network, images, labels)])
+        # Logarithms: every layer counts, small as its gradient may be, but one that is zero up to rounding does not.
+        shares = sizes / sizes.detach().sum(0) + _NOTHING
+        return torch.autograd.grad(shares.log().sum(), images)[0]
+
+    labels = torch.zeros((2, 1), dtype=torch.long)
+    one_by_one = torch.cat([passed_back(pixels[k : k + 1], labels[k : k + 1]) for k in range(2)])
+    try:
+        together = passed_back(pixels, labels)
+    except RuntimeError:
+        return False
+    return bool((together - one_by_one).norm() <= _SAME * one_by_one.norm())
 
 
 def freeze_batch_norm(network: Network, real: Sequence[Tensor]) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ld3m_plugin.augmentation import DSA, DSADraw
 from ld3m_plugin.contracts import Match, Network, Objective, Task
+from ld3m_plugin.errors import InvalidOptionError
 from ld3m_plugin.objectives.dc.distances import DISTANCES
 from ld3m_plugin.objectives.dc.gradients import (
     classes_at_once,
@@ -25,6 +26,7 @@ from ld3m_plugin.objectives.dc.gradients import (
     real_at_once,
     real_gradient,
     synthetic_gradients,
+    vectorises,
 )
 from ld3m_plugin.objectives.matching import (
     MatchingOptions,
@@ -81,7 +83,21 @@ class DC(Objective):
         per_class = int(_hard(labels).bincount().max())
         budget = self.options.memory_budget
         self._real_at_once = real_at_once(self._network, one, budget)
-        self._classes_at_once = self.options.classes_at_once or classes_at_once(self._network, one, per_class, budget)
+        self._classes_at_once = self._choose_classes_at_once(one, per_class)
+
+    def _choose_classes_at_once(self, image: Tensor, per_class: int) -> int:
+        """As many as were asked for, or as fit; one, where the network gives another result with several."""
+        chosen: int | None = self.options.classes_at_once
+        if chosen == 1 or self.task.num_classes == 1:
+            return 1
+        if vectorises(self._network, image):
+            return chosen or classes_at_once(self._network, image, per_class, self.options.memory_budget)
+        if chosen:
+            raise InvalidOptionError(
+                f"dc: classes_at_once = {chosen}: gradients of network {self.options.network!r} come out otherwise when classes "
+                "go together: leave the option out, and they go one by one"
+            )
+        return 1
 
     def match(self, images: Tensor, labels: Tensor, step: int) -> Match:
         self._next_network(images.detach(), labels)

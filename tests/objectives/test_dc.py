@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from ld3m_plugin.backends import get_objective
 from ld3m_plugin.errors import DataError, InvalidOptionError
 from ld3m_plugin.networks.build import get_network
+from ld3m_plugin.networks.convnet import ConvNet
 from ld3m_plugin.objectives.dc.distances import DISTANCES
 from ld3m_plugin.objectives.dc.gradients import real_gradient, synthetic_gradients
 from ld3m_plugin.objectives.matching import random_network
@@ -70,6 +71,46 @@ def test_equals_a_loop_over_classes(at_once):
     expected = sum(reference(network, task.real_images(k, 6, rng), images[labels == k], k) for k in range(3))
     assert match.loss == pytest.approx(float(expected.detach()), rel=1e-5)
     torch.testing.assert_close(match.image_grad, torch.autograd.grad(expected, images)[0], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["instancenorm", "batchnorm", "groupnorm", "layernorm", "none"])
+@pytest.mark.parametrize("distance", ["ours", "mse", "cos"])
+def test_classes_together_equal_one_by_one_under_every_norm(norm, distance):
+    # In float64, where one step of rounding cannot hide a wrong second derivative.
+    network = get_network("ConvNet", channels=1, image_size=16, num_classes=3, depth=2, width=8, norm=norm)
+    network = network.double().eval()
+    real = [torch.randn(3, *weight.shape, dtype=torch.float64) for weight in network.parameters()]
+    labels = torch.arange(3)[:, None].expand(3, 2)
+    images = some_images(6).double().view(3, 2, 1, 16, 16)
+
+    def gradient(at_once):
+        leaf = images.clone().requires_grad_()
+        for rows in torch.arange(3).split(at_once):
+            synthetic = synthetic_gradients(network, leaf[rows], labels[rows])
+            DISTANCES[distance]([tensor[rows] for tensor in real], synthetic).sum().backward()
+        return leaf.grad
+
+    torch.testing.assert_close(gradient(3), gradient(1), rtol=1e-9, atol=1e-12)
+
+
+class Foreign(ConvNet):
+    """A third party's network, with a layer whose second derivative torch.func gets wrong."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.features.append(torch.nn.LayerNorm([8, 4, 4]))
+
+
+def test_classes_of_a_network_that_does_not_vectorise_go_one_by_one(monkeypatch):
+    task, labels = tiny_task(), torch.arange(3)
+    monkeypatch.setattr("ld3m_plugin.networks.convnet.ConvNet", Foreign)
+    results = [
+        prepared(task, labels, dsa="none", **options).match(some_images(3).requires_grad_(), labels, 0).image_grad
+        for options in ({}, {"classes_at_once": 1})
+    ]
+    assert torch.equal(*results)
+    with pytest.raises(InvalidOptionError, match="they go one by one"):
+        prepared(task, labels, classes_at_once=2)
 
 
 def test_outer_loop_trains_the_network_on_the_images_it_is_given():
