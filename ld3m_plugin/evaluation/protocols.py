@@ -98,6 +98,18 @@ _PROTOCOLS = (
         dsa=_DSA,
     ),
     Protocol(
+        name="dc-2021",
+        summary="300 epochs of SGD at 0.01, a tenth of it from half time on, no augmentation: the evaluation of DC",
+        source="Zhao, Mopuri and Bilen, ICLR 2021, and its code (published with 20 networks a row; MNIST was augmented)",
+        networks=("ConvNet",),
+        repeats=5,
+        epochs=300,
+        batch_size=256,
+        learning_rate=0.01,
+        schedule="drop",
+        dsa="none",
+    ),
+    Protocol(
         name="mtt",
         summary="as dsa-2021, at the learning rate that MTT learned with the images (for random real images as well)",
         source="Cazenavette et al., CVPR 2022, and its code",

@@ -7,18 +7,19 @@ at a learned rate, and is compared with the expert `expert_epochs` later (equati
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 from torch.func import functional_call
 
 from ld3m_plugin.augmentation import DSA, DSADraw
 from ld3m_plugin.contracts import Match, Network, Objective, Task
-from ld3m_plugin.errors import HostError, InvalidOptionError
+from ld3m_plugin.errors import ExpertError, HostError, InvalidOptionError, NonFiniteError
 from ld3m_plugin.objectives.matching import (
     NetworkOptions,
     cross_entropy,
@@ -59,6 +60,16 @@ class MTTOptions(NetworkOptions):
         description="DSA operations joined by '_', one drawn a student's step, its numbers for each image; 'none'",
     )
 
+    @field_validator("expert_settings")
+    @classmethod
+    def _leave_the_network(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        taken = {"network", "network_settings"} & set(settings)
+        if taken:
+            raise ValueError(
+                f"{', '.join(sorted(taken))} belongs to the objective itself: experts and student are of one kind"
+            )
+        return settings
+
 
 class MTT(Objective):
     """Matches the end of a student's training with an expert's, and learns the student's learning rate.
@@ -89,6 +100,11 @@ class MTT(Objective):
         loss = self._student(images, labels.to(images.device))
         problem = Unroll(loss, self.options.syn_steps, start.to(images.device), target.to(images.device))
         found = GRADIENTS[self.options.gradient](problem, images, self._rate.value)
+        if not math.isfinite(found.loss) or not math.isfinite(found.rate_grad):
+            raise NonFiniteError(
+                f"the student's training on the images is not finite at step {step + 1}: its learning rate is "
+                f"{self._rate.value:g}; lower -O lr_teacher or -O lr_lr, or turn off autocast; the state before it is kept"
+            )
         metrics = {"synthetic_learning_rate": self._rate.value, "start_epoch": float(epoch)}
         metrics["shortened_rate_step"] = float(self._rate.update(found.rate_grad))
         return Match(found.loss, found.image_grad, metrics)
@@ -119,6 +135,11 @@ class MTT(Objective):
         epoch = int(torch.randint(self.options.max_start_epoch, (), generator=self.rng))
         ends = (epoch, epoch + self.options.expert_epochs)
         start, target = (experts.parameters(expert, which) for which in ends)
+        if torch.equal(start, target):
+            raise ExpertError(
+                f"expert {expert} has the same weights after epochs {ends[0]} and {ends[1]}, so that there is nothing to match: "
+                "make other experts (a higher rate, float32), or import a sound buffer"
+            )
         return start, target, epoch
 
     def _student(self, images: Tensor, labels: Tensor) -> StepLoss:

@@ -109,7 +109,7 @@ def _walk_back(problem: Unroll, images: Tensor, rate: float, *, through_paramete
                 between.append(_after(problem, earlier, between[-1], images, rate))
         theta, leaf = between.pop().requires_grad_(), images.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(problem.loss_of_step(step, theta, leaf), theta, create_graph=True)
-        along = gradient @ v
+        along = (gradient * v).sum()  # not a matrix product, which autocast would round to half precision
         wanted = (leaf, theta) if through_parameters else (leaf,)
         towards_images, *towards_theta = torch.autograd.grad(along, wanted)
         image_grad.sub_(towards_images, alpha=rate)

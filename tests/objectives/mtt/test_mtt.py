@@ -10,7 +10,7 @@ from ld3m_plugin.artefact import DistilledSet
 from ld3m_plugin.augmentation import DSA
 from ld3m_plugin.backends import completed, get_objective
 from ld3m_plugin.config import RunConfig, dump
-from ld3m_plugin.errors import HostError, InvalidOptionError, UsageError
+from ld3m_plugin.errors import ArtefactError, ExpertError, HostError, InvalidOptionError, NonFiniteError, UsageError
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.objectives.mtt.experts import MemoryExperts, flat
 from ld3m_plugin.objectives.mtt.objective import MTT
@@ -205,6 +205,23 @@ def test_experts_of_another_network_are_refused(experts):
         prepared(experts, network_settings={"depth": 2, "width": 16})
 
 
+def test_an_expert_that_stood_still_is_named():
+    start = flat(get_network("ConvNet", channels=1, image_size=16, num_classes=3, depth=2, width=8))
+    still = MemoryExperts([{0: start, 1: start.clone()}])
+    with pytest.raises(ExpertError, match=r"expert 0 has the same weights after epochs 0 and 1.*nothing to match"):
+        prepared(still, expert_epochs=1, max_start_epoch=1).match(some_images().requires_grad_(), LABELS, 0)
+
+
+def test_a_student_that_diverges_says_which_rate_to_lower(experts):
+    with pytest.raises(NonFiniteError, match=r"at step 1: its learning rate is 1e\+30; lower -O lr_teacher"):
+        prepared(experts, lr_teacher=1e30).match(some_images().requires_grad_(), LABELS, 0)
+
+
+def test_the_network_of_the_experts_is_not_set_twice():
+    with pytest.raises(InvalidOptionError, match="network_settings belongs to the objective itself"):
+        get_objective("mtt", expert_settings={"network_settings": {"width": 8}})
+
+
 def test_batch_norm_is_refused(experts):
     with pytest.raises(InvalidOptionError, match=r"batch norm, whose running statistics .*{norm: instancenorm}"):
         prepared(experts, network_settings={"depth": 2, "width": 8, "norm": "batchnorm"})
@@ -238,6 +255,25 @@ RUN = {
 def opens_tiny_experts(experts, monkeypatch):
     """What the store would open, already in memory."""
     monkeypatch.setattr("ld3m_plugin.objectives.mtt.objective.open_experts", lambda *_: experts)
+
+
+def test_a_run_does_not_go_on_with_other_experts(experts, tmp_path, monkeypatch):
+    def opening(experts):
+        monkeypatch.setattr("ld3m_plugin.objectives.mtt.objective.open_experts", lambda *_: experts)
+
+    def copy(change):
+        first, second = ({epoch: experts.parameters(n, epoch).clone() for epoch in experts.epochs} for n in range(2))
+        change(first)
+        return MemoryExperts([first, second])
+
+    opening(experts)
+    config = completed(build(RunConfig, RUN, "the configuration"))
+    start(config, tmp_path / "run", task=tiny_task())
+    opening(copy(lambda rows: rows[2].add_(1e-6)))
+    with pytest.raises(ArtefactError, match=r"made with experts_sha256 .* of its objective, and now it is"):
+        resume(tmp_path / "run", task=tiny_task())
+    opening(copy(lambda rows: None))  # the same weights, in other memory
+    resume(tmp_path / "run", task=tiny_task())
 
 
 @pytest.mark.usefixtures("opens_tiny_experts")

@@ -153,3 +153,16 @@ def test_leaves_its_arguments_alone(form):
     assert pictures.grad is None
     assert not found.image_grad.requires_grad
     assert all(torch.equal(a, b) for a, b in zip(before, (problem.start, problem.target, pictures), strict=True))
+
+
+@pytest.mark.parametrize("form", [adjoint, first_order])
+def test_mixed_precision_leaves_the_way_back_alone(form):
+    # The student's loss has no operation that autocast rounds: nothing of the gradient may be rounded either.
+    start, target = torch.linspace(0.1, 1, 12), torch.linspace(-1, 0.7, 12)
+    problem = Unroll(lambda step, theta, images: (theta * images.flatten()).sin().sum(), 3, start, target)
+    images = torch.linspace(0.3, 0.9, 12).view(1, 1, 3, 4)
+    plain = form(problem, images, 0.1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = form(problem, images, 0.1)
+    assert (mixed.loss, mixed.rate_grad) == (plain.loss, plain.rate_grad)
+    assert torch.equal(mixed.image_grad, plain.image_grad)
