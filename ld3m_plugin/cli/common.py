@@ -41,7 +41,10 @@ Settings = Annotated[
 ]
 
 #: What makes a distillation smaller.
-LESS_MEMORY = "lower --set render_batch=N, -O memory_budget=N or -O batch_real=N, or try --set autocast=bf16"
+LESS_MEMORY = (
+    "lower --set render_batch=N or what the objective holds at once (`ld3m plugins show NAME`), "
+    "or try --set autocast=bf16"
+)
 
 
 def warn_about_plugins(registry: Registry | None = None) -> None:
