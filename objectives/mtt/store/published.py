@@ -49,9 +49,11 @@ def import_experts(
     Raises:
         ExpertError: a file is missing, damaged, asks for code, holds something else, other shapes, snapshots that are one and
             the same, or values that are not finite. What came before it stays.
-        UsageError: a folder without such files, or experts of another dtype are there.
+        UsageError: a folder without such files, experts of another dtype are there, the root is a file, or the network has
+            batch norm.
     """
     store = store_of(root, task, options.settings())
+    store.check(options.dtype)
     files = buffer_files(sources)
     for file in files:
         if not file.is_file():
@@ -219,6 +221,7 @@ def _write(
         parameters=store.shapes,
         dtype=options.dtype,
         losses=(),
+        imported=True,
         source=file.name,
         digests=digests,
     )

@@ -104,8 +104,10 @@ def test_training_fills_up_and_never_replaces_what_was_imported(buffers, task, t
     train_experts(root, task, tiny(count=3))
     sources = [read_header(path).source for path in expert_files(folder).values()]
     assert sources == ["replay_buffer_0.pt", "replay_buffer_0.pt", "trained"]
+    before = (folder / "settings.json").read_bytes()
     with pytest.raises(ExpertError, match="expert 0 was imported and ends at epoch 3: ask for no more with --epochs 3"):
         train_experts(root, task, tiny(count=3, epochs=4))
+    assert (folder / "settings.json").read_bytes() == before, "what is refused changes nothing"
     with pytest.raises(ExpertError, match=r"epoch 9 is asked for \(3 of 3 .* ask for fewer epochs"):
         open_experts(root, task, tiny(count=3, epochs=9).settings())
 
@@ -223,6 +225,15 @@ def test_a_buffer_without_the_bad_expert_can_be_imported_as_the_message_says(one
     content[0][1][0].fill_(float("nan"))
     assert "Save the buffer without it, or leave the file out" in refused(task, tiny, tmp_path, one(content))
     assert import_experts(tmp_path / "root", task, tiny(), [one(content[1:])])[1:] == (1, 0)
+
+
+def test_a_file_may_be_called_trained(one, task, tiny, tmp_path):
+    path = one([trajectory(0)]).rename(tmp_path / "trained")
+    folder, *_ = import_experts(tmp_path / "root", task, tiny(), [path])
+    header = read_header(expert_files(folder)[0])
+    assert (header.imported, header.source) == (True, "trained")
+    with pytest.raises(ExpertError, match="expert 0 was imported and ends at epoch 3"):
+        train_experts(tmp_path / "root", task, tiny(count=1, epochs=4))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
