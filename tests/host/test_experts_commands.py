@@ -255,7 +255,26 @@ def test_two_processes_with_the_same_command_make_the_same_experts(tiny, ld3m, t
     (folder,) = (tmp_path / "experts").iterdir()
     assert len(list(folder.glob("expert-*"))) == 8
     assert not list(folder.glob(".*")), "no half-written file is left"
-    assert ld3m("experts", "list").out.split()[-1] == "complete"
+    verified = ld3m("experts", "list", "--verify")
+    assert (verified.code, verified.out.split()[-1]) == (0, "complete")
+
+
+def test_list_verifies_on_request(tiny, ld3m, tmp_path):
+    assert ld3m(*TRAIN).code == 0
+    assert ld3m("experts", "list", "--verify").code == 0
+    (file, _) = sorted((tmp_path / "experts").glob("*/expert-*"))
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert ld3m("experts", "list").code == 0
+    verified = ld3m("experts", "list", "--verify")
+    assert (verified.code, verified.out.split()[-1]) == (1, "damaged")
+    assert verified.err == (
+        f"warning: {file.relative_to(tmp_path)} is damaged (its weights after epoch 2 are not those that were written): "
+        "delete it, and the command that made it makes it again\n"
+    )
+    written = ld3m("experts", "list", "--verify", "--json")
+    assert (written.code, json.loads(written.out)[0]["status"]) == (1, "damaged")
 
 
 def test_damaged_settings_are_a_row_and_a_warning(tiny, ld3m, tmp_path):

@@ -147,6 +147,22 @@ def read_row(path: Path, row: int) -> Tensor:
     return values
 
 
+def check_digests(path: Path, header: Header) -> None:
+    """Read every row of a file and compare it with what was written.
+
+    Raises:
+        ExpertError: a row differs, or the file is damaged.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            rows = file.get_slice(_ROWS)
+            for index, (epoch, expected) in enumerate(zip(header.epochs, header.digests, strict=True)):
+                if digests_of(rows[index : index + 1]) != (expected,):
+                    raise _damaged(path, f"its weights after epoch {epoch} are not those that were written")
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, _reason(error)) from error
+
+
 def _parse(path: Path, metadata: Mapping[str, str]) -> Header:
     check_format(path, metadata.get("format"))  # first: another format may have other fields
     if metadata.get("format") != FORMAT:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ld3m_plugin.errors import ExpertError
 from ld3m_plugin.objectives.mtt.store.description import Description, read_settings, store_folders
-from ld3m_plugin.objectives.mtt.store.files import Header, expert_files, read_header
+from ld3m_plugin.objectives.mtt.store.files import Header, check_digests, expert_files, read_header
 from ld3m_plugin.objectives.mtt.store.key import OtherVersionError
 from ld3m_plugin.storage import is_temporary
 
@@ -54,18 +54,21 @@ class Entry:
         return "complete" if self.count >= self.wanted and self.epochs >= self.wanted_epochs else "partial"
 
 
-def list_experts(root: Path) -> list[Entry]:
+def list_experts(root: Path, *, verify: bool = False) -> list[Entry]:
     """The stores below `root`, by name.
+
+    Args:
+        verify: read all rows and compare them with their digests; what differs is a problem.
 
     Raises:
         ExpertError: there is no such folder.
     """
     if not root.is_dir():
         raise ExpertError(f"{root} is not a folder: name the --root of experts, or make some with `ld3m experts train`")
-    return [_entry(folder) for folder in store_folders(root)]
+    return [_entry(folder, verify) for folder in store_folders(root)]
 
 
-def _entry(folder: Path) -> Entry:
+def _entry(folder: Path, verify: bool) -> Entry:
     problems: list[ExpertError] = []
     described = None
     try:
@@ -74,7 +77,7 @@ def _entry(folder: Path) -> Entry:
         problems.append(error)
     headers: list[Header] = []
     if not any(isinstance(problem, OtherVersionError) for problem in problems):  # its files would only say the same
-        headers += _headers(folder, described.key if described else folder.name, problems)
+        headers += _headers(folder, described.key if described else folder.name, verify, problems)
     losses = [header.losses[-1] for header in headers if header.losses]
     return Entry(
         key=folder.name,
@@ -102,10 +105,12 @@ def _described(described: Description | None) -> dict[str, Any]:
     }
 
 
-def _headers(folder: Path, key: str, problems: list[ExpertError]) -> Iterator[Header]:
+def _headers(folder: Path, key: str, verify: bool, problems: list[ExpertError]) -> Iterator[Header]:
     for path in expert_files(folder).values():
         try:
             header = read_header(path)
+            if verify:
+                check_digests(path, header)
         except ExpertError as error:
             problems.append(error)
             continue

@@ -55,7 +55,7 @@ def test_a_store_of_another_version_is_listed_as_such(train, task, tiny):
     (folder / "settings.json").write_text(json.dumps({**described, "format": "ld3m-experts-1", "wanted": None}))
     for path in expert_files(folder).values():
         as_of_the_first_format(path)
-    (entry,) = list_experts(folder.parent)
+    (entry,) = list_experts(folder.parent, verify=True)
     assert (entry.status, len(entry.problems)) == ("other version", 1)
     with pytest.raises(ExpertError, match=f"{folder} {ANOTHER}"):
         train()
@@ -110,6 +110,27 @@ def test_a_store_without_settings_is_listed_as_damaged_and_folders_of_others_are
     (entry,) = list_experts(tmp_path / "root")
     assert (entry.key, entry.status) == (folder.name, "damaged")
     assert "settings.json is missing" in entry.problems[0]
+
+
+# digests --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bf16"])
+def test_weights_that_differ_from_their_digest_are_found_on_request(train, dtype):
+    experts = train(dtype=dtype)
+    root, path = experts.store.root, expert_files(experts.store.folder)[1]
+    (entry,) = list_experts(root, verify=True)
+    assert (entry.status, entry.problems) == ("complete", ())
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # the last weight after the last epoch
+    path.write_bytes(content)
+    assert list_experts(root)[0].status == "complete", "a list reads no weights"
+    (entry,) = list_experts(root, verify=True)
+    assert entry.status == "damaged"
+    assert entry.problems == (
+        f"{path} is damaged (its weights after epoch 2 are not those that were written): delete it, and the command that "
+        "made it makes it again",
+    )
 
 
 # roots ----------------------------------------------------------------------------------------------------------------
