@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +14,9 @@ from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
+
+_PARTIAL = ".partial"
+_LEFT_AFTER = 3600.0  # seconds
 
 
 @contextmanager
@@ -40,13 +45,36 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         path.chmod(0o666 & ~mask)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace the file by `text` in one move."""
-    temporary = path.with_name(f".{path.name}.partial")
+def write_text(path: Path, text: str, temporary: Path | None = None) -> None:
+    """Replace the file by `text` in one move.
+
+    Args:
+        temporary: a name beside `path` to write under first; default: always the same. Where several processes may write
+            the same file, each needs its own.
+    """
+    temporary = temporary or path.with_name(f".{path.name}{_PARTIAL}")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Replace the file by indented JSON in one move."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+def write_json(path: Path, content: Any, temporary: Path | None = None) -> None:
+    """Replace the file by indented JSON in one move; `temporary` as for `write_text`."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n", temporary)
+
+
+def own_temporary(path: Path) -> Path:
+    """A name beside `path` that no other process writes under, on this machine or on another that shares the disk."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_PARTIAL}")
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file is half of something that is being written, or was when a process was killed."""
+    return path.name.startswith(".") and path.name.endswith(_PARTIAL)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed processes left half written: nobody has written to it for an hour."""
+    for path in filter(is_temporary, folder.iterdir()):
+        with suppress(OSError):  # another process was faster, or it is not ours to delete
+            if time.time() - path.stat().st_mtime > _LEFT_AFTER:
+                path.unlink()

@@ -132,14 +132,28 @@ def import_command(
 
 
 @app.command("list")
-def list_command(root: Root = ROOT, as_json: Json = False) -> None:
+def list_command(
+    root: Root = ROOT,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Read all weights and compare them with their digests; damage is exit code 1."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """What is in a root: data, network, experts, epochs, disk, and whether it is complete."""
+    from ld3m_plugin.errors import ExitCode
     from ld3m_plugin.objectives.mtt.store.listing import list_experts
 
-    entries = list_experts(root)
+    entries = list_experts(root, verify=verify)
     if as_json:
         typer.echo(json.dumps([_entry_record(entry) for entry in entries], indent=2))
-        return
+    else:
+        _print_table(entries)
+    if verify and any(entry.status == "damaged" for entry in entries):
+        raise typer.Exit(int(ExitCode.FAILED))
+
+
+def _print_table(entries: list[Entry]) -> None:
     titles = ("key", "data", "network", "experts", "epochs", "dtype", "loss", "disk", "status")
     rows = [titles, *map(_cells, entries)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ld3m_plugin.contracts import Task
+from ld3m_plugin.contracts import Network, Task
 from ld3m_plugin.errors import InvalidOptionError
+from ld3m_plugin.objectives.matching import has_batch_norm
 from ld3m_plugin.options import build
 
 #: Environment variable that names the folder of experts, and the folder without it.
@@ -92,6 +93,15 @@ def open_experts(task: Task, folder: Path | None, settings: Mapping[str, Any], l
         root, task, build(model, settings, "mtt: expert_settings"), last_epoch=last_epoch
     )
     return experts
+
+
+def check_no_batch_norm(name: str, network: Network) -> None:
+    """Raise `InvalidOptionError` if the network keeps running statistics, which parameters alone do not give back."""
+    if has_batch_norm(network):
+        raise InvalidOptionError(
+            f"mtt: network {name!r} has batch norm, whose running statistics are no parameters and no expert stores: "
+            "take another norm, such as network_settings={norm: instancenorm}"
+        )
 
 
 def needed_epochs(max_start_epoch: int, expert_epochs: int) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -42,6 +43,13 @@ def tiny(site):
 
 def options(**other):
     return TrainingOptions(network_settings={"depth": 1, "width": 8}, batch_size=10, epochs=2, count=2, **other)
+
+
+def command_in(caught):
+    """The arguments of the command that a message ends with."""
+    program, *arguments = shlex.split(str(caught.value).split(" with: ")[1])
+    assert program == "ld3m"
+    return arguments
 
 
 def test_plan_train_and_list(tiny, ld3m, tmp_path):
@@ -99,11 +107,78 @@ def test_the_command_that_an_error_names_makes_the_experts(tiny, ld3m, tmp_path)
     settings = options(seed=3, rate=0.02, dsa="color_flip").settings()
     with pytest.raises(ExpertError) as caught:
         open_experts(tmp_path / "my experts", task, settings)
-    command = str(caught.value).split("make them with: ")[1]
-    assert "-D image_size=8" in command
-    program, *arguments = shlex.split(command)
-    assert (program, ld3m(*arguments).code) == ("ld3m", 0)
+    arguments = command_in(caught)
+    assert "image_size=8" in arguments
+    assert ld3m(*arguments).code == 0
     assert len(open_experts(tmp_path / "my experts", task, settings)) == 2
+
+
+def test_the_command_that_the_objective_names_makes_experts_that_it_accepts(tiny, ld3m, tmp_path):
+    from ld3m_plugin.backends import get_objective
+    from ld3m_plugin.errors import ExpertError
+    from ld3m_plugin.randomness import stream
+
+    task = replace(tiny_task(), name="tiny").for_training()
+    matched = {
+        "experts": str(tmp_path / "experts"),
+        "network_settings": {"depth": 1, "width": 8},
+        "expert_settings": {"epochs": 2, "count": 2, "batch_size": 10},
+        # the last epoch that is read is 4, later than the epochs of the settings
+        **{"max_start_epoch": 3, "expert_epochs": 2},
+    }
+
+    def prepare():
+        objective = get_objective("mtt", **matched)
+        objective.prepare(task, torch.arange(3), stream(0, "objective"))
+        return objective
+
+    with pytest.raises(ExpertError) as caught:
+        prepare()
+    assert ld3m(*command_in(caught)).code == 0
+    assert prepare().experts.epochs == (0, 1, 2, 3, 4)
+
+
+KEPT = {
+    "bf16": (["-S", "dtype=bf16"], {"epochs": 2}, 2, 2),
+    "fewer epochs kept": (["-S", "keep_epochs=1"], {"epochs": 9}, 1, 1),
+    "more than is needed": (["-S", "keep_epochs=3", "--epochs", "9", "-S", "dtype=bf16"], {"epochs": 9}, 1, 3),
+    "more than is asked for": (["--epochs", "4"], {"epochs": 3}, 2, 3),
+}
+
+
+@pytest.mark.parametrize(("how", "asked", "last", "reached"), KEPT.values(), ids=KEPT)
+def test_the_command_that_an_error_names_leaves_what_is_there_as_it_is(tiny, ld3m, tmp_path, how, asked, last, reached):
+    from ld3m_plugin.errors import ExpertError
+    from ld3m_plugin.objectives.mtt.store.files import read_header
+
+    assert ld3m(*TRAIN, *how).code == 0
+    (folder,) = (tmp_path / "experts").iterdir()
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.glob("expert-*")}
+    task = replace(tiny_task(), name="tiny")
+    settings = options().settings().model_copy(update={"count": 3, **asked})
+    with pytest.raises(ExpertError, match="has 2 of the 3 experts") as caught:
+        open_experts(tmp_path / "experts", task, settings, last_epoch=last)
+    assert ld3m(*command_in(caught)).code == 0
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before} == before
+    assert len(open_experts(tmp_path / "experts", task, settings, last_epoch=last)) == 3
+    assert read_header(folder / "expert-00002.safetensors").epochs[-1] == reached
+
+
+def test_imported_experts_are_filled_up_by_the_command_or_no_command_is_named(tiny, ld3m, tmp_path):
+    from ld3m_plugin.errors import ExpertError
+
+    network = get_network("ConvNet", channels=1, image_size=16, num_classes=3, depth=1, width=8)
+    torch.save([[[p.detach() + e for p in network.parameters()] for e in range(3)]], tmp_path / "replay_buffer_0.pt")
+    assert ld3m("experts", "import", ".", *SETTINGS[:4], "-S", "batch_size=10").code == 0
+    task = replace(tiny_task(), name="tiny")
+    settings = options().settings().model_copy(update={"epochs": 9})
+    with pytest.raises(ExpertError, match="has 1 of the 2 experts") as caught:
+        open_experts(tmp_path / "experts", task, settings, last_epoch=1)
+    with pytest.raises(ExpertError, match="imported experts cannot be trained further") as other:
+        open_experts(tmp_path / "experts", task, settings)
+    assert "ld3m experts train" not in str(other.value)
+    assert ld3m(*command_in(caught)).code == 0
+    assert len(open_experts(tmp_path / "experts", task, settings, last_epoch=1)) == 2
 
 
 def test_a_store_is_listed_as_partial_and_damage_is_a_warning(tiny, ld3m, tmp_path):
@@ -158,6 +233,99 @@ def test_a_stopped_training_says_how_to_go_on_and_does(tiny, ld3m, tmp_path, env
     assert finished.items() <= after.items()
 
 
+def test_two_processes_with_the_same_command_make_the_same_experts(tiny, ld3m, tmp_path, environment_of):
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-P", "-m", "ld3m_plugin", *TRAIN[:-1], "8"],
+            cwd=tmp_path,
+            env=environment_of(tiny, {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    try:
+        for process in both:
+            out, err = process.communicate(timeout=300)
+            assert (process.returncode, out[:9]) == (0, "experts: "), err
+    finally:
+        for process in both:
+            process.kill()
+    (folder,) = (tmp_path / "experts").iterdir()
+    assert len(list(folder.glob("expert-*"))) == 8
+    assert not list(folder.glob(".*")), "no half-written file is left"
+    verified = ld3m("experts", "list", "--verify")
+    assert (verified.code, verified.out.split()[-1]) == (0, "complete")
+
+
+def test_list_verifies_on_request(tiny, ld3m, tmp_path):
+    assert ld3m(*TRAIN).code == 0
+    assert ld3m("experts", "list", "--verify").code == 0
+    (file, _) = sorted((tmp_path / "experts").glob("*/expert-*"))
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert ld3m("experts", "list").code == 0
+    verified = ld3m("experts", "list", "--verify")
+    assert (verified.code, verified.out.split()[-1]) == (1, "damaged")
+    assert verified.err == (
+        f"warning: {file.relative_to(tmp_path)} is damaged (its weights after epoch 2 are not those that were written): "
+        "delete it, and the command that made it makes it again\n"
+    )
+    written = ld3m("experts", "list", "--verify", "--json")
+    assert (written.code, json.loads(written.out)[0]["status"]) == (1, "damaged")
+
+
+def test_damaged_settings_are_a_row_and_a_warning(tiny, ld3m, tmp_path):
+    assert ld3m(*TRAIN).code == 0
+    (folder,) = (tmp_path / "experts").iterdir()
+    (folder / "settings.json").write_text("garbage")
+    listed = ld3m("experts", "list")
+    assert (listed.code, listed.out.split()[-1]) == (0, "damaged")
+    assert listed.err.startswith(
+        f"warning: experts/{folder.name} is not a store of experts (settings.json is damaged: "
+    )
+    assert "settings.json is damaged" in ld3m(*TRAIN).error
+
+
+LARGE = """
+import torch
+from torch import nn
+
+from ld3m_plugin import hookimpl
+from ld3m_plugin.contracts import Network
+
+class Large(Network):
+    # a weight that float32 holds, bf16 does not, and training does not touch
+
+    def __init__(self, *, channels: int, image_size: int, num_classes: int) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.tensor([3.4e38]))
+        self.classifier = nn.Linear(channels * image_size**2, num_classes)
+
+    def embed(self, images):
+        return images.flatten(1)
+
+    def forward(self, images):
+        return self.classifier(self.embed(images)) + 0 * self.unused
+
+@hookimpl
+def register_networks(register):
+    register("Large", Large)
+"""
+
+
+def test_weights_that_bf16_cannot_hold_are_not_stored(tiny, ld3m, tmp_path):
+    tiny.add("ld3m-large", {"largenetwork": LARGE})
+    train = ["experts", "train", "--data", "tiny", "-S", "network=Large", "--epochs", "1", "--count", "1"]
+    refused = ld3m(*train, "-S", "dtype=bf16")
+    assert refused.code == 1
+    assert refused.error.startswith("error: weights of expert 0 are too large for bf16 after epoch 0: lower -S rate")
+    assert not list((tmp_path / "experts").iterdir())
+    assert ld3m(*train).code == 0
+
+
 REFUSED = {
     "setting": ([*TRAIN, "-S", "ratee=1"], 2, "experts has no option 'ratee'; did you mean 'rate'"),
     "value": ([*TRAIN, "-S", "rate=0"], 2, "experts: rate = 0: "),
@@ -182,6 +350,22 @@ REFUSED = {
     "first": ([*TRAIN, "--first", "2"], 2, "--first 2 leaves none of 2 experts"),
     "list": (["experts", "list", "--root", "nowhere"], 1, "nowhere is not a folder: name the --root of experts"),
     "import": (["experts", "import", "no.pt", *SETTINGS[:4]], 1, "no.pt does not exist: name a replay_buffer_*.pt"),
+    "batch norm": (
+        [*TRAIN, "-S", "network_settings={norm: batchnorm}"],
+        2,
+        "mtt: network 'ConvNet' has batch norm, whose running statistics are no parameters and no expert stores",
+    ),
+    "too large": (
+        ["experts", "plan", "--data", "tiny", "-S", f"network_settings={{width: {10**13}}}"],
+        2,
+        "network 'ConvNet' with network_settings {\"width\": 10000000000000} does not fit into memory: choose a smaller one",
+    ),
+    "root of a plan": (
+        ["experts", "plan", *SETTINGS, "--root", "site/tinydata.py"],
+        2,
+        "site/tinydata.py is a file: name a folder as --root",
+    ),
+    "root of a training": ([*TRAIN, "--root", "site/tinydata.py"], 2, "site/tinydata.py is a file: name a folder"),
     "together": (
         [*TRAIN[:2], "--data", "tiny", "-S", "network=ViT", "-S", "together=2"],
         2,

@@ -37,8 +37,8 @@ class StoredExperts:
             raise ExpertError(f"{self.store.folder} was opened for experts 0 to {len(self) - 1}: there is no {expert}")
         if epoch not in self.epochs:
             raise ExpertError(
-                f"{self.store.folder} stores epochs {self.epochs[0]} to {self.epochs[-1]}, and {epoch} is asked for: ask "
-                f"for an earlier one, or train longer with: {self.store.command(epochs=epoch)}"
+                f"{self.store.folder} stores epochs {self.epochs[0]} to {self.epochs[-1]}, and {epoch} is asked for: "
+                f"{_longer(self.store, self._headers, epoch)}"
             )
         path = self.store.folder / file_name(expert)
         return read_row(path, self._headers[expert].epochs.index(epoch))
@@ -60,37 +60,45 @@ def open_experts(root: Path, task: Task, settings: ExpertSettings, *, last_epoch
     """
     store = store_of(root, task, settings)
     headers = store.headers(below=settings.count)
-    _check_count(store, headers)
-    chosen = {number: headers[number] for number in range(settings.count)}
-    _check_epochs(store, chosen, settings.epochs if last_epoch is None else last_epoch)
-    return StoredExperts(store, chosen)
+    last = settings.epochs if last_epoch is None else last_epoch
+    if not _imported_end_before(headers, last):  # no command would help there
+        _check_count(store, headers, last)
+    _check_epochs(store, headers, last)
+    return StoredExperts(store, headers)
 
 
-def _check_count(store: Store, headers: dict[int, Header]) -> None:
+def _check_count(store: Store, headers: dict[int, Header], last_epoch: int) -> None:
     wanted = store.settings.count
     missing = [number for number in range(wanted) if number not in headers]
     if len(missing) == wanted:
         raise ExpertError(
-            f"no experts of these settings are in {store.root}{store.nearest()}; make them with: {store.command()}"
+            f"no experts of these settings are in {store.root}{store.nearest()}; make them with: "
+            f"{store.command(headers, last_epoch)}"
         )
     if missing:
         raise ExpertError(
             f"{store.folder} has {wanted - len(missing)} of the {wanted} experts that are asked for: ask for fewer, or make "
-            f"the others with: {store.command()}"
+            f"the others with: {store.command(headers, last_epoch)}"
         )
 
 
 def _check_epochs(store: Store, headers: dict[int, Header], wanted: int) -> None:
-    short = {number: header for number, header in headers.items() if wanted not in header.epochs}
+    short = {number: header for number, header in headers.items() if header.epochs[-1] < wanted}
     if not short:
         return
     number, header = min(short.items(), key=lambda pair: pair[1].epochs[-1])
-    advice = (
-        "ask for fewer epochs (it was imported, so that it cannot be trained further)"
-        if header.imported
-        else f"ask for fewer epochs, or train longer with: {store.command(epochs=wanted)}"
-    )
     raise ExpertError(
         f"{store.folder}: expert {number} stores epochs {header.epochs[0]} to {header.epochs[-1]}, and epoch {wanted} is asked "
-        f"for ({len(short)} of {len(headers)} experts end too early): {advice}"
+        f"for ({len(short)} of {len(headers)} experts end too early): {_longer(store, headers, wanted)}"
     )
+
+
+def _longer(store: Store, headers: dict[int, Header], last_epoch: int) -> str:
+    """Advice where experts end before `last_epoch`."""
+    if _imported_end_before(headers, last_epoch):
+        return "ask for fewer epochs (imported experts cannot be trained further)"
+    return f"ask for fewer epochs, or train longer with: {store.command(headers, last_epoch)}"
+
+
+def _imported_end_before(headers: dict[int, Header], last_epoch: int) -> bool:
+    return any(header.imported and header.epochs[-1] < last_epoch for header in headers.values())

@@ -5,10 +5,12 @@ A row is read through a memory map, so that it costs what it weighs, however man
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
@@ -19,12 +21,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ld3m_plugin.errors import ExpertError
-from ld3m_plugin.objectives.mtt.store.key import FORMAT, Shapes
-from ld3m_plugin.storage import write_tensors
+from ld3m_plugin.objectives.mtt.store.key import FORMAT, Shapes, check_format
+from ld3m_plugin.storage import own_temporary, write_tensors
 
 _ROWS = "parameters"
 _NAME = re.compile(r"expert-(\d{5,})\.safetensors")
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Header:
         parameters: names and shapes of what is laid end to end in a row.
         dtype: of the rows.
         losses: mean training loss of each stored epoch, the first for epoch 1; empty where it is not known.
+        imported: whether it comes from elsewhere: the seed says nothing about it, and it cannot be trained further.
         source: "trained", or the file it was imported from.
         digests: SHA-256 of each row as it is stored.
     """
@@ -52,13 +56,9 @@ class Header:
     parameters: Shapes
     dtype: str
     losses: tuple[float, ...]
+    imported: bool
     source: str
     digests: tuple[str, ...]
-
-    @property
-    def imported(self) -> bool:
-        """Whether it comes from elsewhere: the seed says nothing about it, and it cannot be trained further."""
-        return self.source != "trained"
 
 
 def file_name(expert: int) -> str:
@@ -91,35 +91,44 @@ def write_expert(folder: Path, header: Header, rows: Tensor) -> Path:
         ExpertError: it cannot be written, as where the disk is full.
     """
     path = folder / file_name(header.expert)
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = own_temporary(path)
     metadata = {name: json.dumps(value) for name, value in asdict(header).items()}
     try:
         write_tensors(temporary, {_ROWS: rows}, {"format": FORMAT, **metadata})
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
-        raise ExpertError(
-            f"cannot write {path} ({_reason(error)}): make room there, then give the same command again; "
-            "the experts that are finished stay"
-        ) from error
+        raise cannot_write(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # such as the one that is being told
+            temporary.unlink(missing_ok=True)
     return path
+
+
+def cannot_write(path: Path, error: OSError | SafetensorError) -> ExpertError:
+    """What went wrong in one line, with advice to make room where that helps."""
+    # safetensors has no type for errors of the system; the number is in its text.
+    told = re.search(r"os error (\d+)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+    advice = (
+        "make room there, then give the same command again" if number in _FULL else "the same command goes on later"
+    )
+    return ExpertError(f"cannot write {path} ({_reason(error)}): {advice}; the experts that are finished stay")
 
 
 def read_header(path: Path) -> Header:
     """What a file says of itself; its size is checked against it, its rows are not read.
 
     Raises:
-        ExpertError: the file is damaged or not of an expert.
+        ExpertError: the file is damaged, not of an expert, or of another version's format.
     """
     try:
         with safe_open(str(path), framework="pt") as file:
-            header = _parse(file.metadata() or {})
+            header = _parse(path, file.metadata() or {})
             shape = tuple(file.get_slice(_ROWS).get_shape())
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise _damaged(path, _reason(error)) from error
     length = sum(prod(size) for _, size in header.parameters)
-    if shape != (len(header.epochs), length) or len(header.digests) != len(header.epochs):
+    if not header.epochs or shape != (len(header.epochs), length) or len(header.digests) != len(header.epochs):
         raise _damaged(path, f"rows of shape {shape} where its header says {(len(header.epochs), length)}")
     return header
 
@@ -138,7 +147,24 @@ def read_row(path: Path, row: int) -> Tensor:
     return values
 
 
-def _parse(metadata: Mapping[str, str]) -> Header:
+def check_digests(path: Path, header: Header) -> None:
+    """Read every row of a file and compare it with what was written.
+
+    Raises:
+        ExpertError: a row differs, or the file is damaged.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            rows = file.get_slice(_ROWS)
+            for index, (epoch, expected) in enumerate(zip(header.epochs, header.digests, strict=True)):
+                if digests_of(rows[index : index + 1]) != (expected,):
+                    raise _damaged(path, f"its weights after epoch {epoch} are not those that were written")
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, _reason(error)) from error
+
+
+def _parse(path: Path, metadata: Mapping[str, str]) -> Header:
+    check_format(path, metadata.get("format"))  # first: another format may have other fields
     if metadata.get("format") != FORMAT:
         raise ValueError(f"it is not of the format {FORMAT}")
     values = {name: json.loads(metadata[name]) for name in Header.__dataclass_fields__}

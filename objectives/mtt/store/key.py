@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,14 +13,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from ld3m_plugin.contracts import Task
+from ld3m_plugin.contracts import Network, Task
 from ld3m_plugin.data.identity import data_digest, sha256
+from ld3m_plugin.errors import ExpertError, InvalidOptionError
 from ld3m_plugin.objectives.matching import random_network
-from ld3m_plugin.objectives.mtt.store.settings import EXTENT, ExpertSettings
+from ld3m_plugin.objectives.mtt.experts import check_no_batch_norm
+from ld3m_plugin.objectives.mtt.store.settings import EXTENT, ExpertSettings, TrainingOptions
 from ld3m_plugin.plugins import default_registry
 
 #: Changes when the same settings would train other experts or write other files.
-FORMAT = "ld3m-experts-1"
+FORMAT = "ld3m-experts-2"
+_ANY_FORMAT = re.compile(r"ld3m-experts-\d+")
+_DIGEST = 12  # hexadecimal digits in a key
 
 #: Names and shapes in the order of `module.parameters()`.
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
@@ -46,13 +51,42 @@ def decisive(task: Task, settings: ExpertSettings) -> dict[str, Any]:
 
 def key_of(task: Task, settings: ExpertSettings) -> str:
     """The folder's name: what people look for, then a digest of everything."""
-    digest = sha256(decisive(task, settings))[:12]
+    digest = sha256(decisive(task, settings))[:_DIGEST]
     return f"{settings.network}-{task.image_size}px-{task.num_classes}classes-{digest}"
 
 
+def is_key(name: str) -> bool:
+    """Whether a folder of this name looks like a store's."""
+    return re.search(rf"-\d+px-\d+classes-[0-9a-f]{{{_DIGEST}}}$", name) is not None
+
+
+def is_key_of(key: str, facts: Mapping[str, Any]) -> bool:
+    """Whether a key was made from these facts, which `decisive` gave."""
+    return key.endswith(f"-{sha256(facts)[:_DIGEST]}")
+
+
+class OtherVersionError(ExpertError):
+    """A file or a folder of experts that another version of this library wrote: it is whole, and cannot be read here."""
+
+
+def check_format(where: Path, found: object) -> None:
+    """Raise `OtherVersionError` if `found` is the format of another version; what is no format at all is not judged here."""
+    if isinstance(found, str) and found != FORMAT and _ANY_FORMAT.fullmatch(found):
+        raise OtherVersionError(
+            f"{where} was written by another version of this library (format {found}; {FORMAT} is read here): choose another "
+            "--root, or move it away and train or import anew"
+        )
+
+
 def parameter_shapes(task: Task, settings: ExpertSettings) -> Shapes:
-    """Names and shapes of the network's parameters."""
-    return shapes_of(random_network(settings, task.to("cpu"), torch.Generator()))
+    """Names and shapes of the network's parameters.
+
+    Raises:
+        InvalidOptionError: its parameters do not fit into memory, or are not all that an expert would have to keep.
+    """
+    network = _made(task, settings)
+    check_no_batch_norm(settings.network, network)
+    return shapes_of(network)
 
 
 def shapes_of(network: nn.Module) -> Shapes:
@@ -60,13 +94,13 @@ def shapes_of(network: nn.Module) -> Shapes:
     return tuple((name, tuple(parameter.shape)) for name, parameter in network.named_parameters())
 
 
-def command(root: Path, task: Task, settings: ExpertSettings) -> str:
+def command(root: Path, task: Task, options: TrainingOptions) -> str:
     """The command line that trains what is missing of these experts in `root`."""
     words = ["ld3m", "experts", "train", "--root", str(root), "--data", task.name]
     for name, value in task.read_with.items():
         words += ["-D", f"{name}={_written(value)}"]
-    defaults = ExpertSettings()
-    for name, value in settings.model_dump(mode="json").items():
+    defaults = TrainingOptions()
+    for name, value in options.model_dump(mode="json").items():
         if value != getattr(defaults, name):
             words += ["-S", f"{name}={_written(value)}"]
     return shlex.join(words)
@@ -86,6 +120,19 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any], prefix: str
         elif one != other:
             found[prefix + name] = (one, other)
     return found
+
+
+def _made(task: Task, settings: ExpertSettings) -> Network:
+    try:
+        return random_network(settings, task.to("cpu"), torch.Generator())
+    except (RuntimeError, TypeError, MemoryError) as error:
+        # On the CPU, torch has no type of its own for it; any other error is a mistake in the network.
+        if not isinstance(error, MemoryError) and not re.search("allocate|[Oo]verflow", str(error)):
+            raise
+        raise InvalidOptionError(
+            f"network {settings.network!r} with network_settings {_written(settings.network_settings)} does not fit into "
+            "memory: choose a smaller one"
+        ) from error
 
 
 def _defaults(network: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ld3m_plugin.augmentation import DSA
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.objectives.mtt.store.files import DTYPES
-from ld3m_plugin.objectives.mtt.store.folder import Store, store_of
+from ld3m_plugin.objectives.mtt.store.folder import Store, existing, store_of
 from ld3m_plugin.objectives.mtt.store.images import TrainingImages
 from ld3m_plugin.objectives.mtt.store.learners import learner_of
 from ld3m_plugin.objectives.mtt.store.settings import TrainingOptions
@@ -62,9 +62,10 @@ def plan_experts(root: Path, task: Task, options: TrainingOptions, *, timed: int
         timed: how many updates are timed, after one that is not; 0: none.
 
     Raises:
-        ExpertError: a file of the store is damaged, or an imported expert has too few epochs.
+        ExpertError, UsageError: what `train_experts` refuses before it trains.
     """
     store = store_of(root, task, options.settings())
+    store.check(options.dtype)
     rows = options.last_epoch + 1
     updates = updates_an_epoch(sum(task.train.counts()), options.batch_size)
     return Plan(
@@ -75,7 +76,7 @@ def plan_experts(root: Path, task: Task, options: TrainingOptions, *, timed: int
         parameters=store.length,
         updates=updates * options.last_epoch,
         expert_bytes=rows * store.length * DTYPES[options.dtype].itemsize,
-        free_bytes=shutil.disk_usage(_existing(root)).free,
+        free_bytes=shutil.disk_usage(existing(root)).free,
         seconds_an_update=_seconds_an_update(store, options, timed) if timed else None,
     )
 
@@ -96,10 +97,3 @@ def _seconds_an_update(store: Store, options: TrainingOptions, timed: int) -> fl
                 break
             at = time.perf_counter()
     return statistics.median(seconds[1:]) / len(numbers)
-
-
-def _existing(path: Path) -> Path:
-    path = path.absolute()
-    while not path.exists():
-        path = path.parent
-    return path

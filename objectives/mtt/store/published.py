@@ -49,9 +49,11 @@ def import_experts(
     Raises:
         ExpertError: a file is missing, damaged, asks for code, holds something else, other shapes, snapshots that are one and
             the same, or values that are not finite. What came before it stays.
-        UsageError: a folder without such files, or experts of another dtype are there.
+        UsageError: a folder without such files, experts of another dtype are there, the root is a file, or the network has
+            batch norm.
     """
     store = store_of(root, task, options.settings())
+    store.check(options.dtype)
     files = buffer_files(sources)
     for file in files:
         if not file.is_file():
@@ -97,15 +99,16 @@ def _by_number(path: Path) -> tuple[int, str]:
 def _experts_in(file: Path, store: Store, options: TrainingOptions) -> Iterator[Tensor]:
     """Rows (epochs, P) of every expert in a file, in the dtype that is stored."""
     content = load_tensors(file, ExpertError, what="buffer", needed_for="the weights of experts", mapped=True)
-    if not _is_list(content):
-        raise _not_a_buffer(file, f"it holds a {type(content).__name__}")
+    _check_list(file, "it", content)
     for index, expert in enumerate(content):
         where = f"expert {index} of {file}"
-        if not _is_list(expert) or not all(_is_list(snapshot) for snapshot in expert):
-            raise _not_a_buffer(file, f"expert {index} is not a list of lists of tensors")
-        if not all(isinstance(parameter, Tensor) for snapshot in expert for parameter in snapshot):
-            raise _not_a_buffer(file, f"expert {index} holds something else than tensors")
-        for snapshot in expert:
+        _check_list(file, f"expert {index}", expert)
+        for epoch, snapshot in enumerate(expert):
+            _check_list(file, f"epoch {epoch} of expert {index}", snapshot)
+            for number, parameter in enumerate(snapshot):
+                if not isinstance(parameter, Tensor):
+                    raise _not_a_buffer(file, f"expert {index} holds something else than tensors")
+                _check_plain(f"parameter {number} at epoch {epoch} of {where}", parameter)
             _check_shapes(where, snapshot, store)
         _check_storage(where, expert)
         yield _as_rows(where, expert, options)
@@ -118,12 +121,41 @@ def _as_rows(where: str, expert: Sequence[Sequence[Tensor]], options: TrainingOp
     )
     if len(rows) < 2:
         raise ExpertError(f"{where} has one snapshot: a trajectory needs at least two")
-    if not torch.isfinite(rows).all():
-        bad = int((~torch.isfinite(rows)).any(1).nonzero()[0])
-        raise ExpertError(f"{where} has weights that are not finite at epoch {bad}: it did not train, leave it out")
-    if bool((rows == rows[0]).all()):
-        raise _aliased(where, "all its snapshots are equal")
-    return rows.to(DTYPES[options.dtype])
+    if (epoch := _not_finite(rows)) is not None:
+        raise ExpertError(
+            f"{where} has weights that are not finite at epoch {epoch}: it did not train. Save the buffer without it, or leave "
+            "the file out"
+        )
+    same = (rows[1:] == rows[:-1]).all(1)
+    if bool(same.any()):
+        epoch = int(same.nonzero()[0])
+        raise _aliased(where, f"its snapshots of epochs {epoch} and {epoch + 1} are equal")
+    stored = rows.to(DTYPES[options.dtype])
+    if (epoch := _not_finite(stored)) is not None:
+        raise ExpertError(
+            f"{where} has weights at epoch {epoch} that are too large for {options.dtype}: leave -S dtype out"
+        )
+    return stored
+
+
+def _not_finite(rows: Tensor) -> int | None:
+    """The first row (of epochs, P) that is not all finite."""
+    bad = (~torch.isfinite(rows)).any(1).nonzero()
+    return int(bad[0]) if len(bad) else None
+
+
+def _check_plain(where: str, parameter: Tensor) -> None:
+    if parameter.is_nested or parameter.layout != torch.strided:
+        kind = "nested" if parameter.is_nested else f"of layout {parameter.layout}"
+    elif not parameter.dtype.is_floating_point:
+        kind = f"of dtype {parameter.dtype}"
+    elif parameter.device.type != "cpu":
+        kind = "without values (on the meta device)"
+    else:
+        return
+    raise ExpertError(
+        f"{where} is {kind}: weights of experts are dense floating-point tensors, save the buffer with such"
+    )
 
 
 def _check_shapes(where: str, snapshot: Sequence[Tensor], store: Store) -> None:
@@ -143,12 +175,12 @@ def _check_shapes(where: str, snapshot: Sequence[Tensor], store: Store) -> None:
 
 def _check_storage(where: str, expert: Sequence[Sequence[Tensor]]) -> None:
     """Snapshots that share memory are the last one many times: on the CPU, the published code took no copies."""
-    seen = set()
+    seen: set[int] = set()
     for snapshot in expert:
-        place = (snapshot[0].untyped_storage().data_ptr(), snapshot[0].storage_offset())
-        if place in seen:
+        places = {parameter.data_ptr() for parameter in snapshot if parameter.numel()}
+        if places & seen:
             raise _aliased(where, "its snapshots share their memory")
-        seen.add(place)
+        seen |= places
 
 
 def _aliased(where: str, why: str) -> ExpertError:
@@ -162,8 +194,11 @@ def _not_a_buffer(file: Path, why: str) -> ExpertError:
     return ExpertError(f"{file} is not a buffer of experts ({why}): name a {_PATTERN} of the MTT or GLaD code")
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) > 0
+def _check_list(file: Path, what: str, value: Any) -> None:
+    if not isinstance(value, list | tuple):
+        raise _not_a_buffer(file, f"{what} is of type {type(value).__name__} and not a list")
+    if not value:
+        raise _not_a_buffer(file, f"{what} is empty")
 
 
 def _next_free(taken: set[int]) -> int:
@@ -186,6 +221,7 @@ def _write(
         parameters=store.shapes,
         dtype=options.dtype,
         losses=(),
+        imported=True,
         source=file.name,
         digests=digests,
     )

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ld3m_plugin.augmentation import DSA
 from ld3m_plugin.contracts import Network, Task
-from ld3m_plugin.errors import ExpertError
+from ld3m_plugin.errors import ExpertError, HostError
 from ld3m_plugin.objectives.matching import random_network
 from ld3m_plugin.objectives.mtt.store.files import DTYPES, Header, digests_of, write_expert
 from ld3m_plugin.objectives.mtt.store.folder import Store, store_of
@@ -43,19 +43,29 @@ def train_experts(
     Expert number i is a function of the seed and of i. One that is finished is never trained again, unless it has fewer
     epochs than are asked for now.
 
+    What is refused before the training changes nothing.
+
     Raises:
         ExpertError: the folder is somebody else's, a file in it is damaged, an imported expert has too few epochs, weights
             are not finite, or a file cannot be written.
-        UsageError: the experts that are there are of another dtype; the network cannot be trained `together`.
+        UsageError: the experts that are there are of another dtype; the root is a file; the network has batch norm or cannot
+            be trained `together`.
     """
     store = store_of(root, task, options.settings())
-    store.prepare(options.count, options.last_epoch, options.dtype)
+    store.check(options.dtype)
     wanted = range(first, options.count)
     missing = missing_experts(store, wanted, options.last_epoch)
     work = _Work(store, options, TrainingImages(task), reporter or TrainingReporter())
-    work.begin(len(missing), len(wanted) - len(missing))
-    for start in range(0, len(missing), options.together):
-        work.train(missing[start : start + options.together])
+    new = not store.folder.exists()
+    store.prepare(options.count, options.last_epoch, options.dtype)
+    try:
+        work.begin(len(missing), len(wanted) - len(missing))
+        for start in range(0, len(missing), options.together):
+            work.train(missing[start : start + options.together])
+    except HostError:
+        if new:
+            store.remove_if_empty()
+        raise
     return store.folder
 
 
@@ -65,10 +75,9 @@ def missing_experts(store: Store, wanted: Sequence[int], last_epoch: int) -> lis
     Raises:
         ExpertError: an imported one has fewer epochs: training would put another expert in its place.
     """
-    headers = store.headers(below=max(wanted, default=-1) + 1)
     missing = []
     for number in wanted:
-        header = headers.get(number)
+        header = store.header(number)
         if header is None or header.epochs[-1] < last_epoch:
             missing.append(number)
             if header is not None and header.imported:
@@ -117,14 +126,23 @@ class _Work:
     def updates(self) -> int:
         return updates_an_epoch(len(self.images), self.options.batch_size)
 
+    @property
+    def updates_an_expert(self) -> int:
+        return self.updates * self.options.last_epoch
+
     def begin(self, missing: int, finished: int) -> None:
-        an_expert = self.updates * self.options.last_epoch
-        self.done = finished * an_expert
+        self.done = finished * self.updates_an_expert
         if missing:
-            self.reporter.phase("experts", (missing + finished) * an_expert, self.done)
+            self.reporter.phase("experts", (missing + finished) * self.updates_an_expert, self.done)
 
     def train(self, numbers: Sequence[int]) -> None:
-        """Train these experts together and write their files."""
+        """Train these experts together and write their files, but for those that another process finished meanwhile."""
+        left = missing_experts(self.store, numbers, self.options.last_epoch)
+        self.done += (len(numbers) - len(left)) * self.updates_an_expert
+        if left:
+            self._train(left)
+
+    def _train(self, numbers: Sequence[int]) -> None:
         options, task = self.options, self.store.task
         networks, streams = zip(*new_experts(options, task, numbers), strict=True)
         if shapes_of(networks[0]) != self.store.shapes:
@@ -135,6 +153,7 @@ class _Work:
         # Of each expert, so that streams stay the same; one network alone may draw from it.
         dropout = [spawn(rng) for rng in streams]
         rows, losses = [learner.rows()], []
+        self._check_finite(numbers, 0, rows[0])
         with lent_to_global(dropout[0], task.device):
             for epoch in range(1, options.last_epoch + 1):
                 sums = torch.zeros(len(numbers))
@@ -156,10 +175,16 @@ class _Work:
             self.reporter.step(self.done, values)
 
     def _check_finite(self, numbers: Sequence[int], epoch: int, rows: Tensor) -> None:
+        rate, dtype = self.options.rate, self.options.dtype
         for number, row in zip(numbers, rows, strict=True):
             if not torch.isfinite(row).all():
                 raise ExpertError(
-                    f"weights of expert {number} are not finite after epoch {epoch}: lower -S rate (it is {self.options.rate:g})"
+                    f"weights of expert {number} are not finite after epoch {epoch}: lower -S rate (it is {rate:g})"
+                )
+            if not torch.isfinite(row.to(DTYPES[dtype])).all():
+                raise ExpertError(
+                    f"weights of expert {number} are too large for {dtype} after epoch {epoch}: lower -S rate (it is {rate:g}), "
+                    "or leave -S dtype out"
                 )
 
     def _write(self, number: int, rows: Tensor, losses: list[float]) -> None:
@@ -174,6 +199,7 @@ class _Work:
             parameters=store.shapes,
             dtype=options.dtype,
             losses=tuple(losses),
+            imported=False,
             source="trained",
             digests=digests_of(stored),
         )

@@ -104,8 +104,10 @@ def test_training_fills_up_and_never_replaces_what_was_imported(buffers, task, t
     train_experts(root, task, tiny(count=3))
     sources = [read_header(path).source for path in expert_files(folder).values()]
     assert sources == ["replay_buffer_0.pt", "replay_buffer_0.pt", "trained"]
+    before = (folder / "settings.json").read_bytes()
     with pytest.raises(ExpertError, match="expert 0 was imported and ends at epoch 3: ask for no more with --epochs 3"):
         train_experts(root, task, tiny(count=3, epochs=4))
+    assert (folder / "settings.json").read_bytes() == before, "what is refused changes nothing"
     with pytest.raises(ExpertError, match=r"epoch 9 is asked for \(3 of 3 .* ask for fewer epochs"):
         open_experts(root, task, tiny(count=3, epochs=9).settings())
 
@@ -141,9 +143,97 @@ def test_snapshots_that_share_memory_are_refused(one, task, tiny, tmp_path):
 def test_snapshots_that_are_equal_are_refused(one, task, tiny, tmp_path):
     first = trajectory(0)[0]
     path = one([trajectory(1), [[p.clone() for p in first] for _ in range(3)]])
-    with pytest.raises(ExpertError, match=r"expert 1 of .* all its snapshots are equal"):
+    with pytest.raises(ExpertError, match=r"expert 1 of .* its snapshots of epochs 0 and 1 are equal"):
         import_experts(tmp_path / "root", task, tiny(), [path])
     assert len(open_experts(tmp_path / "root", task, tiny(count=1).settings())) == 1, "what came before it stays"
+
+
+def first_alone_is_genuine(snapshots):
+    return [snapshots[0], *([p.clone() for p in snapshots[1]] for _ in snapshots[1:])]
+
+
+def two_are_equal(snapshots):
+    return [*snapshots[:2], [p.clone() for p in snapshots[1]], *snapshots[2:]]
+
+
+@pytest.mark.parametrize("clone", [first_alone_is_genuine, two_are_equal], ids=lambda f: f.__name__)
+def test_snapshots_that_are_equal_to_the_one_before_are_refused(one, task, tiny, tmp_path, clone):
+    message = refused(task, tiny, tmp_path, one([clone(trajectory(0))]))
+    assert "its snapshots of epochs 1 and 2 are equal, as buffers are" in message
+
+
+@pytest.mark.parametrize("copied", [0, 5], ids=["first copied", "last copied"])
+def test_one_parameter_that_was_copied_does_not_hide_that_others_were_not(one, task, tiny, tmp_path, copied):
+    shared = trajectory(0)[-1]
+    expert = [[p + epoch if i == copied else p for i, p in enumerate(shared)] for epoch in range(3)]
+    assert "its snapshots share their memory" in refused(task, tiny, tmp_path, one([expert]))
+
+
+def test_snapshots_may_be_parts_of_one_tensor(one, task, tiny, tmp_path):
+    snapshots = trajectory(0)
+    whole = torch.stack([flat(snapshot) for snapshot in snapshots])
+    sizes = [p.numel() for p in snapshots[0]]
+    parts = [
+        [part.view(p.shape) for part, p in zip(row.split(sizes), snapshots[0], strict=True)] for row in whole.unbind()
+    ]
+    assert import_experts(tmp_path / "root", task, tiny(), [one([parts])])[1:] == (1, 0)
+
+
+def quantised(p):
+    return torch.quantize_per_tensor(p, 0.1, 0, torch.quint8)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's words on making such tensors
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (torch.Tensor.to_sparse, r"of layout torch\.sparse_coo"),
+        (quantised, r"of dtype torch\.quint8"),
+        (torch.Tensor.int, r"of dtype torch\.int32"),
+        (lambda p: p.to(torch.complex64), r"of dtype torch\.complex64"),
+        (lambda p: p.to("meta"), r"without values \(on the meta device\)"),
+        (lambda p: torch.nested.nested_tensor([p, p]), "nested"),
+    ],
+    ids=["sparse", "quantised", "integer", "complex", "meta", "nested"],
+)
+def test_tensors_that_are_no_weights_are_named(one, task, tiny, tmp_path, change, kind):
+    expert = trajectory(0)
+    expert[1][0] = change(expert[1][0])
+    message = refused(task, tiny, tmp_path, one([expert]))
+    assert re.search(rf"^parameter 0 at epoch 1 of expert 0 of .* is {kind}: weights of experts are dense", message)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_any_floating_point_is_read(one, task, tiny, tmp_path, dtype):
+    expert = [[p.to(dtype) for p in snapshot] for snapshot in trajectory(0)]
+    import_experts(tmp_path / "root", task, tiny(), [one([expert])])
+    experts = open_experts(tmp_path / "root", task, tiny(count=1).settings())
+    assert torch.equal(experts.parameters(0, 1), flat(expert[1]).float())
+
+
+def test_weights_that_bf16_cannot_hold_are_refused(one, task, tiny, tmp_path):
+    expert = trajectory(0)
+    expert[2][1][0] = 3.4e38
+    path = one([expert])
+    message = refused(task, tiny, tmp_path, path, dtype="bf16")
+    assert message.endswith("has weights at epoch 2 that are too large for bf16: leave -S dtype out")
+    assert import_experts(tmp_path / "root", task, tiny(), [path])[1:] == (1, 0)
+
+
+def test_a_buffer_without_the_bad_expert_can_be_imported_as_the_message_says(one, task, tiny, tmp_path):
+    content = [trajectory(0), trajectory(1)]
+    content[0][1][0].fill_(float("nan"))
+    assert "Save the buffer without it, or leave the file out" in refused(task, tiny, tmp_path, one(content))
+    assert import_experts(tmp_path / "root", task, tiny(), [one(content[1:])])[1:] == (1, 0)
+
+
+def test_a_file_may_be_called_trained(one, task, tiny, tmp_path):
+    path = one([trajectory(0)]).rename(tmp_path / "trained")
+    folder, *_ = import_experts(tmp_path / "root", task, tiny(), [path])
+    header = read_header(expert_files(folder)[0])
+    assert (header.imported, header.source) == (True, "trained")
+    with pytest.raises(ExpertError, match="expert 0 was imported and ends at epoch 3"):
+        train_experts(tmp_path / "root", task, tiny(count=1, epochs=4))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -190,9 +280,11 @@ def test_a_file_that_asks_for_code_runs_nothing(one, task, tiny, tmp_path, form)
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        ({"state_dict": {}}, "it holds a dict"),
-        ([], "it holds a list"),
-        ([[1, 2]], "expert 0 is not a list of lists of tensors"),
+        ({"state_dict": {}}, "it is of type dict and not a list"),
+        ([], "it is empty"),
+        ([[]], "expert 0 is empty"),
+        ([[[]]], "epoch 0 of expert 0 is empty"),
+        ([[1, 2]], "epoch 0 of expert 0 is of type int and not a list"),
         ([[[1.0], [2.0]]], "expert 0 holds something else than tensors"),
     ],
 )

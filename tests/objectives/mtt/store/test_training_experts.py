@@ -10,10 +10,19 @@ from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.objectives.mtt.store import ExpertSettings, open_experts, training
 from ld3m_plugin.objectives.mtt.store.files import expert_files, read_header
 from ld3m_plugin.objectives.mtt.store.images import TrainingImages
+from ld3m_plugin.objectives.mtt.store.learners import learner_of
+from ld3m_plugin.objectives.mtt.store.listing import list_experts
+from ld3m_plugin.objectives.mtt.store.plan import plan_experts
+from ld3m_plugin.objectives.mtt.store.published import import_experts
 from ld3m_plugin.objectives.mtt.store.training import train_experts
 from ld3m_plugin.randomness import spawn, stream
 from ld3m_plugin.reporting import TrainingReporter
 from ld3m_plugin.testing import tiny_task
+
+
+def import_nothing(root, task, options):
+    import_experts(root, task, options, [])
+
 
 # Of weights around 0.1 after a few updates: float32 sums in another order.
 ROUNDING = 1e-6
@@ -139,16 +148,35 @@ def test_together_equals_one_by_one_up_to_rounding(train, every_row, together, o
     assert torch.equal(grouped[:, 0], alone[:, 0])
 
 
+def test_networks_that_cannot_be_stacked_are_refused_together(train, tmp_path):
+    with pytest.raises(InvalidOptionError, match=r"network 'ViT' draws dropout.*leave -S together out"):
+        train(network="ViT", network_settings={}, together=2)
+    assert not list((tmp_path / "root").iterdir()), "nothing is left of what was refused"
+    facts = {"channels": 1, "image_size": 16, "num_classes": 3, "depth": 1, "width": 8}
+    keeping = [get_network("ConvNet", norm="batchnorm", **facts) for _ in range(2)]
+    with pytest.raises(InvalidOptionError, match=r"network 'ConvNet' keeps statistics.*leave -S together out"):
+        learner_of(keeping, ExpertSettings())
+
+
+@pytest.mark.parametrize("use", [train_experts, plan_experts, import_nothing], ids=["train", "plan", "import"])
 @pytest.mark.parametrize(
-    ("network", "settings", "why"),
-    [("ViT", {}, "draws dropout"), ("ConvNet", {"depth": 1, "width": 8, "norm": "batchnorm"}, "keeps statistics")],
+    ("settings", "message"),
+    [
+        ({"norm": "batchnorm"}, "'ConvNet' has batch norm, whose running statistics .* take another norm"),
+        (
+            {"width": 10**13},
+            r"'ConvNet' with network_settings .*10000000000000.* does not fit into memory: choose a smaller",
+        ),
+        ({"width": 10**30}, "does not fit into memory"),
+    ],
+    ids=["batch norm", "too large", "too large to count"],
 )
-def test_networks_that_cannot_be_stacked_are_refused_together_and_train_alone(train, network, settings, why):
-    other = {"network": network, "network_settings": settings, "epochs": 1, "batch_size": 18}
-    with pytest.raises(InvalidOptionError, match=f"network '{network}' {why}.*leave -S together out"):
-        train("together", together=2, **other)
-    if network == "ConvNet":
-        assert len(train("alone", **other)) == 2
+def test_networks_that_cannot_be_experts_are_refused_everywhere(task, tiny, tmp_path, use, settings, message):
+    options = tiny(network_settings={"depth": 1, "width": 8, **settings})
+    with pytest.raises(InvalidOptionError, match=message) as caught:
+        use(tmp_path / "root", task, options)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "root").exists()
 
 
 def test_dropout_draws_from_the_experts_stream(train, every_row):
@@ -185,9 +213,11 @@ def test_two_dtypes_do_not_mix(train):
         train(dtype="bf16", count=3)
 
 
-def test_a_rate_that_is_too_high_is_one_line(train):
-    with pytest.raises(ExpertError, match="weights of expert 0 are not finite after epoch 1: lower -S rate"):
-        train(rate=1e30)
+def test_a_rate_that_is_too_high_is_one_line_and_leaves_no_store(train, tmp_path):
+    for _ in range(2):
+        with pytest.raises(ExpertError, match="weights of expert 0 are not finite after epoch 1: lower -S rate"):
+            train(rate=1e30)
+        assert list_experts(tmp_path / "root") == []
 
 
 def test_images_are_the_same_in_memory_and_read_on_use(task, monkeypatch):
