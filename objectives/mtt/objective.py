@@ -19,14 +19,13 @@ from torch.func import functional_call
 
 from ld3m_plugin.augmentation import DSA, DSADraw
 from ld3m_plugin.contracts import Match, Network, Objective, Task
-from ld3m_plugin.errors import ExpertError, HostError, InvalidOptionError, NonFiniteError
+from ld3m_plugin.errors import ExpertError, HostError, NonFiniteError
 from ld3m_plugin.objectives.matching import (
     NetworkOptions,
     cross_entropy,
-    has_batch_norm,
     random_network,
 )
-from ld3m_plugin.objectives.mtt.experts import Experts, check_epochs, needed_epochs, open_experts
+from ld3m_plugin.objectives.mtt.experts import Experts, check_epochs, check_no_batch_norm, needed_epochs, open_experts
 from ld3m_plugin.objectives.mtt.rate import LearnedRate
 from ld3m_plugin.objectives.mtt.unroll import GRADIENTS, StepLoss, Unroll
 from ld3m_plugin.randomness import lent_to_global
@@ -86,7 +85,7 @@ class MTT(Objective):
         options = self.options
         self._dsa = DSA(options.dsa)
         self._network = random_network(options, task, torch.Generator()).train()
-        _check_no_batch_norm(options.network, self._network)
+        check_no_batch_norm(options.network, self._network)
         if self.experts is None:
             architecture = {"network": options.network, "network_settings": options.network_settings}
             last = options.max_start_epoch - 1 + options.expert_epochs
@@ -186,11 +185,3 @@ class _Student:
         # For dropout: a step that is computed again on the way back must leave out the same units.
         with lent_to_global(torch.Generator().manual_seed(self._seeds[step]), images.device):
             return cross_entropy(functional_call(self._network, weights, (batch,)), self._labels[rows])
-
-
-def _check_no_batch_norm(name: str, network: Network) -> None:
-    if has_batch_norm(network):
-        raise InvalidOptionError(
-            f"mtt: network {name!r} has batch norm, whose running statistics are no parameters and no expert stores: "
-            "take another norm, such as network_settings={norm: instancenorm}"
-        )
