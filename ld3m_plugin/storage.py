@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 _PARTIAL = ".partial"
+_SAFETENSORS_OWN = re.compile(r"\.tmp\w{6}")
 _LEFT_AFTER = 3600.0  # seconds
 
 
@@ -68,8 +70,12 @@ def own_temporary(path: Path) -> Path:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a file is half of something that is being written, or was when a process was killed."""
-    return path.name.startswith(".") and path.name.endswith(_PARTIAL)
+    """Whether a file is half of something that is being written, or was when a process was killed.
+
+    The names are this library's own, and those that safetensors writes under before it moves a file to where it was told to.
+    """
+    name = path.name
+    return (name.startswith(".") and name.endswith(_PARTIAL)) or _SAFETENSORS_OWN.fullmatch(name) is not None
 
 
 def remove_leftovers(folder: Path) -> None:

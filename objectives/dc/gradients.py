@@ -75,15 +75,23 @@ def classes_at_once(network: Network, image: Tensor, per_class: int, budget: flo
 
 
 def vectorises(network: Network, image: Tensor) -> bool:
-    """Whether classes may go together: gradients of two classes, and what they pass back to images, are those of one by one.
+    """Whether it is shown that classes may go together: gradients of two, and what they pass back, are those of one by one.
 
     A network may hold a layer that torch.func cannot map, or whose second derivative it gets wrong (layer norm, torch 2.14).
+    A network that cannot be copied, or not be run in double precision, counts as one that does not vectorise: one class at a
+    time is right for all.
 
     Args:
         image: (1, C, H, W).
     """
-    # Twice as exact as a run, on the one device that is: rounding cannot be taken for a wrong derivative.
-    network = copy.deepcopy(network).to("cpu", torch.float64)
+    try:
+        return _passes_back_the_same(copy.deepcopy(network).to("cpu", torch.float64), image)
+    except RuntimeError:
+        return False
+
+
+def _passes_back_the_same(network: Network, image: Tensor) -> bool:
+    # In double precision: in single one, rounding is as large as the error of a wrong derivative can be.
     pixels = torch.linspace(-9, 9, 2 * image.numel(), dtype=torch.float64).cos().view(2, *image.shape)
 
     def passed_back(images: Tensor, labels: Tensor) -> Tensor:
@@ -95,10 +103,7 @@ def vectorises(network: Network, image: Tensor) -> bool:
 
     labels = torch.zeros((2, 1), dtype=torch.long)
     one_by_one = torch.cat([passed_back(pixels[k : k + 1], labels[k : k + 1]) for k in range(2)])
-    try:
-        together = passed_back(pixels, labels)
-    except RuntimeError:
-        return False
+    together = passed_back(pixels, labels)
     return bool((together - one_by_one).norm() <= _SAME * one_by_one.norm())
 
 

@@ -86,16 +86,16 @@ class DC(Objective):
         self._classes_at_once = self._choose_classes_at_once(one, per_class)
 
     def _choose_classes_at_once(self, image: Tensor, per_class: int) -> int:
-        """As many as were asked for, or as fit; one, where the network gives another result with several."""
+        """As many as were asked for, or as fit; one, where it is not shown that several give the same result."""
         chosen: int | None = self.options.classes_at_once
-        if chosen == 1 or self.task.num_classes == 1:
-            return 1
-        if vectorises(self._network, image):
-            return chosen or classes_at_once(self._network, image, per_class, self.options.memory_budget)
+        fitting = chosen or classes_at_once(self._network, image, per_class, self.options.memory_budget)
+        wanted = min(fitting, self.task.num_classes)
+        if wanted == 1 or vectorises(self._network, image):
+            return wanted
         if chosen:
             raise InvalidOptionError(
-                f"dc: classes_at_once = {chosen}: gradients of network {self.options.network!r} come out otherwise when classes "
-                "go together: leave the option out, and they go one by one"
+                f"dc: classes_at_once = {chosen}: gradients of network {self.options.network!r} are not the same when classes "
+                "go together, or that cannot be checked: leave the option out, and they go one by one"
             )
         return 1
 

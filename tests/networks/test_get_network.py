@@ -10,7 +10,7 @@ import torch
 from ld3m_plugin import networks
 from ld3m_plugin.contracts import Network
 from ld3m_plugin.errors import InvalidOptionError, PluginLoadError, UnknownBackendError, UnknownOptionError
-from ld3m_plugin.networks.build import get_network
+from ld3m_plugin.networks.build import for_forward, get_network
 from ld3m_plugin.networks.convnet import ConvNet
 from ld3m_plugin.plugins import Backend, Owner, Registry
 from ld3m_plugin.randomness import stream
@@ -125,3 +125,16 @@ def test_registered_names_and_summaries():
 def test_registering_imports_no_torch():
     program = "import sys, ld3m_plugin.networks; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-P", "-c", program], check=False).returncode == 0
+
+
+@torch.no_grad()
+def test_the_layout_for_forward_passes_changes_nothing_but_the_order_in_memory():
+    network = get_network("ConvNet", channels=3, image_size=16, num_classes=3, depth=2, width=8)
+    assert all(weight.is_contiguous() for weight in network.parameters())
+    images, names = torch.randn(4, 3, 16, 16), list(network.state_dict())
+    before, values = network(images), [weight.clone() for weight in network.parameters()]
+    assert for_forward(network) is network
+    assert network.features[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert list(network.state_dict()) == names
+    assert all(torch.equal(one, other) for one, other in zip(network.parameters(), values, strict=True))
+    torch.testing.assert_close(network(images), before)

@@ -101,6 +101,32 @@ class Foreign(ConvNet):
         self.features.append(torch.nn.LayerNorm([8, 4, 4]))
 
 
+class Casting(ConvNet):
+    """A third party's network that runs in single precision alone."""
+
+    def forward(self, images):
+        return super().forward(images.float())
+
+
+class Uncopied(ConvNet):
+    """A third party's network that keeps its last features, which cannot be copied."""
+
+    def embed(self, images):
+        self.last = super().embed(images)
+        return self.last
+
+
+@pytest.mark.parametrize("network", [Casting, Uncopied])
+def test_a_network_that_cannot_be_checked_goes_class_by_class(monkeypatch, network):
+    task, labels = tiny_task(), torch.arange(3)
+    monkeypatch.setattr("ld3m_plugin.networks.convnet.ConvNet", network)
+    results = []
+    for options in ({}, {"classes_at_once": 1}):
+        objective = prepared(task, labels, dsa="none", **options)
+        results += [objective.match(some_images(3).requires_grad_(), labels, step).image_grad for step in range(2)]
+    assert torch.equal(torch.stack(results[:2]), torch.stack(results[2:]))
+
+
 def test_classes_of_a_network_that_does_not_vectorise_go_one_by_one(monkeypatch):
     task, labels = tiny_task(), torch.arange(3)
     monkeypatch.setattr("ld3m_plugin.networks.convnet.ConvNet", Foreign)

@@ -61,7 +61,9 @@ def read_settings(folder: Path) -> Description:
     except (OSError, ValueError, RecursionError) as error:
         raise _no_store(folder, f"{SETTINGS} is damaged: {_reason(error)}") from error
     facts = {"format": described.format, "data": described.data, "settings": described.settings}
-    if described.format != FORMAT or not is_key_of(described.key, facts):
+    if described.format != FORMAT:
+        raise _no_store(folder, f"{SETTINGS} is damaged: its format is {described.format!r}")
+    if not is_key_of(described.key, facts):
         raise _no_store(folder, f"{SETTINGS} is damaged: its settings are not those of {described.key}")
     return described
 

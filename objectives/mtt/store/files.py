@@ -12,22 +12,31 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ld3m_plugin.errors import ExpertError
-from ld3m_plugin.objectives.mtt.store.key import FORMAT, Shapes, check_format
+from ld3m_plugin.objectives.mtt.store.key import FORMAT, Shapes, check_format, is_key_of
 from ld3m_plugin.storage import own_temporary, write_tensors
 
 _ROWS = "parameters"
 _NAME = re.compile(r"expert-(\d{5,})\.safetensors")
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ROOM = "make room there, then give the same command again"
+#: What to do about an error of the system by its number.
+_ADVICE = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: "files there may not be so large: give -S dtype=bf16, fewer epochs, or another --root",
+}
+_SAFETENSORS_DTYPE = {"float32": "F32", "bf16": "BF16"}
 
 
 @dataclass(frozen=True)
@@ -109,9 +118,7 @@ def cannot_write(path: Path, error: OSError | SafetensorError) -> ExpertError:
     # safetensors has no type for errors of the system; the number is in its text.
     told = re.search(r"os error (\d+)", str(error))
     number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
-    advice = (
-        "make room there, then give the same command again" if number in _FULL else "the same command goes on later"
-    )
+    advice = _ADVICE.get(number, "the same command goes on later") if number else "the same command goes on later"
     return ExpertError(f"cannot write {path} ({_reason(error)}): {advice}; the experts that are finished stay")
 
 
@@ -124,12 +131,15 @@ def read_header(path: Path) -> Header:
     try:
         with safe_open(str(path), framework="pt") as file:
             header = _parse(path, file.metadata() or {})
-            shape = tuple(file.get_slice(_ROWS).get_shape())
+            rows = file.get_slice(_ROWS)
+            shape, dtype = tuple(rows.get_shape()), rows.get_dtype()
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise _damaged(path, _reason(error)) from error
     length = sum(prod(size) for _, size in header.parameters)
     if not header.epochs or shape != (len(header.epochs), length) or len(header.digests) != len(header.epochs):
         raise _damaged(path, f"rows of shape {shape} where its header says {(len(header.epochs), length)}")
+    if dtype != _SAFETENSORS_DTYPE.get(header.dtype):
+        raise _damaged(path, f"rows of dtype {dtype} where its header says {header.dtype}")
     return header
 
 
@@ -167,11 +177,13 @@ def _parse(path: Path, metadata: Mapping[str, str]) -> Header:
     check_format(path, metadata.get("format"))  # first: another format may have other fields
     if metadata.get("format") != FORMAT:
         raise ValueError(f"it is not of the format {FORMAT}")
-    values = {name: json.loads(metadata[name]) for name in Header.__dataclass_fields__}
-    values["parameters"] = tuple((str(name), tuple(map(int, shape))) for name, shape in values["parameters"])
-    for name in ("epochs", "losses", "digests"):
-        values[name] = tuple(values[name])
-    return Header(**values)
+    fields = ", ".join(f"{json.dumps(name)}: {metadata[name]}" for name in Header.__dataclass_fields__)
+    header = TypeAdapter(Header).validate_json(f"{{{fields}}}", strict=True)
+    if any(later <= earlier for earlier, later in pairwise(header.epochs)) or not is_key_of(
+        header.key, header.settings
+    ):
+        raise ValueError("its header contradicts itself")
+    return header
 
 
 def _damaged(path: Path, reason: str) -> ExpertError:

@@ -130,13 +130,6 @@ class Store:
         }
         self._write(content)
 
-    def remove_if_empty(self) -> None:
-        """Delete the folder if `prepare` is all that ever happened to it."""
-        with suppress(OSError):  # it is not there any more, or another process has begun to fill it
-            if [path.name for path in self.folder.iterdir()] == [SETTINGS]:
-                (self.folder / SETTINGS).unlink()
-                self.folder.rmdir()
-
     def nearest(self) -> str:
         """Which store below the root has nearly these settings, and in what it differs; empty if none is of this data."""
         facts = decisive(self.task, self.settings)

@@ -59,7 +59,7 @@ class ManyLearners:
 
     def __init__(self, networks: Sequence[Network], settings: ExpertSettings) -> None:
         for network in networks:
-            _check_stackable(network.train(), settings)
+            check_stackable(network.train(), settings)
         stacked, _ = stack_module_state(list(networks))
         self._weights = {name: weight.detach() for name, weight in stacked.items()}
         self._optimizer = _sgd(list(self._weights.values()), settings)
@@ -94,7 +94,8 @@ def _sgd(weights: list[Tensor], settings: ExpertSettings) -> torch.optim.SGD:
     return torch.optim.SGD(weights, lr=settings.rate, momentum=settings.momentum, weight_decay=settings.weight_decay)
 
 
-def _check_stackable(network: Network, settings: ExpertSettings) -> None:
+def check_stackable(network: Network, settings: ExpertSettings) -> None:
+    """Raise `InvalidOptionError` if a network keeps statistics or draws dropout."""
     drawing = any(isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0 for module in network.modules())
     if drawing or any(True for _ in network.buffers()):
         why = "draws dropout" if drawing else "keeps statistics"

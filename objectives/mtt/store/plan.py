@@ -15,7 +15,13 @@ from ld3m_plugin.objectives.mtt.store.folder import Store, existing, store_of
 from ld3m_plugin.objectives.mtt.store.images import TrainingImages
 from ld3m_plugin.objectives.mtt.store.learners import learner_of
 from ld3m_plugin.objectives.mtt.store.settings import TrainingOptions
-from ld3m_plugin.objectives.mtt.store.training import epoch_batches, missing_experts, new_experts, updates_an_epoch
+from ld3m_plugin.objectives.mtt.store.training import (
+    check_together,
+    epoch_batches,
+    missing_experts,
+    new_experts,
+    updates_an_epoch,
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ def plan_experts(root: Path, task: Task, options: TrainingOptions, *, timed: int
     """
     store = store_of(root, task, options.settings())
     store.check(options.dtype)
+    check_together(store.task, options)
     rows = options.last_epoch + 1
     updates = updates_an_epoch(sum(task.train.counts()), options.batch_size)
     return Plan(

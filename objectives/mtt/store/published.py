@@ -144,10 +144,14 @@ def _not_finite(rows: Tensor) -> int | None:
     return int(bad[0]) if len(bad) else None
 
 
+#: Smaller kinds of numbers hold no trained weights.
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
 def _check_plain(where: str, parameter: Tensor) -> None:
     if parameter.is_nested or parameter.layout != torch.strided:
         kind = "nested" if parameter.is_nested else f"of layout {parameter.layout}"
-    elif not parameter.dtype.is_floating_point:
+    elif parameter.dtype not in _FLOATS:
         kind = f"of dtype {parameter.dtype}"
     elif parameter.device.type != "cpu":
         kind = "without values (on the meta device)"

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from ld3m_plugin.augmentation import DSA
 from ld3m_plugin.contracts import Network, Task
-from ld3m_plugin.errors import ExpertError, HostError
+from ld3m_plugin.errors import ExpertError
 from ld3m_plugin.objectives.matching import random_network
 from ld3m_plugin.objectives.mtt.store.files import DTYPES, Header, digests_of, write_expert
 from ld3m_plugin.objectives.mtt.store.folder import Store, store_of
 from ld3m_plugin.objectives.mtt.store.images import TrainingImages
 from ld3m_plugin.objectives.mtt.store.key import decisive, shapes_of
-from ld3m_plugin.objectives.mtt.store.learners import Batch, learner_of
+from ld3m_plugin.objectives.mtt.store.learners import Batch, check_stackable, learner_of
 from ld3m_plugin.objectives.mtt.store.settings import ExpertSettings, TrainingOptions
 from ld3m_plugin.randomness import lent_to_global, spawn, stream
 from ld3m_plugin.reporting import TrainingReporter
@@ -53,19 +53,15 @@ def train_experts(
     """
     store = store_of(root, task, options.settings())
     store.check(options.dtype)
+    check_together(store.task, options)
     wanted = range(first, options.count)
     missing = missing_experts(store, wanted, options.last_epoch)
     work = _Work(store, options, TrainingImages(task), reporter or TrainingReporter())
-    new = not store.folder.exists()
-    store.prepare(options.count, options.last_epoch, options.dtype)
-    try:
-        work.begin(len(missing), len(wanted) - len(missing))
-        for start in range(0, len(missing), options.together):
-            work.train(missing[start : start + options.together])
-    except HostError:
-        if new:
-            store.remove_if_empty()
-        raise
+    if store.folder.exists():  # a new one is made for the first expert that is finished
+        work.prepare()
+    work.begin(len(missing), len(wanted) - len(missing))
+    for start in range(0, len(missing), options.together):
+        work.train(missing[start : start + options.together])
     return store.folder
 
 
@@ -86,6 +82,12 @@ def missing_experts(store: Store, wanted: Sequence[int], last_epoch: int) -> lis
                     f"with --epochs {header.epochs[-1]}, or train into another --root"
                 )
     return missing
+
+
+def check_together(task: Task, options: TrainingOptions) -> None:
+    """Raise `InvalidOptionError` if experts are to be trained together, and the network cannot be."""
+    if options.together > 1:
+        check_stackable(random_network(options, task, torch.Generator()).train(), options)
 
 
 def updates_an_epoch(images: int, batch_size: int) -> int:
@@ -129,6 +131,9 @@ class _Work:
     @property
     def updates_an_expert(self) -> int:
         return self.updates * self.options.last_epoch
+
+    def prepare(self) -> None:
+        self.store.prepare(self.options.count, self.options.last_epoch, self.options.dtype)
 
     def begin(self, missing: int, finished: int) -> None:
         self.done = finished * self.updates_an_expert
@@ -189,6 +194,10 @@ class _Work:
 
     def _write(self, number: int, rows: Tensor, losses: list[float]) -> None:
         store, options = self.store, self.options
+        if not missing_experts(store, [number], options.last_epoch):  # another process trained or imported it meanwhile
+            return
+        if not store.folder.exists():
+            self.prepare()
         stored = rows.to(DTYPES[options.dtype])
         header = Header(
             key=store.key,

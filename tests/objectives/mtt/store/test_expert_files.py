@@ -128,15 +128,13 @@ def test_a_file_that_is_damaged_after_opening_is_one_line(train):
         experts.parameters(0, 1)
 
 
-def test_a_full_disk_is_one_line_and_leaves_what_is_finished(train, task, tiny, tmp_path, every_row):
+def test_a_limit_of_the_disk_is_one_line_and_leaves_what_is_finished(train, task, tiny, tmp_path, every_row):
     experts = train(count=1)
     other = {"count": 2, "network_settings": {"depth": 1, "width": 8}}
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (6000, hard))  # settings.json fits, an expert of 20 kB does not
     try:
-        with pytest.raises(
-            ExpertError, match=r"cannot write .*expert-00001.*: make room there, then give the same command"
-        ):
+        with pytest.raises(ExpertError, match=r"cannot write .*expert-00001.*: files there may not be so large"):
             train_experts(experts.store.root, task, tiny(**other))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,5 +1,6 @@
 """What a store says of itself: versions, damaged settings, weights that differ from their digests, and roots that are files."""
 
+import errno
 import json
 import os
 import shutil
@@ -7,12 +8,13 @@ import time
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ld3m_plugin.errors import ExpertError, UsageError
+from ld3m_plugin.objectives.matching import random_network
 from ld3m_plugin.objectives.mtt.store import open_experts
-from ld3m_plugin.objectives.mtt.store.files import expert_files, read_header
+from ld3m_plugin.objectives.mtt.store.files import cannot_write, expert_files, read_header
 from ld3m_plugin.objectives.mtt.store.key import FORMAT
 from ld3m_plugin.objectives.mtt.store.listing import list_experts
 from ld3m_plugin.objectives.mtt.store.plan import plan_experts
@@ -199,6 +201,7 @@ def test_half_written_files_of_others_are_left_alone_until_they_are_old(train, t
         ".expert-00001.safetensors.partial",
         ".expert-00001.safetensors.77-0a0b0c0d.partial",
         ".settings.json.partial",
+        ".tmp8hwVbK",  # safetensors' own
     )
     for name in names:
         (folder / name).write_text("half of")
@@ -222,14 +225,63 @@ def test_a_folder_with_nothing_but_a_half_written_file_is_a_new_store(train, tmp
     assert len(train()) == 2
 
 
-def test_only_a_full_disk_is_told_to_be_made_room_on(task, tiny, tmp_path):
+def test_a_store_that_is_deleted_during_a_training_is_made_again(task, tiny, train, tmp_path, every_row):
     root = tmp_path / "root"
-    with pytest.raises(
-        ExpertError, match=r"cannot write .*expert-00000.*No such file.*the same command goes on"
-    ) as caught:
-        train_experts(root, task, tiny(), reporter=AtFirst(lambda: shutil.rmtree(root)))
-    assert "make room" not in str(caught.value)
-    assert "\n" not in str(caught.value)
+    train_experts(root, task, tiny(count=1))
+    train_experts(root, task, tiny(count=2), reporter=AtFirst(lambda: shutil.rmtree(root)))
+    (entry,) = list_experts(root)
+    assert (entry.count, entry.wanted) == (1, 2)
+    assert torch.equal(every_row(train(count=2)), every_row(train("alone", count=2)))
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "make room there, then give the same command again"),
+        (errno.EFBIG, "give -S dtype=bf16"),
+        (errno.EIO, "the same command goes on later"),
+    ],
+    ids=["full", "too large", "broken"],
+)
+@pytest.mark.parametrize("kind", [OSError, SafetensorError])
+def test_what_to_do_where_nothing_can_be_written(tmp_path, kind, number, advice):
+    # safetensors gives the number of the system's error in its text alone.
+    text = f"Error while serializing: I/O error: {os.strerror(number)} (os error {number})"
+    error = OSError(number, os.strerror(number)) if kind is OSError else SafetensorError(text)
+    assert f": {advice}" in str(cannot_write(tmp_path / "expert-00000.safetensors", error))
+
+
+def test_an_expert_that_was_imported_during_a_training_is_kept(task, tiny, tmp_path):
+    root = tmp_path / "root"
+    buffer = tmp_path / "replay_buffer_0.pt"
+    rng = torch.Generator().manual_seed(0)
+    shapes = [parameter.shape for parameter in random_network(tiny(), task, rng).parameters()]
+    torch.save([[[torch.randn(shape, generator=rng) for shape in shapes] for _ in range(3)]], buffer)
+    train_experts(root, task, tiny(count=1), reporter=AtFirst(lambda: import_experts(root, task, tiny(), [buffer])))
+    (path,) = expert_files(next(root.iterdir())).values()
+    assert read_header(path).imported
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("losses", '["a"]'),
+        ("epochs", '["x", 1, 2]'),
+        ("epochs", "[2, 1, 0]"),
+        ("imported", "null"),
+        ("dtype", '"bf16"'),
+    ],
+)
+def test_a_header_that_contradicts_itself_or_its_types_is_damage(train, field, value):
+    experts = train(count=1)
+    (path,) = expert_files(experts.store.folder).values()
+    with safe_open(path, framework="pt") as file:
+        metadata, rows = file.metadata(), file.get_tensor("parameters")
+    save_file({"parameters": rows}, path, {**metadata, field: value})
+    with pytest.raises(ExpertError, match=r"is damaged \(.*delete it"):
+        read_header(path)
+    (entry,) = list_experts(experts.store.root)
+    assert entry.status == "damaged"
 
 
 def test_a_header_tells_where_an_expert_comes_from(train):
