@@ -31,7 +31,8 @@ from ld3m_plugin.evaluation.protocols import get_protocol
 from ld3m_plugin.loop import Distillation
 from ld3m_plugin.options import build
 from ld3m_plugin.plugins import Registry, default_registry
-from ld3m_plugin.run import Reporter, check_same_data, check_same_provenance, resume, start
+from ld3m_plugin.provenance import check_same_data, check_same_provenance, provenance
+from ld3m_plugin.run import Reporter, resume, start
 from ld3m_plugin.storage import write_text
 
 _SAME = ("data", "objective", "images_per_class", "steps", "seed", "evaluation")
@@ -94,7 +95,7 @@ def compare(
 
     Raises:
         UsageError: the configurations differ in more, a run in `folder` was made with others, or something else is there.
-        ArtefactError: a finished run is damaged, or its data or prior has changed since.
+        ArtefactError: a finished run is damaged, or its data, prior or experts have changed since.
         HostError: a run failed; those that are finished stay, and the same call goes on.
     """
     reporter = reporter or Reporter()
@@ -278,12 +279,11 @@ def _task(config: RunConfig, registry: Registry | None) -> Task:
 
 
 def _check_finished(runs: Iterable[ComparedRun], task: Task, registry: Registry | None) -> None:
-    """What is about to run has the data and the priors of today: finished runs beside it must have been made with these."""
+    """What is about to run has the data, priors and experts of today: finished runs beside it must have been made with these."""
     for run in runs:
         check_same_data(run.folder, task)
-        generator = get_generator(run.config.generator.name, registry=registry, **run.config.generator.options)
-        generator.prepare(task.for_training())
-        check_same_provenance(run.folder, run.distilled.metadata, {"generator": generator.provenance()})
+        state = Distillation(run.config, task=task, registry=registry)
+        check_same_provenance(run.folder, run.distilled.metadata, provenance(state))
 
 
 def _check_waiting(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,10 +31,16 @@ from ld3m_plugin.evaluation.protocols import check_learned
 from ld3m_plugin.loop import Distillation, Step
 from ld3m_plugin.options import build
 from ld3m_plugin.plugins import Registry, default_registry
+from ld3m_plugin.provenance import (
+    ENVIRONMENT,
+    check_recorded_provenance,
+    check_same_data,
+    data_facts,
+    provenance,
+)
 from ld3m_plugin.storage import complete_folder, write_json, write_text
 from ld3m_plugin.trackers.jsonl import FILE_NAME as METRICS
 
-ENVIRONMENT = "environment.json"
 BEST = "best_over_test_set_evaluations.json"
 
 
@@ -91,7 +97,7 @@ def start(
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.yaml", dump(state.config))
     facts = environment(state.task.device, registry or default_registry())
-    write_json(folder / ENVIRONMENT, {"data": _data_facts(state.task), "provenance": _provenance(state), **facts})
+    write_json(folder / ENVIRONMENT, {"data": data_facts(state.task), "provenance": provenance(state), **facts})
     try:
         return _Run(state, folder, registry, reporter or Reporter()).finish()
     except NonFiniteError:
@@ -126,7 +132,7 @@ def resume(
         config if device is None else config.model_copy(update={"device": device}), task=task, registry=registry
     )
     check_same_data(folder, state.task)
-    _check_same_provenance(folder, state)
+    check_recorded_provenance(folder, state)
     _check_evaluation(state, registry)
     if checkpoint is not None:
         try:
@@ -252,8 +258,8 @@ class _Run:
             owner = registry.find(kind, part.name).owner
             backend = getattr(self.state, kind)
             options = backend.options.model_dump(mode="json")
-            provenance = backend.provenance()
-            parts[kind] = {"name": part.name, "options": options, "distribution": str(owner), **provenance}
+            facts = backend.provenance()
+            parts[kind] = {"name": part.name, "options": options, "distribution": str(owner), **facts}
         return {
             "data": {"name": task.name, "source": task.source},
             "class_names": list(task.class_names),
@@ -326,56 +332,6 @@ def _undo_start(folder: Path, is_new: bool) -> None:
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     if is_new and not any(folder.iterdir()):
         folder.rmdir()
-
-
-def _data_facts(task: Task) -> dict[str, Any]:
-    test = list(task.test_images.counts()) if task.test_images is not None else None
-    return {"source": task.source, "classes": list(task.class_names), "train": list(task.train.counts()), "test": test}
-
-
-def check_same_data(folder: Path, task: Task) -> None:
-    """Raise `ArtefactError` if the run in `folder` was made with other classes or another number of images than `task` has."""
-    try:
-        made_with = dict(json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))["data"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # the record is for people; a run without it can still go on
-    now = _data_facts(task)
-    if any(made_with.get(key) != now[key] for key in ("classes", "train", "test")):  # where it lies may change
-        raise ArtefactError(
-            f"the run in {folder} was made with {made_with.get('source')!r}, and now the data is {task.source!r}, with other "
-            "classes or another number of images: a run goes on with the same data only"
-        )
-
-
-def _provenance(state: Distillation) -> dict[str, dict[str, str]]:
-    return {"generator": state.generator.provenance(), "objective": state.objective.provenance()}
-
-
-def _check_same_provenance(folder: Path, state: Distillation) -> None:
-    """A prior that was exchanged under the same name would render other images from the same latents."""
-    try:
-        made_with = dict(json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))["provenance"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    check_same_provenance(folder, made_with, _provenance(state))
-
-
-def check_same_provenance(folder: Path, made_with: Mapping[str, Any], now: Mapping[str, Mapping[str, str]]) -> None:
-    """Raise `ArtefactError` if a fact of a backend's `provenance()` is another than the run in `folder` was made with.
-
-    Args:
-        made_with: facts by kind, as the run recorded them; a kind that it did not record is taken to be the same.
-        now: facts by kind.
-    """
-    for kind, facts in now.items():
-        old = made_with.get(kind, facts)
-        changed = [name for name in facts if old.get(name) != facts[name]] if isinstance(old, dict) else []
-        if changed:
-            name = changed[0]
-            raise ArtefactError(
-                f"the run in {folder} was made with {name} {old.get(name)} of its {kind}, and now it is {facts[name]}: put "
-                "the former one back, or start a new run"
-            )
 
 
 def _read_best(folder: Path, iteration: int) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ld3m_plugin.contracts import Network, Task
 from ld3m_plugin.errors import DataError, InvalidOptionError
-from ld3m_plugin.networks.build import get_network
+from ld3m_plugin.networks.build import for_forward, get_network
 from ld3m_plugin.options import BackendOptions
 from ld3m_plugin.plugins import Registry
 from ld3m_plugin.randomness import lent_to_global, spawn
@@ -115,7 +115,7 @@ def train_judge(
                 optimizer.step()
                 total, step = total + float(loss.detach()) * len(labels), step + 1
             on_epoch(epoch, total / images)
-    return judge.eval().requires_grad_(False)
+    return for_forward(judge.eval()).requires_grad_(False)
 
 
 def _build(task: Task, rng: torch.Generator, recipe: JudgeRecipe, registry: Registry | None) -> Network:

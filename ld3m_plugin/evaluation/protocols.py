@@ -70,6 +70,19 @@ def check_learned(protocol: Protocol, learned: Iterable[str]) -> None:
 
 _DSA = "color_crop_cutout_flip_scale_rotate"
 
+_DSA_2021 = Protocol(
+    name="dsa-2021",
+    summary="1000 epochs of SGD at 0.01, a tenth of it from half time on, DSA: the evaluation of DSA and DM",
+    source="Zhao and Bilen, ICML 2021 and WACV 2023 (published with 20 networks a row)",
+    networks=("ConvNet",),
+    repeats=5,
+    epochs=1000,
+    batch_size=256,
+    learning_rate=0.01,
+    schedule="drop",
+    dsa=_DSA,
+)
+
 _PROTOCOLS = (
     Protocol(
         name="glad-2023",
@@ -85,42 +98,23 @@ _PROTOCOLS = (
         ema=0.995,
         dsa=_DSA,
     ),
-    Protocol(
-        name="dsa-2021",
-        summary="1000 epochs of SGD at 0.01, a tenth of it from half time on, DSA: the evaluation of DSA and DM",
-        source="Zhao and Bilen, ICML 2021 and WACV 2023 (published with 20 networks a row)",
-        networks=("ConvNet",),
-        repeats=5,
-        epochs=1000,
-        batch_size=256,
-        learning_rate=0.01,
-        schedule="drop",
-        dsa=_DSA,
+    _DSA_2021,
+    _DSA_2021.model_copy(
+        update={
+            "name": "dc-2021",
+            "summary": "as dsa-2021, for 300 epochs and without augmentation: the evaluation of DC",
+            "source": "Zhao, Mopuri and Bilen, ICLR 2021, and its code (published with 20 networks a row; MNIST was augmented)",
+            "epochs": 300,
+            "dsa": "none",
+        }
     ),
-    Protocol(
-        name="dc-2021",
-        summary="300 epochs of SGD at 0.01, a tenth of it from half time on, no augmentation: the evaluation of DC",
-        source="Zhao, Mopuri and Bilen, ICLR 2021, and its code (published with 20 networks a row; MNIST was augmented)",
-        networks=("ConvNet",),
-        repeats=5,
-        epochs=300,
-        batch_size=256,
-        learning_rate=0.01,
-        schedule="drop",
-        dsa="none",
-    ),
-    Protocol(
-        name="mtt",
-        summary="as dsa-2021, at the learning rate that MTT learned with the images (for random real images as well)",
-        source="Cazenavette et al., CVPR 2022, and its code",
-        networks=("ConvNet",),
-        repeats=5,
-        epochs=1000,
-        batch_size=256,
-        learning_rate=0.01,
-        learned_rate=True,
-        schedule="drop",
-        dsa=_DSA,
+    _DSA_2021.model_copy(
+        update={
+            "name": "mtt",
+            "summary": "as dsa-2021, at the learning rate that MTT learned with the images (for random real images as well)",
+            "source": "Cazenavette et al., CVPR 2022, and its code",
+            "learned_rate": True,
+        }
     ),
     Protocol(
         name="quick",

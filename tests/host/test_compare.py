@@ -75,6 +75,11 @@ class Other(Scaled):
 
 
 class Level(DifferentiableObjective):
+    experts = "first"
+
+    def provenance(self):
+        return {"experts_sha256": self.experts}
+
     class Options(BackendOptions):
         level: float = Field(0.0, description="what every pixel should be")
 
@@ -398,6 +403,15 @@ def test_another_prior_beside_a_finished_run_is_refused(compared, configs, piece
     assert again.table == first.table
     pieces.Scaled.prior = "first"
     assert columns(compared(configs("other", "scaled"))[0]) == ["other", "scaled", RANDOM_REAL]
+
+
+def test_other_experts_beside_a_finished_run_are_refused(compared, configs, pieces, tmp_path):
+    compared(configs("scaled"))
+    pieces.Level.experts = "second"
+    message = r"out/scaled was made with experts_sha256 first of its objective, and now it is second: put the former"
+    with pytest.raises(ArtefactError, match=message):
+        compared(configs("other", "scaled"))
+    assert not (tmp_path / "out" / "other").exists()
 
 
 @pytest.mark.parametrize("there", ["thesis.txt", "photos/cat.png", "comparison.json/x", ".hidden"])

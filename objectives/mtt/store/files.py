@@ -70,6 +70,9 @@ class Header:
     digests: tuple[str, ...]
 
 
+_HEADER = TypeAdapter(Header)
+
+
 def file_name(expert: int) -> str:
     """The name of an expert's file."""
     return f"expert-{expert:05d}.safetensors"
@@ -177,8 +180,8 @@ def _parse(path: Path, metadata: Mapping[str, str]) -> Header:
     check_format(path, metadata.get("format"))  # first: another format may have other fields
     if metadata.get("format") != FORMAT:
         raise ValueError(f"it is not of the format {FORMAT}")
-    fields = ", ".join(f"{json.dumps(name)}: {metadata[name]}" for name in Header.__dataclass_fields__)
-    header = TypeAdapter(Header).validate_json(f"{{{fields}}}", strict=True)
+    values = {name: json.loads(metadata[name]) for name in Header.__dataclass_fields__}
+    header = _HEADER.validate_json(json.dumps(values), strict=True)  # of JSON: only there a list may be a tuple
     if any(later <= earlier for earlier, later in pairwise(header.epochs)) or not is_key_of(
         header.key, header.settings
     ):
