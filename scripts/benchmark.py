@@ -1,6 +1,6 @@
 """Measure speed and memory, and print lines for docs/results.md with machine and date.
 
-usage: python scripts/benchmark.py forward [--no-keep]
+usage: python scripts/benchmark.py forward [--no-keep] [--width W]
        python scripts/benchmark.py step [--steps N] [--no-keep] [--preset NAME] [--set PATH=VALUE ...]
        python scripts/benchmark.py experts [--steps N] [--width W]
        python scripts/benchmark.py dc [--images N] [--set KEY=VALUE ...]
@@ -28,9 +28,10 @@ import platform
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +51,7 @@ from ld3m_plugin.loop import Distillation, distill
 from ld3m_plugin.memory import keep_freed_memory, return_freed_memory
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.objectives.dc.distances import layerwise_cosine
-from ld3m_plugin.objectives.dc.gradients import synthetic_gradients
+from ld3m_plugin.objectives.dc.gradients import synthetic_gradients, vectorises
 from ld3m_plugin.objectives.dc.objective import DC
 from ld3m_plugin.objectives.matching import random_network
 from ld3m_plugin.objectives.mtt.experts import MemoryExperts, flat
@@ -79,7 +80,7 @@ def main() -> None:
     parser.add_argument("--layer", type=int, default=20)
     parser.add_argument("--render-batch", type=int)
     parser.add_argument("--channels", type=int, default=32)
-    parser.add_argument("--width", type=int, default=128, help="of the experts")
+    parser.add_argument("--width", type=int, default=128, help="of the network")
     parser.add_argument("--gradient", default="adjoint", help="of mtt: adjoint, unrolled or first-order")
     parser.add_argument("--syn-steps", type=int, default=20)
     parser.add_argument("--images", type=int, default=10, help="synthetic images, of mtt all of them in each step")
@@ -98,14 +99,21 @@ def main() -> None:
     )
 
 
-def forward(_: argparse.Namespace) -> None:
-    """ConvNet-3 of width 128 at 32x32 in both memory layouts: forward passes of many images, and a training's gradient."""
+def forward(arguments: argparse.Namespace) -> None:
+    """ConvNet-3 at 32x32 in both memory layouts, in turns: forward passes of many images, and a training's gradient."""
     images, labels = torch.randn(1280, 1, 32, 32), torch.arange(256) % 10
-    for layout in (torch.channels_last, torch.contiguous_format):
-        network = get_network("ConvNet", channels=1, image_size=32, num_classes=10).to(memory_format=layout)
-        embedding = median_seconds(partial(_embed, network, images))
-        gradient = median_seconds(partial(_gradient, network, images[:256], labels))
-        print(f"{layout}: forward of 1,280 images {embedding:.2f} s, gradient of 256 {gradient:.2f} s (medians of 7)")
+    networks = {
+        layout: get_network("ConvNet", channels=1, image_size=32, num_classes=10, width=arguments.width).to(
+            memory_format=layout
+        )
+        for layout in (torch.channels_last, torch.contiguous_format)
+    }
+    works = {"forward of 1,280 images": (_embed, images), "gradient of 256 images": (_gradient, images[:256], labels)}
+    for what, (work, *given) in works.items():
+        for layout, seconds in in_turns({k: partial(work, v, *given) for k, v in networks.items()}).items():
+            print(
+                f"width {arguments.width}, {what}, {layout}: median {statistics.median(seconds):.3f} s of {len(seconds)}"
+            )
 
 
 @torch.no_grad()
@@ -144,19 +152,18 @@ def dc(arguments: argparse.Namespace) -> None:
             loss = layerwise_cosine([r[rows] for r in real], synthetic_gradients(network, leaf, grouped[1][rows]))
             torch.autograd.grad(loss.sum(), leaf)
 
-    def whole(at_once: int) -> None:
-        objective = DC(classes_at_once=at_once, **options)
+    objectives = {at_once: DC(classes_at_once=at_once, **options) for at_once in (1, 10)}
+    for objective in objectives.values():
         objective.prepare(task, labels, stream(0, "objective"))
-        objective.match(images.clone().requires_grad_(), labels, 0)
 
+    def whole(at_once: int) -> None:
+        objectives[at_once].match(images.clone().requires_grad_(), labels, 0)
+
+    check = median_seconds(partial(vectorises, network, images[:1]), 3)
+    print(f"dc, the check at the start that classes may go together: {check:.2f} s (median of 3)")
     for what, call, forms in (("synthetic part", synthetic, (1, 2, 5, 10)), ("whole match", whole, (1, 10))):
-        seconds: dict[int, list[float]] = {form: [] for form in forms}
-        for form in forms * 6:
-            started = time.perf_counter()
-            call(form)
-            seconds[form].append(time.perf_counter() - started)
-        for form, times in seconds.items():
-            median, least = statistics.median(times[1:]), min(times[1:])
+        for form, times in in_turns({form: partial(call, form) for form in forms}, 5).items():
+            median, least = statistics.median(times), min(times)
             print(
                 f"dc, {what}, {form} classes at once, {len(labels)} images: median {median:.3f} s, least {least:.3f} s of 5"
             )
@@ -322,13 +329,17 @@ def experts(arguments: argparse.Namespace) -> None:
 
 def median_seconds(call: Callable[[], None], runs: int = 7) -> float:
     """Median time of `call`, after one call to warm up."""
-    call()
-    times = []
-    for _ in range(runs):
+    return statistics.median(in_turns({"": call}, runs)[""])
+
+
+def in_turns(calls: Mapping[Any, Callable[[], None]], rounds: int = 7) -> dict[Any, list[float]]:
+    """Seconds of each call in each round, one call after the other, so that other work meets all; a first round is not kept."""
+    seconds: dict[Any, list[float]] = {name: [] for name in calls}
+    for name in [*calls] * (rounds + 1):
         started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+        calls[name]()
+        seconds[name].append(time.perf_counter() - started)
+    return {name: times[1:] for name, times in seconds.items()}
 
 
 BENCHMARKS = {
