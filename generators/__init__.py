@@ -1,7 +1,6 @@
 """The built-in generators: latents in, images out. One file or folder each; listing them imports none of them."""
 
-from ld3m_plugin.hookspecs import hookimpl
-from ld3m_plugin.plugins import Register
+from ld3m_plugin.hookspecs import Register, hookimpl
 
 
 @hookimpl
@@ -9,12 +8,12 @@ def register_generators(register: Register) -> None:
     """Register the built-in generators by import path."""
     register(
         "ld3m",
-        "ld3m_plugin.generators.ld3m.generator:LD3MGenerator",
+        "ld3m_plugin.generators.ld3m.ld3m_generator:LD3MGenerator",
         summary="latents and class embeddings of a latent diffusion model (LD3M)",
     )
     register(
         "glad",
-        "ld3m_plugin.generators.glad.generator:GLaDGenerator",
+        "ld3m_plugin.generators.glad.glad_generator:GLaDGenerator",
         summary="styles and features of StyleGAN-XL (GLaD)",
     )
     register(
@@ -28,5 +27,5 @@ def register_generators(register: Register) -> None:
 @hookimpl
 def register_priors(register: Register) -> None:
     """Register the kinds of pre-trained models that the built-in generators render with."""
-    register("ldm", "ld3m_plugin.generators.ld3m.kind:LatentDiffusionKind", summary="latent diffusion models")
-    register("gan", "ld3m_plugin.generators.glad.kind:GanKind", summary="StyleGAN-XL generators")
+    register("ldm", "ld3m_plugin.generators.ld3m.ldm_kind:LatentDiffusionKind", summary="latent diffusion models")
+    register("gan", "ld3m_plugin.generators.glad.gan_kind:GanKind", summary="StyleGAN-XL generators")

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ld3m_plugin.contracts import Generator, Latents, Task
 from ld3m_plugin.generators.imaging import PictureSpace
-from ld3m_plugin.generators.ld3m.options import PriorOptions
-from ld3m_plugin.generators.ld3m.prior import Prior, find_prior, load_prior
+from ld3m_plugin.generators.ld3m.ld3m_options import PriorOptions
+from ld3m_plugin.generators.ld3m.ldm_prior import Prior, find_prior, load_prior
 from ld3m_plugin.generators.ld3m.start import check_size, provenance, start_latents
 
 
@@ -43,7 +43,7 @@ class AutoencoderGenerator(Generator):
     def render(self, latents: Latents) -> Tensor:
         return self._pictures.images(self._prior.codec.decode(latents["latent"]))
 
-    def learning_rates(self, objective: str) -> dict[str, float]:
+    def learning_rates(self) -> dict[str, float]:
         return {"latent": 0.05}
 
     def provenance(self) -> dict[str, str]:

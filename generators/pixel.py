@@ -12,10 +12,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ld3m_plugin.contracts import BackendOptions, Generator, Latents, Task
+from ld3m_plugin.contracts import Generator, Latents, Options, Task
 
 
-class PixelOptions(BackendOptions):
+class PixelOptions(Options):
     """Options of the pixel generator."""
 
     init: Literal["real", "noise"] = Field(
@@ -41,5 +41,5 @@ class PixelGenerator(Generator):
     def render(self, latents: Latents) -> Tensor:
         return latents["pixels"]
 
-    def learning_rates(self, objective: str) -> dict[str, float]:
+    def learning_rates(self) -> dict[str, float]:
         return {"pixels": 0.05}

@@ -9,10 +9,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ld3m_plugin import moved
 from ld3m_plugin.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from ld3m_plugin.artefact import DistilledSet
+    from ld3m_plugin.artefact.distilled_set import DistilledSet
     from ld3m_plugin.backends import get_generator, get_objective
     from ld3m_plugin.config import RunConfig
     from ld3m_plugin.contracts import (
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
         Network,
         Objective,
         PriorKind,
-        PriorReporter,
         Tracker,
+        TrainingReporter,
     )
     from ld3m_plugin.data.load import load_task
+    from ld3m_plugin.distillation.loop import Step, distill
     from ld3m_plugin.evaluation import evaluate
-    from ld3m_plugin.loop import Step, distill
     from ld3m_plugin.networks.build import get_network
     from ld3m_plugin.task import DataOptions, ImagesByClass, Task
 
@@ -37,7 +38,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "DataOptions": "ld3m_plugin.task",
     "DifferentiableObjective": "ld3m_plugin.contracts",
-    "DistilledSet": "ld3m_plugin.artefact",
+    "DistilledSet": "ld3m_plugin.artefact.distilled_set",
     "Generator": "ld3m_plugin.contracts",
     "ImagesByClass": "ld3m_plugin.task",
     "Latents": "ld3m_plugin.contracts",
@@ -45,12 +46,12 @@ _HOMES = {
     "Network": "ld3m_plugin.contracts",
     "Objective": "ld3m_plugin.contracts",
     "PriorKind": "ld3m_plugin.contracts",
-    "PriorReporter": "ld3m_plugin.contracts",
     "RunConfig": "ld3m_plugin.config",
-    "Step": "ld3m_plugin.loop",
+    "Step": "ld3m_plugin.distillation.loop",
     "Task": "ld3m_plugin.task",
     "Tracker": "ld3m_plugin.contracts",
-    "distill": "ld3m_plugin.loop",
+    "TrainingReporter": "ld3m_plugin.contracts",
+    "distill": "ld3m_plugin.distillation.loop",
     "evaluate": "ld3m_plugin.evaluation",
     "get_generator": "ld3m_plugin.backends",
     "get_network": "ld3m_plugin.networks.build",
@@ -69,11 +70,11 @@ __all__ = [
     "Network",
     "Objective",
     "PriorKind",
-    "PriorReporter",
     "RunConfig",
     "Step",
     "Task",
     "Tracker",
+    "TrainingReporter",
     "distill",
     "evaluate",
     "get_generator",
@@ -84,9 +85,12 @@ __all__ = [
 ]
 
 
+moved.install()
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return moved.renamed(__name__, name)
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

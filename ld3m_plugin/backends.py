@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -10,20 +12,20 @@ from ld3m_plugin.contracts import Generator, Objective, Tracker
 from ld3m_plugin.errors import PluginLoadError
 from ld3m_plugin.evaluation.protocols import get_protocol
 from ld3m_plugin.options import build
-from ld3m_plugin.plugins import Registry, default_registry
+from ld3m_plugin.registry import Registry, current_registry, use_registry
 from ld3m_plugin.task import DataOptions
 
 _CONTRACTS: dict[str, type] = {"generator": Generator, "objective": Objective}
 
 
-def create(kind: str, name: str, options: Mapping[str, Any], registry: Registry | None = None) -> Any:
+def create(kind: str, name: str, options: Mapping[str, Any]) -> Any:
     """Build the backend `name` with `options`, validated by its own options model.
 
     Raises:
         UsageError: an unknown name, option or value, with the nearest known names.
         PluginLoadError: the plugin's factory does not give an object of the contract.
     """
-    registry = registry or default_registry()
+    registry = current_registry()
     factory = registry.resolve(kind, name)
     model = getattr(factory, "Options", None)
     arguments = () if model is None else (build(model, options, f"{kind} {name!r}"),)
@@ -43,21 +45,39 @@ def get_generator(name: str, *, registry: Registry | None = None, **options: Any
     >>> get_generator("pixel", init="noise").options.init
     'noise'
     """
-    return cast(Generator, create("generator", name, options, registry))
+    with use_registry(registry):
+        return cast(Generator, create("generator", name, options))
 
 
 def get_objective(name: str, *, registry: Registry | None = None, **options: Any) -> Objective:
     """The objective of that name; see `create` for the errors."""
-    return cast(Objective, create("objective", name, options, registry))
+    with use_registry(registry):
+        return cast(Objective, create("objective", name, options))
 
 
-def completed(config: RunConfig, registry: Registry | None = None) -> RunConfig:
+def default_rates(generator: Generator) -> dict[str, float]:
+    """Adam's default learning rates of a generator, by latent.
+
+    Generators written for plugin API 0 take the objective's name. They get an empty one, and a `DeprecationWarning`.
+    """
+    if not inspect.signature(generator.learning_rates).parameters:
+        return generator.learning_rates()
+    warnings.warn(
+        f"{type(generator).__name__}.learning_rates takes an argument: remove it, a generator does not know the objective. "
+        "Support for it ends in version 1.0",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return generator.learning_rates("")  # type: ignore[call-arg]
+
+
+def completed(config: RunConfig) -> RunConfig:
     """The configuration with every option of its backends and every learning rate written out, so that it repeats the run
     also when a later version changes a default. Every name in it is looked up: a misspelt one should not cost a run."""
-    _check_names(config, registry or default_registry())
-    generator = create("generator", config.generator.name, config.generator.options, registry)
-    objective = create("objective", config.objective.name, config.objective.options, registry)
-    defaults = generator.learning_rates(config.objective.name) if config.optimizer.name == "adam" else {}
+    _check_names(config)
+    generator = create("generator", config.generator.name, config.generator.options)
+    objective = create("objective", config.objective.name, config.objective.options)
+    defaults = default_rates(generator) if config.optimizer.name == "adam" else {}
     rates = {**defaults, **config.optimizer.learning_rates}
     parts = {
         kind: getattr(config, kind).model_copy(update={"options": backend.options.model_dump(mode="json")})
@@ -79,7 +99,8 @@ def completed(config: RunConfig, registry: Registry | None = None) -> RunConfig:
     )
 
 
-def _check_names(config: RunConfig, registry: Registry) -> None:
+def _check_names(config: RunConfig) -> None:
+    registry = current_registry()
     protocol = get_protocol(config.evaluation.protocol)
     registry.find("dataset", config.data.name.partition(":")[0])
     for network in config.evaluation.networks or protocol.networks:
@@ -88,6 +109,6 @@ def _check_names(config: RunConfig, registry: Registry) -> None:
         registry.find("tracker", tracker)
 
 
-def get_tracker(name: str, *, registry: Registry | None = None) -> Tracker:
+def get_tracker(name: str) -> Tracker:
     """The tracker of that name."""
-    return cast(Tracker, (registry or default_registry()).resolve("tracker", name)())
+    return cast(Tracker, current_registry().resolve("tracker", name)())

@@ -14,7 +14,7 @@ import yaml
 from pydantic import Field
 
 from ld3m_plugin.errors import UsageError
-from ld3m_plugin.options import BackendOptions, build
+from ld3m_plugin.options import Options, build
 from ld3m_plugin.presets import load_preset
 
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -31,21 +31,21 @@ _BELONGS_TO = {
 }
 
 
-class GeneratorConfig(BackendOptions):
+class GeneratorConfig(Options):
     """A generator by name, with the options it takes (`ld3m plugins show NAME` lists them)."""
 
     name: str = Field("ld3m", description="registered generator")
     options: dict[str, Any] = Field(default_factory=dict, description="options of that generator")
 
 
-class ObjectiveConfig(BackendOptions):
+class ObjectiveConfig(Options):
     """An objective by name, with the options it takes (`ld3m plugins show NAME` lists them)."""
 
     name: str = Field("dm", description="registered objective")
     options: dict[str, Any] = Field(default_factory=dict, description="options of that objective")
 
 
-class DataConfig(BackendOptions):
+class DataConfig(Options):
     """Which data, and how it is read."""
 
     name: str = Field("fashion-mnist", description="registered data set, with its argument: NAME or NAME:ARGUMENT")
@@ -54,7 +54,7 @@ class DataConfig(BackendOptions):
     )
 
 
-class OptimizerConfig(BackendOptions):
+class OptimizerConfig(Options):
     """How latents are updated."""
 
     name: Literal["adam", "sgd"] = Field("adam", description="Adam, or SGD with momentum as published")
@@ -65,7 +65,7 @@ class OptimizerConfig(BackendOptions):
     betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="of Adam")
 
 
-class EvaluationConfig(BackendOptions):
+class EvaluationConfig(Options):
     """What the images are tested with, at the end and on the way."""
 
     protocol: str = Field("quick", description="named training recipe; stored with every result")
@@ -79,7 +79,7 @@ class EvaluationConfig(BackendOptions):
     )
 
 
-class RunConfig(BackendOptions):
+class RunConfig(Options):
     """Everything that decides a run. The resolved one is written to the run folder as `config.yaml`."""
 
     data: DataConfig = DataConfig()

@@ -17,8 +17,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ld3m_plugin.options import BackendOptions, build
-from ld3m_plugin.prior_contract import PriorKind, PriorReporter
+from ld3m_plugin import moved
+from ld3m_plugin.options import BackendOptions, Options, build
+from ld3m_plugin.priors.contract import PriorKind, TrainingReporter
 from ld3m_plugin.storage import write_tensors
 from ld3m_plugin.task import DataOptions, ImagesByClass, Task
 
@@ -32,11 +33,16 @@ __all__ = [
     "Match",
     "Network",
     "Objective",
+    "Options",
     "PriorKind",
-    "PriorReporter",
     "Task",
     "Tracker",
+    "TrainingReporter",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    return moved.renamed(__name__, name)
 
 
 class Latents:
@@ -188,8 +194,8 @@ class Generator(_Backend, ABC):
         """
         return latents
 
-    def learning_rates(self, objective: str) -> dict[str, float]:
-        """Adam learning rates for each learned latent, for the objective's registered name."""
+    def learning_rates(self) -> dict[str, float]:
+        """Adam's default learning rate for each learned latent, by name."""
         return {}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ld3m_plugin.plugins import Registry
+from ld3m_plugin.registry import Registry
 
 _PACKAGES = (
     "ld3m-plugin",

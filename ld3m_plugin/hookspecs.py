@@ -12,17 +12,23 @@ are recorded and shown by `ld3m plugins`; all others go on.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import pluggy
 
-if TYPE_CHECKING:
-    from ld3m_plugin.plugins import Register
-
 PROJECT = "ld3m_plugin"
+
+#: The version of the hooks and contracts. A plugin may state the one it needs as `api_version = 1` in its module.
+API_VERSION = 1
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+class Register(Protocol):
+    """The callback a hook receives."""
+
+    def __call__(self, name: str, factory: Any, summary: str = "") -> None: ...
 
 
 @hookspec
@@ -53,3 +59,18 @@ def register_trackers(register: Register) -> None:
 @hookspec
 def register_priors(register: Register) -> None:
     """Register `ld3m_plugin.contracts.PriorKind` classes: families of pre-trained models. Since 0.1."""
+
+
+@hookspec
+def register_augmentations(register: Register) -> None:
+    """Register `ld3m_plugin.augmentation.Operation` classes, which strategies such as `color_flip` draw from. Since 0.2."""
+
+
+@hookspec
+def register_protocols(register: Register) -> None:
+    """Register `ld3m_plugin.evaluation.Protocol` objects: named training recipes of evaluations. Since 0.2."""
+
+
+@hookspec
+def register_commands(register: Register) -> None:
+    """Register sub-commands of `ld3m`: a `typer.Typer`, or a function that typer makes a command of. Since 0.2."""

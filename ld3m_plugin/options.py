@@ -13,11 +13,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ld3m_plugin.errors import InvalidOptionError, UnknownOptionError, nearest
 
 
-class BackendOptions(BaseModel):
-    """Base of every backend's options: frozen; unknown names, infinity and NaN are refused."""
+class Options(BaseModel):
+    """Base of all models of options: frozen; unknown names, infinity and NaN are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=False, allow_inf_nan=False)
 
+
+#: The former name of `Options`.
+BackendOptions = Options
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -13,10 +13,10 @@ from pydantic import Field
 from torch import Tensor
 
 from ld3m_plugin.errors import DataError
-from ld3m_plugin.options import BackendOptions
+from ld3m_plugin.options import Options
 
 
-class DataOptions(BackendOptions):
+class DataOptions(Options):
     """How a data set is read."""
 
     image_size: int | None = Field(None, ge=4, description="height and width in pixels; default: the data set's own")

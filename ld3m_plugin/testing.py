@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from ld3m_plugin.contracts import Generator, ImagesByClass, Latents, Match, Objective, Task
+from ld3m_plugin.distillation.rendering import render, render_with_pull_back
 from ld3m_plugin.randomness import stream
-from ld3m_plugin.rendering import render, render_with_pull_back
 
 _PER_CLASS = 3
 # Relative L2. Sums in float32 come out in another order for another batch size, and a chain of networks amplifies that; a

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ld3m_plugin.augmentation import DSA, DSADraw
+from ld3m_plugin.budgets import images_at_once
 from ld3m_plugin.contracts import DifferentiableObjective, Network, Task
-from ld3m_plugin.memory import images_at_once
 from ld3m_plugin.networks.build import for_forward
 from ld3m_plugin.objectives.matching import (
     MatchingOptions,

@@ -12,12 +12,12 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ld3m_plugin.augmentation import DSA, DSADraw
-from ld3m_plugin.contracts import BackendOptions, Network, Task
+from ld3m_plugin.contracts import Network, Options, Task
 from ld3m_plugin.errors import DataError
 from ld3m_plugin.networks.build import get_network
 
 
-class NetworkOptions(BackendOptions):
+class NetworkOptions(Options):
     """Which network, with its settings; what the task decides is not among them."""
 
     network: str = Field("ConvNet", description="registered network the images are compared through")

@@ -36,30 +36,30 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from ld3m_plugin.allocator import keep_freed_memory, return_freed_memory
 from ld3m_plugin.augmentation import DSA
 from ld3m_plugin.config import parse_assignment, resolve
 from ld3m_plugin.contracts import Network
 from ld3m_plugin.data.load import load_task
-from ld3m_plugin.generators.glad.layers import SynthesisLayer
-from ld3m_plugin.generators.glad.network import SynthesisNetwork
+from ld3m_plugin.distillation.loop import Distillation, distill
 from ld3m_plugin.generators.glad.pretrained import IMAGENET
-from ld3m_plugin.generators.glad.shape import make_shape
-from ld3m_plugin.generators.ld3m.compvis.convert import cin256_modules
-from ld3m_plugin.generators.ld3m.folder import PriorFacts, save_prior
-from ld3m_plugin.generators.priors.classes import imagenet_classes
-from ld3m_plugin.loop import Distillation, distill
-from ld3m_plugin.memory import keep_freed_memory, return_freed_memory
+from ld3m_plugin.generators.glad.stylegan_layers import SynthesisLayer
+from ld3m_plugin.generators.glad.stylegan_network import SynthesisNetwork
+from ld3m_plugin.generators.glad.stylegan_shape import make_shape
+from ld3m_plugin.generators.ld3m.compvis.compvis_convert import cin256_modules
+from ld3m_plugin.generators.ld3m.ldm_folder import PriorFacts, save_prior
 from ld3m_plugin.networks.build import get_network
+from ld3m_plugin.objectives.dc.dc_objective import DC
 from ld3m_plugin.objectives.dc.distances import layerwise_cosine
 from ld3m_plugin.objectives.dc.gradients import synthetic_gradients, vectorises
-from ld3m_plugin.objectives.dc.objective import DC
 from ld3m_plugin.objectives.matching import random_network
 from ld3m_plugin.objectives.mtt.experts import MemoryExperts, flat
-from ld3m_plugin.objectives.mtt.objective import MTT
+from ld3m_plugin.objectives.mtt.mtt_objective import MTT
 from ld3m_plugin.objectives.mtt.store import ExpertSettings
-from ld3m_plugin.objectives.mtt.store.images import TrainingImages
 from ld3m_plugin.objectives.mtt.store.learners import learner_of
-from ld3m_plugin.objectives.mtt.store.training import epoch_batches, new_experts
+from ld3m_plugin.objectives.mtt.store.train_experts import epoch_batches, new_experts
+from ld3m_plugin.objectives.mtt.store.training_images import TrainingImages
+from ld3m_plugin.priors.classes import imagenet_classes
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.testing import tiny_task
 

@@ -17,11 +17,11 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
+from ld3m_plugin.allocator import keep_freed_memory
 from ld3m_plugin.backends import get_generator, get_objective
 from ld3m_plugin.data.load import load_task
-from ld3m_plugin.memory import keep_freed_memory
+from ld3m_plugin.distillation.rendering import render_with_pull_back
 from ld3m_plugin.randomness import stream
-from ld3m_plugin.rendering import render_with_pull_back
 
 STEPS = (2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90)
 RESIDUALS = ("none", "x0", "mean")

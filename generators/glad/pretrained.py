@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from ld3m_plugin.errors import InvalidOptionError, PriorError, nearest
-from ld3m_plugin.generators.glad.folder import SHAPE, digest, load_network, read_facts, read_shape
-from ld3m_plugin.generators.glad.network import GeneratorNetwork
-from ld3m_plugin.generators.glad.options import GLaDOptions
-from ld3m_plugin.generators.glad.shape import NetworkShape, make_shape
-from ld3m_plugin.generators.priors.classes import imagenet_classes
-from ld3m_plugin.generators.priors.facts import PriorFacts
+from ld3m_plugin.generators.glad.gan_folder import SHAPE, digest, load_network, read_facts, read_shape
+from ld3m_plugin.generators.glad.glad_options import GLaDOptions
+from ld3m_plugin.generators.glad.stylegan_network import GeneratorNetwork
+from ld3m_plugin.generators.glad.stylegan_shape import NetworkShape, make_shape
+from ld3m_plugin.priors.classes import imagenet_classes
+from ld3m_plugin.priors.prior_json import PriorFacts
 from ld3m_plugin.randomness import lent_to_global, stream
 
 _EMBEDDED = Path(__file__).parent / "embedded" / "fashion-mnist"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ld3m_plugin.budgets import images_at_once
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.errors import InvalidOptionError
 from ld3m_plugin.generators.imaging import PictureSpace
-from ld3m_plugin.generators.ld3m.folder import digest
-from ld3m_plugin.generators.ld3m.options import PriorOptions
-from ld3m_plugin.generators.ld3m.prior import Prior
-from ld3m_plugin.memory import images_at_once
+from ld3m_plugin.generators.ld3m.ld3m_options import PriorOptions
+from ld3m_plugin.generators.ld3m.ldm_folder import digest
+from ld3m_plugin.generators.ld3m.ldm_prior import Prior
 
 _ENCODER_BUDGET = 2.0  # GiB: all images at once would not fit at 256 pixels
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ld3m_plugin.errors import HostError, UsageError
-from ld3m_plugin.plugins import Registry, default_registry
+from ld3m_plugin.registry import current_registry
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Device = Annotated[
@@ -47,9 +47,9 @@ LESS_MEMORY = (
 )
 
 
-def warn_about_plugins(registry: Registry | None = None) -> None:
+def warn_about_plugins() -> None:
     """Say on standard error which plugins did not load; everything else goes on."""
-    for record in (registry or default_registry()).records:
+    for record in current_registry().records:
         if record.problems:
             typer.echo(f"warning: {record.owner} {record.status}", err=True)
 

@@ -30,7 +30,7 @@ from ld3m_plugin.cli.common import (
 from ld3m_plugin.errors import HostError, UsageError, nearest
 
 if TYPE_CHECKING:
-    from ld3m_plugin.comparison import Comparison
+    from ld3m_plugin.comparison.finished_runs import Comparison
     from ld3m_plugin.config import RunConfig
 
 _GENERATORS = ("ld3m", "autoencoder", "pixel")
@@ -94,7 +94,7 @@ def compare_command(
     }
     given = compose(settings, flags, {"objective": objective_options, "data": data_options})
     options = _options_by_name(generator_options, names)
-    from ld3m_plugin.compare import configurations
+    from ld3m_plugin.comparison.runner import configurations
 
     _run(configurations(names, config or (), preset or (), given, options), out)
 
@@ -123,10 +123,10 @@ def _options_by_name(texts: list[str] | None, names: list[str]) -> dict[str, dic
 
 
 def _run(configs: dict[str, RunConfig], out: Path | None) -> None:
+    from ld3m_plugin.allocator import keep_freed_memory
     from ld3m_plugin.cli.progress import ConsoleReporter
-    from ld3m_plugin.compare import compare
-    from ld3m_plugin.memory import keep_freed_memory
-    from ld3m_plugin.run import free_folder
+    from ld3m_plugin.comparison.runner import compare
+    from ld3m_plugin.runs.run import free_folder
 
     warn_about_plugins()
     keep_freed_memory()
@@ -144,7 +144,7 @@ def _run(configs: dict[str, RunConfig], out: Path | None) -> None:
 
 def _print_result(comparison: Comparison) -> None:
     from ld3m_plugin.cli.progress import clock, print_table
-    from ld3m_plugin.comparison import NUMBERS, PICTURES
+    from ld3m_plugin.comparison.finished_runs import NUMBERS, PICTURES
 
     print_table(comparison.table)
     for run in comparison.runs:

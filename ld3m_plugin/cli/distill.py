@@ -31,7 +31,7 @@ from ld3m_plugin.errors import UsageError
 
 if TYPE_CHECKING:
     from ld3m_plugin.config import RunConfig
-    from ld3m_plugin.run import RunResult
+    from ld3m_plugin.runs.run import RunResult
 
 
 def distill_command(
@@ -117,9 +117,9 @@ def distill_command(
 
 
 def _run(folder: Path | None, config: RunConfig | None, device: str | None = None) -> None:
-    from ld3m_plugin import run
+    from ld3m_plugin.allocator import keep_freed_memory
     from ld3m_plugin.cli.progress import ConsoleReporter
-    from ld3m_plugin.memory import keep_freed_memory
+    from ld3m_plugin.runs import run
 
     warn_about_plugins()
     keep_freed_memory()

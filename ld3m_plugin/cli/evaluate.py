@@ -21,7 +21,7 @@ from ld3m_plugin.cli.common import (
 from ld3m_plugin.errors import ArtefactError, DataError, UsageError
 
 if TYPE_CHECKING:
-    from ld3m_plugin.artefact import DistilledSet
+    from ld3m_plugin.artefact.distilled_set import DistilledSet
     from ld3m_plugin.task import Task
 
 
@@ -51,13 +51,13 @@ def evaluate_command(
     as_json: Json = False,
 ) -> None:
     """Train networks on a distilled set and on random real images, and test them."""
-    from ld3m_plugin.artefact import DistilledSet
+    from ld3m_plugin.allocator import keep_freed_memory
+    from ld3m_plugin.artefact.distilled_set import DistilledSet
     from ld3m_plugin.cli.progress import ConsoleReporter, print_table
     from ld3m_plugin.config import parse_assignment
     from ld3m_plugin.data.load import load_task
+    from ld3m_plugin.distillation.loop import choose_device
     from ld3m_plugin.evaluation import evaluate
-    from ld3m_plugin.loop import choose_device
-    from ld3m_plugin.memory import keep_freed_memory
     from ld3m_plugin.options import build
     from ld3m_plugin.storage import write_json
     from ld3m_plugin.task import DataOptions

@@ -11,7 +11,7 @@ import typer
 
 from ld3m_plugin.cli.common import Json
 from ld3m_plugin.errors import UnknownBackendError, nearest
-from ld3m_plugin.plugins import KINDS, Backend, Registry, default_registry
+from ld3m_plugin.registry import KINDS, Backend, Registry, current_registry
 
 app = typer.Typer(help="Installed backends and the plugins they come from.", rich_markup_mode=None)
 
@@ -20,13 +20,13 @@ app = typer.Typer(help="Installed backends and the plugins they come from.", ric
 def plugins_command(context: typer.Context, as_json: Json = False) -> None:
     """List backends: name, kind, distribution, version and status. Plugins that failed say why."""
     if context.invoked_subcommand is None:
-        _print_rows(_rows(default_registry()), as_json)
+        _print_rows(_rows(current_registry()), as_json)
 
 
 @app.command("list")
 def list_command(as_json: Json = False) -> None:
     """The same as `ld3m plugins`."""
-    _print_rows(_rows(default_registry()), as_json)
+    _print_rows(_rows(current_registry()), as_json)
 
 
 @app.command("show")
@@ -38,7 +38,7 @@ def show_command(
     as_json: Json = False,
 ) -> None:
     """Options of a backend with types, ranges, units and defaults."""
-    registry = default_registry()
+    registry = current_registry()
     found = [backend for backend in registry.backends(kind) if backend.name == name]
     if not found:
         known = [backend.name for backend in registry.backends(kind)]

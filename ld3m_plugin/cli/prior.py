@@ -38,12 +38,12 @@ def train_command(
     `ld3m plugins show KIND` lists the options that -S sets. A training that was stopped goes on when the same command is
     given again.
     """
+    from ld3m_plugin.allocator import keep_freed_memory
     from ld3m_plugin.cli.training_progress import TrainingConsole
     from ld3m_plugin.data.load import load_task
-    from ld3m_plugin.loop import choose_device
-    from ld3m_plugin.memory import keep_freed_memory
+    from ld3m_plugin.distillation.loop import choose_device
     from ld3m_plugin.options import build
-    from ld3m_plugin.priors import check_training, train_prior
+    from ld3m_plugin.priors.service import check_training, train_prior
     from ld3m_plugin.task import DataOptions
 
     warn_about_plugins()
@@ -68,8 +68,8 @@ def convert_command(
     kind: KindName = None,
 ) -> None:
     """Convert published weights into a prior folder."""
-    from ld3m_plugin.memory import keep_freed_memory
-    from ld3m_plugin.priors import convert_prior
+    from ld3m_plugin.allocator import keep_freed_memory
+    from ld3m_plugin.priors.service import convert_prior
 
     warn_about_plugins()
     keep_freed_memory()
@@ -82,7 +82,7 @@ def info_command(
     path: Annotated[Path, typer.Argument(help="Folder of a prior.")], kind: KindName = None, as_json: Json = False
 ) -> None:
     """What a prior is: its kind, and the facts that the kind knows."""
-    from ld3m_plugin.priors import describe_prior
+    from ld3m_plugin.priors.service import describe_prior
 
     warn_about_plugins()
     facts = describe_prior(path, kind=kind)

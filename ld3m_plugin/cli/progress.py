@@ -10,9 +10,9 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from ld3m_plugin.distillation.loop import Distillation, Step
 from ld3m_plugin.evaluation import Evaluation
-from ld3m_plugin.loop import Distillation, Step
-from ld3m_plugin.run import Reporter
+from ld3m_plugin.runs.run import Reporter
 
 _PLAIN_INTERVAL = 60.0
 # Weight of the newest step in the speed that is shown: the first steps of a run are slow and should be forgotten.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from ld3m_plugin.cli.progress import LiveConsole
-from ld3m_plugin.reporting import TrainingReporter
+from ld3m_plugin.contracts import TrainingReporter
 
 
 class TrainingConsole(LiveConsole, TrainingReporter):

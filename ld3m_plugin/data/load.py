@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from ld3m_plugin.options import build
+from ld3m_plugin.registry import current_registry
 from ld3m_plugin.task import DataOptions, Task
 
 
@@ -27,7 +28,7 @@ def load_task(
     Args:
         name: `NAME` or `NAME:ARGUMENT`, for example `fashion-mnist`, `imagefolder:PATH` or `imagenet:woof`.
         device: where images are wanted.
-        registry: where names are looked up; default: the installed plugins.
+        registry: where names are looked up; default: those of `use_registry`, else the installed plugins.
         **options: fields of `DataOptions`, for example `image_size=64`.
 
     Raises:
@@ -36,10 +37,6 @@ def load_task(
     """
     base, _, argument = name.partition(":")
     settings = build(DataOptions, options, f"data set {base!r}")
-    if registry is None:
-        # Here, not above: finding plugins imports every installed one.
-        from ld3m_plugin.plugins import default_registry
-
-        registry = default_registry()
-    task = registry.resolve("dataset", base)(argument, settings).to(device)
+    factory = (registry or current_registry()).resolve("dataset", base)
+    task: Task = factory(argument, settings).to(device)
     return replace(task, read_with=settings.model_dump(mode="json", exclude_defaults=True))

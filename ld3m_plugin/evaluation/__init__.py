@@ -15,10 +15,10 @@ from torch import Tensor
 from ld3m_plugin.contracts import Network, Task
 from ld3m_plugin.errors import ArtefactError, DataError, InvalidOptionError
 from ld3m_plugin.evaluation.protocols import PROTOCOLS, Protocol, get_protocol
-from ld3m_plugin.evaluation.training import accuracy, chosen_tests, train
+from ld3m_plugin.evaluation.train_network import accuracy, chosen_tests, train
 from ld3m_plugin.networks.build import get_network
-from ld3m_plugin.plugins import Registry
 from ld3m_plugin.randomness import stream
+from ld3m_plugin.registry import Registry, use_registry
 
 __all__ = ["PROTOCOLS", "Evaluation", "ImageSet", "Protocol", "Row", "check_evaluation", "evaluate", "get_protocol"]
 
@@ -161,6 +161,21 @@ def evaluate(
             asked for.
         ArtefactError: images or labels that do not fit the task.
     """
+    with use_registry(registry):
+        return _evaluate(distilled, task, networks, protocol, repeats, random_real, test_per_class, seed, on_progress)
+
+
+def _evaluate(
+    distilled: ImageSet,
+    task: Task,
+    networks: Sequence[str],
+    protocol: str | Protocol,
+    repeats: int | None,
+    random_real: bool,
+    test_per_class: int | None,
+    seed: int,
+    on_progress: Progress,
+) -> Evaluation:
     if test_per_class is not None and test_per_class < 1:
         raise InvalidOptionError(f"test_per_class = {test_per_class}: it must be at least 1, or None for all")
     _check_fits(distilled, task)
@@ -168,12 +183,12 @@ def evaluate(
     recipe = get_protocol(protocol) if isinstance(protocol, str) else protocol
     recipe = recipe.for_images(getattr(distilled, "learned", {}))
     needed = int(_hard(distilled.labels).bincount().max()) if random_real else 0
-    check_evaluation(task, recipe, networks, needed, registry)
+    check_evaluation(task, recipe, networks, needed)
     chosen = tuple(networks) or recipe.networks
     repeats = repeats or recipe.repeats
     rows = []
     for network in chosen:
-        builder = _Builder(network, task, recipe, seed, registry, test_per_class)
+        builder = _Builder(network, task, recipe, seed, test_per_class)
         sets: list[tuple[str, Callable[[int], tuple[Tensor, Tensor]]]] = [
             ("distilled", lambda _: (distilled.images, distilled.labels))
         ]
@@ -191,9 +206,7 @@ def evaluate(
     )
 
 
-def check_evaluation(
-    task: Task, protocol: Protocol, networks: Sequence[str], real_images: int, registry: Registry | None = None
-) -> None:
+def check_evaluation(task: Task, protocol: Protocol, networks: Sequence[str], real_images: int) -> None:
     """Raise what an evaluation would raise, before the work that leads to it.
 
     Args:
@@ -206,7 +219,7 @@ def check_evaluation(
     if sum(task.test.counts()) == 0:
         raise DataError(f"there is no test image ({task.test.origin})")
     for network in tuple(networks) or protocol.networks:
-        _Builder(network, task, protocol, 0, registry).build(torch.Generator())
+        _Builder(network, task, protocol, 0).build(torch.Generator())
     for name, count in zip(task.class_names, task.train.counts(), strict=True):
         if count < real_images:
             raise DataError(
@@ -232,7 +245,6 @@ class _Builder:
     task: Task
     protocol: Protocol
     seed: int
-    registry: Registry | None
     test_per_class: int | None = None
 
     def build(self, rng: torch.Generator) -> Network:
@@ -240,7 +252,6 @@ class _Builder:
             self.network,
             rng=rng,
             device=self.task.device,
-            registry=self.registry,
             channels=self.task.channels,
             image_size=self.task.image_size,
             num_classes=self.task.num_classes,

@@ -9,13 +9,13 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from ld3m_plugin.errors import UsageError, nearest
-from ld3m_plugin.options import BackendOptions
+from ld3m_plugin.options import Options
 
 #: What the learned rate of a student is called in `Objective.learned` and in the artefact's metadata.
 LEARNED_RATE = "synthetic_learning_rate"
 
 
-class Protocol(BackendOptions):
+class Protocol(Options):
     """How networks are trained on the images that are tested."""
 
     name: str

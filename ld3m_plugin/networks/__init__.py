@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ld3m_plugin.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from ld3m_plugin.plugins import Register
+    from ld3m_plugin.hookspecs import Register
 
 
 @hookimpl

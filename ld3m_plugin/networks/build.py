@@ -11,8 +11,8 @@ import torch
 
 from ld3m_plugin.contracts import Network
 from ld3m_plugin.errors import InvalidOptionError, PluginLoadError, UnknownOptionError, nearest
-from ld3m_plugin.plugins import Registry, default_registry
 from ld3m_plugin.randomness import lent_to_global
+from ld3m_plugin.registry import Registry, current_registry
 
 
 def get_network(
@@ -30,7 +30,7 @@ def get_network(
         rng: the stream to draw initial weights from, on the CPU. The weights are then a function of its state alone and
             torch's global stream is left as it was. Without it, weights come from the global stream.
         device: where the network is moved after it was initialised on the CPU.
-        registry: where names are looked up; default: the installed plugins.
+        registry: where names are looked up; default: those of `use_registry`, else the installed plugins.
         settings: `channels`, `image_size`, `num_classes` and what else the network takes.
 
     Raises:
@@ -39,7 +39,7 @@ def get_network(
         InvalidOptionError: a setting is missing or has a value that is not allowed.
         PluginLoadError: the plugin's factory does not give a `Network`.
     """
-    factory = (registry or default_registry()).resolve("network", name)
+    factory = (registry or current_registry()).resolve("network", name)
     _check_names(name, factory, settings)
     with nullcontext() if rng is None else lent_to_global(rng):
         network = factory(**settings)

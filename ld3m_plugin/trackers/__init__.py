@@ -1,7 +1,6 @@
 """The built-in trackers, which receive every record of a run. Listing them imports none of them."""
 
-from ld3m_plugin.hookspecs import hookimpl
-from ld3m_plugin.plugins import Register
+from ld3m_plugin.hookspecs import Register, hookimpl
 
 
 @hookimpl

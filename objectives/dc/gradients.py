@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ld3m_plugin.budgets import GIB, saved_bytes
 from ld3m_plugin.contracts import Network
-from ld3m_plugin.memory import GIB, saved_bytes
 from ld3m_plugin.objectives.matching import cross_entropy
 
 #: A backward pass holds, beside what the forward pass saved, gradients of a layer or two and a workspace.

@@ -87,7 +87,7 @@ def open_experts(task: Task, folder: Path | None, settings: Mapping[str, Any], l
     """
     # By name: listing objectives and importing this module read no store.
     store = import_module("ld3m_plugin.objectives.mtt.store")
-    model = import_module("ld3m_plugin.objectives.mtt.store.settings").ExpertSettings
+    model = import_module("ld3m_plugin.objectives.mtt.store.expert_settings").ExpertSettings
     root = folder or Path(os.environ.get(FOLDER_VARIABLE) or FOLDER)
     experts: Experts = store.open_experts(
         root, task, build(model, settings, "mtt: expert_settings"), last_epoch=last_epoch

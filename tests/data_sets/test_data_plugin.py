@@ -10,7 +10,7 @@ import ld3m_plugin.data
 from ld3m_plugin.data.load import load_task
 from ld3m_plugin.data.memory import InMemoryImages
 from ld3m_plugin.errors import DataError, InvalidOptionError, UnknownOptionError
-from ld3m_plugin.plugins import default_registry
+from ld3m_plugin.registry import default_registry
 from ld3m_plugin.task import DataOptions, Task
 
 NAMES = ["fashion-mnist", "cifar10", "cifar100", "imagefolder", "imagenet"]

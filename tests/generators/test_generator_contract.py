@@ -5,7 +5,7 @@ import torch
 
 from ld3m_plugin.backends import get_generator
 from ld3m_plugin.contracts import Generator, Latents
-from ld3m_plugin.plugins import default_registry
+from ld3m_plugin.registry import default_registry
 from ld3m_plugin.testing import check_generator, tiny_task
 
 # Names that the shipped priors were trained on.

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ld3m_plugin.backends import completed
 from ld3m_plugin.config import RunConfig, assign, digest, dump, merge, parse_assignment, read_yaml, resolve
 from ld3m_plugin.errors import InvalidOptionError, UnknownOptionError, UsageError
-from ld3m_plugin.generators.ld3m.options import LD3MOptions
+from ld3m_plugin.generators.ld3m.ld3m_options import LD3MOptions
 from ld3m_plugin.options import build
 from ld3m_plugin.presets import load_preset, preset_names
 

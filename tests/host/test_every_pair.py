@@ -9,12 +9,12 @@ from statistics import mean
 import pytest
 import torch
 
-from ld3m_plugin.artefact import DistilledSet
+from ld3m_plugin.artefact.distilled_set import DistilledSet
 from ld3m_plugin.backends import get_objective
 from ld3m_plugin.config import parse_assignment
 from ld3m_plugin.data.load import load_task
-from ld3m_plugin.plugins import default_registry
 from ld3m_plugin.randomness import stream
+from ld3m_plugin.registry import default_registry
 
 DATA = "fashion-mnist:embedded"
 GENERATORS, OBJECTIVES = (default_registry().names(kind) for kind in ("generator", "objective"))
@@ -47,7 +47,7 @@ class Rows(Generator):
     def render(self, latents):
         return latents["row"].expand(-1, -1, self.task.image_size, -1).contiguous()
 
-    def learning_rates(self, objective):
+    def learning_rates(self):
         return {"row": 0.05}
 
 
@@ -78,7 +78,7 @@ def task():
 @pytest.fixture(scope="module")
 def experts(tmp_path_factory):
     """A folder with the one expert of two epochs that `QUICK` asks for, trained on the embedded images."""
-    from ld3m_plugin.cli.experts import train_command
+    from ld3m_plugin.objectives.mtt.commands import train_command
 
     root = tmp_path_factory.mktemp("experts")
     train_command(root, DATA, settings=[_NETWORK], count=1, epochs=2, device="cpu")

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import field_validator, model_validator
 
+from ld3m_plugin.budgets import GIB, images_at_once
 from ld3m_plugin.contracts import Latents
 from ld3m_plugin.errors import DataError, InvalidOptionError
-from ld3m_plugin.memory import GIB, images_at_once
-from ld3m_plugin.options import BackendOptions, build
+from ld3m_plugin.options import Options, build
 from ld3m_plugin.randomness import lent_to_global, stream
 from ld3m_plugin.storage import complete_folder
 from ld3m_plugin.testing import tiny_task
@@ -129,7 +129,7 @@ def test_folder_is_complete_or_not_there(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
 
 
-class _Inner(BackendOptions):
+class _Inner(Options):
     low: int = 0
     high: float = 1
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ld3m_plugin.artefact import DistilledSet
+from ld3m_plugin.artefact.distilled_set import DistilledSet
 from ld3m_plugin.testing import check_generator, check_objective, tiny_task
 
 EXAMPLE = Path(__file__).parents[1] / "example_plugin"

@@ -12,8 +12,8 @@ from ld3m_plugin.contracts import Network
 from ld3m_plugin.errors import InvalidOptionError, PluginLoadError, UnknownBackendError, UnknownOptionError
 from ld3m_plugin.networks.build import for_forward, get_network
 from ld3m_plugin.networks.convnet import ConvNet
-from ld3m_plugin.plugins import Backend, Owner, Registry
 from ld3m_plugin.randomness import stream
+from ld3m_plugin.registry import Backend, Owner, Registry
 
 SHAPE = {"channels": 1, "image_size": 16, "num_classes": 3}
 

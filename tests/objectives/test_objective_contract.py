@@ -5,7 +5,7 @@ import torch
 
 from ld3m_plugin.backends import get_objective
 from ld3m_plugin.contracts import DifferentiableObjective, Match, Objective
-from ld3m_plugin.plugins import default_registry
+from ld3m_plugin.registry import default_registry
 from ld3m_plugin.testing import check_objective, tiny_task
 
 SMALL = {"batch_real": 8, "network_settings": {"depth": 2, "width": 8}}

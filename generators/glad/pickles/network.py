@@ -19,7 +19,7 @@ from ld3m_plugin.generators.glad.pickles.attributes import Module, as_module
 from ld3m_plugin.generators.glad.pickles.records import short
 from ld3m_plugin.generators.glad.pickles.tensors import expected_tensors, read_tensors
 from ld3m_plugin.generators.glad.pickles.unpickler import read_network_pickle
-from ld3m_plugin.generators.glad.shape import LayerShape, NetworkShape
+from ld3m_plugin.generators.glad.stylegan_shape import LayerShape, NetworkShape
 
 __all__ = ["expected_tensors", "network_of", "read_network"]
 

@@ -13,7 +13,7 @@ from ld3m_plugin.errors import PriorError
 from ld3m_plugin.generators.glad.pickles.attributes import Module
 from ld3m_plugin.generators.glad.pickles.records import Record, short
 from ld3m_plugin.generators.glad.pickles.storages import StoredNumbers, StoredTensor
-from ld3m_plugin.generators.glad.shape import LayerShape, NetworkShape
+from ld3m_plugin.generators.glad.stylegan_shape import LayerShape, NetworkShape
 
 _EMBEDDING = "mapping.embed.weight"
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)

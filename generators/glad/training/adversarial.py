@@ -14,11 +14,11 @@ from torch.func import functional_call
 
 from ld3m_plugin.augmentation import DSA
 from ld3m_plugin.contracts import Network
-from ld3m_plugin.generators.glad.network import GeneratorNetwork
+from ld3m_plugin.generators.glad.stylegan_network import GeneratorNetwork
 from ld3m_plugin.generators.glad.training.discriminator import Discriminator
-from ld3m_plugin.generators.glad.training.options import GanTrainingOptions
+from ld3m_plugin.generators.glad.training.gan_training_options import GanTrainingOptions
 from ld3m_plugin.generators.imaging import PictureSpace
-from ld3m_plugin.generators.priors.batches import RealBatches
+from ld3m_plugin.priors.training.batches import RealBatches
 
 
 class Adversaries(nn.Module):

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ld3m_plugin.generators.glad.layers import FullyConnected
+from ld3m_plugin.generators.glad.stylegan_layers import FullyConnected
 
 _SLOPE = 0.2
 _GROUP = 4

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ld3m_plugin.errors import PriorError
-from ld3m_plugin.generators.ld3m.compvis import autoencoder, unet
-from ld3m_plugin.generators.ld3m.compvis.config import Config
+from ld3m_plugin.generators.ld3m.compvis import autoencoder_layout as autoencoder
+from ld3m_plugin.generators.ld3m.compvis import unet_layout as unet
+from ld3m_plugin.generators.ld3m.compvis.compvis_config import Config
 from ld3m_plugin.generators.ld3m.compvis.names import Entry
 
 #: A module and where each of its tensors comes from.

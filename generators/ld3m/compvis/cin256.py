@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ld3m_plugin.generators.ld3m.compvis.config import (
+from ld3m_plugin.generators.ld3m.compvis.compvis_config import (
     AutoencoderParams,
     ClassConditioning,
     Config,

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ld3m_plugin.errors import ExpertError
-from ld3m_plugin.objectives.mtt.store.files import expert_files
-from ld3m_plugin.objectives.mtt.store.key import FORMAT, OtherVersionError, check_format, is_key, is_key_of
+from ld3m_plugin.objectives.mtt.store.expert_files import expert_files
+from ld3m_plugin.objectives.mtt.store.store_identity import FORMAT, OtherVersionError, check_format, is_key, is_key_of
 
 SETTINGS = "settings.json"
 

@@ -11,7 +11,7 @@ import torch
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.errors import HostError
 from ld3m_plugin.networks.build import get_network
-from ld3m_plugin.objectives.mtt.store.key import shapes_of
+from ld3m_plugin.objectives.mtt.store.store_identity import shapes_of
 
 Shape = tuple[int, ...]
 _SETTINGS = ("depth", "width", "norm")

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ld3m_plugin.contracts import Network
 from ld3m_plugin.errors import InvalidOptionError
-from ld3m_plugin.objectives.mtt.store.settings import ExpertSettings
+from ld3m_plugin.objectives.mtt.store.expert_settings import ExpertSettings
 
 Batch = tuple[Tensor, Tensor]
 

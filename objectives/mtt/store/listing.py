@@ -9,8 +9,8 @@ from typing import Any
 
 from ld3m_plugin.errors import ExpertError
 from ld3m_plugin.objectives.mtt.store.description import Description, read_settings, store_folders
-from ld3m_plugin.objectives.mtt.store.files import Header, check_digests, expert_files, read_header
-from ld3m_plugin.objectives.mtt.store.key import OtherVersionError
+from ld3m_plugin.objectives.mtt.store.expert_files import Header, check_digests, expert_files, read_header
+from ld3m_plugin.objectives.mtt.store.store_identity import OtherVersionError
 from ld3m_plugin.storage import is_temporary
 
 

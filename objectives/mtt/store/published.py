@@ -14,15 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ld3m_plugin.contracts import Task
+from ld3m_plugin.contracts import Task, TrainingReporter
 from ld3m_plugin.data.safe_torch import load_tensors
 from ld3m_plugin.errors import ExpertError, UsageError
-from ld3m_plugin.objectives.mtt.store.files import DTYPES, Header, digests_of, write_expert
+from ld3m_plugin.objectives.mtt.store.expert_files import DTYPES, Header, digests_of, write_expert
+from ld3m_plugin.objectives.mtt.store.expert_settings import TrainingOptions
 from ld3m_plugin.objectives.mtt.store.fitting import what_fits
-from ld3m_plugin.objectives.mtt.store.folder import Store, store_of
-from ld3m_plugin.objectives.mtt.store.key import decisive
-from ld3m_plugin.objectives.mtt.store.settings import TrainingOptions
-from ld3m_plugin.reporting import TrainingReporter
+from ld3m_plugin.objectives.mtt.store.store_folder import Store, store_of
+from ld3m_plugin.objectives.mtt.store.store_identity import decisive
 
 _PATTERN = "replay_buffer_*.pt"
 

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from ld3m_plugin.contracts import BackendOptions, DifferentiableObjective, Generator, Latents, Task
+from ld3m_plugin.contracts import DifferentiableObjective, Generator, Latents, Options, Task
 from ld3m_plugin.errors import InvalidOptionError
 
 
-class UpsampleOptions(BackendOptions):
+class UpsampleOptions(Options):
     """Each field is an option: `-G factor=4`. The description is what `ld3m plugins show` prints."""
 
     factor: int = Field(2, ge=1, description="image pixels for each learned pixel, along a side")
@@ -35,11 +35,11 @@ class Upsample(Generator):
     def render(self, latents: Latents) -> Tensor:
         return F.interpolate(latents["small"], scale_factor=float(self.options.factor), mode="bilinear")  # (N, C, H, W)
 
-    def learning_rates(self, objective: str) -> dict[str, float]:
+    def learning_rates(self) -> dict[str, float]:
         return {"small": 0.05}
 
 
-class MomentsOptions(BackendOptions):
+class MomentsOptions(Options):
     """Options of the objective: `-O batch_real=64`."""
 
     batch_real: int = Field(64, ge=1, description="real images a class and step")

@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ld3m_plugin.generators.glad.folder import save_network
-from ld3m_plugin.generators.glad.network import GeneratorNetwork
+from ld3m_plugin.generators.glad.gan_folder import save_network
 from ld3m_plugin.generators.glad.pickles.network import read_network
-from ld3m_plugin.generators.glad.shape import make_shape
-from ld3m_plugin.generators.priors.facts import PriorClass, PriorFacts
+from ld3m_plugin.generators.glad.stylegan_network import GeneratorNetwork
+from ld3m_plugin.generators.glad.stylegan_shape import make_shape
+from ld3m_plugin.priors.prior_json import PriorClass, PriorFacts
 from ld3m_plugin.randomness import lent_to_global, stream
 
 DATA = Path(__file__).parents[2] / "data"

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ld3m_plugin.budgets import saved_bytes
 from ld3m_plugin.generators.glad.filters import design_filter, filter_down, filter_up
-from ld3m_plugin.memory import saved_bytes
 
 
 def second_up(rows, kernel, factor, padding):

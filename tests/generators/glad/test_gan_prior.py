@@ -10,12 +10,12 @@ from safetensors.torch import load_file, save_file
 from ld3m_plugin import cli
 from ld3m_plugin.backends import get_generator
 from ld3m_plugin.errors import PriorError
-from ld3m_plugin.generators.glad.convert import convert
-from ld3m_plugin.generators.glad.folder import digest, load_network, save_network
-from ld3m_plugin.generators.glad.kind import GanKind
-from ld3m_plugin.generators.priors.facts import PriorFacts
-from ld3m_plugin.plugins import default_registry
-from ld3m_plugin.priors import convert_prior, kind_of
+from ld3m_plugin.generators.glad.gan_convert import convert
+from ld3m_plugin.generators.glad.gan_folder import digest, load_network, save_network
+from ld3m_plugin.generators.glad.gan_kind import GanKind
+from ld3m_plugin.priors.prior_json import PriorFacts
+from ld3m_plugin.priors.service import convert_prior, kind_of
+from ld3m_plugin.registry import default_registry
 from ld3m_plugin.testing import tiny_task
 
 

@@ -10,18 +10,18 @@ from torch.nn import functional as F
 
 from ld3m_plugin.augmentation import DSA
 from ld3m_plugin.backends import get_generator
-from ld3m_plugin.contracts import PriorReporter
+from ld3m_plugin.contracts import TrainingReporter
 from ld3m_plugin.errors import InvalidOptionError, PriorError, UsageError
-from ld3m_plugin.generators.glad.folder import digest, load_network
-from ld3m_plugin.generators.glad.network import GeneratorNetwork
+from ld3m_plugin.generators.glad.gan_folder import digest, load_network
+from ld3m_plugin.generators.glad.stylegan_network import GeneratorNetwork
 from ld3m_plugin.generators.glad.training.adversarial import AdversarialLoss, Adversaries
 from ld3m_plugin.generators.glad.training.discriminator import Discriminator, _deviation
-from ld3m_plugin.generators.glad.training.options import GanTrainingOptions
-from ld3m_plugin.generators.glad.training.train import train_prior
+from ld3m_plugin.generators.glad.training.gan_training_options import GanTrainingOptions
+from ld3m_plugin.generators.glad.training.train_gan import train_prior
 from ld3m_plugin.generators.imaging import PictureSpace
-from ld3m_plugin.generators.priors.batches import RealBatches
 from ld3m_plugin.options import build
-from ld3m_plugin.priors import describe_prior
+from ld3m_plugin.priors.service import describe_prior
+from ld3m_plugin.priors.training.batches import RealBatches
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.testing import check_generator, tiny_task
 
@@ -153,7 +153,7 @@ def test_mean_styles_are_means_over_random_vectors():
         assert ((network.mapping.w_avg[k] - other.mean(0)).abs() < 5 * error).all()
 
 
-class Notes(PriorReporter):
+class Notes(TrainingReporter):
     """Writes down what it is told, and presses Ctrl-C after an update if it is asked to."""
 
     def __init__(self, stop_at=None):

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from ld3m_plugin.backends import get_generator
+from ld3m_plugin.distillation.rendering import render, render_with_pull_back
 from ld3m_plugin.errors import InvalidOptionError, PriorError
 from ld3m_plugin.randomness import stream
-from ld3m_plugin.rendering import render, render_with_pull_back
 from ld3m_plugin.testing import check_generator, tiny_task
 
 DEPTH = 5  # layers of the tiny network
@@ -220,4 +220,4 @@ def test_provenance_names_the_files(prior):
 def test_learning_rates_are_for_what_is_learned(prior):
     for layer in (-1, 2, None):
         generator, latents = start(prior(), **({} if layer is None else {"layer": layer}))
-        assert set(generator.learning_rates("any")) == latents.learned
+        assert set(generator.learning_rates()) == latents.learned

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ld3m_plugin.generators.glad.network import GeneratorNetwork
+from ld3m_plugin.generators.glad.stylegan_network import GeneratorNetwork
 
 VALUES, GRADIENTS = 1e-5, 1e-4
 

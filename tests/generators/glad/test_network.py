@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from ld3m_plugin.generators.glad.layers import SynthesisLayer
 from ld3m_plugin.generators.glad.pretrained import imagenet_shape
-from ld3m_plugin.generators.glad.shape import make_shape
+from ld3m_plugin.generators.glad.stylegan_layers import SynthesisLayer
+from ld3m_plugin.generators.glad.stylegan_shape import make_shape
 
 
 def modulated_per_image(layer, features, w):

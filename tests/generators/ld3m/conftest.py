@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ld3m_plugin.generators.ld3m.folder import PriorClass, PriorFacts, save_prior
+from ld3m_plugin.generators.ld3m.ldm_folder import PriorClass, PriorFacts, save_prior
 from ld3m_plugin.randomness import lent_to_global, stream
 from ld3m_plugin.testing import tiny_task
 

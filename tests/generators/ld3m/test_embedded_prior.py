@@ -7,12 +7,12 @@ import torch
 
 from ld3m_plugin.backends import get_generator
 from ld3m_plugin.data.load import load_task
-from ld3m_plugin.evaluation.judge import JudgeRecipe, train_judge
-from ld3m_plugin.generators.ld3m.folder import digest
-from ld3m_plugin.generators.ld3m.prior import SHIPPED, load_prior
-from ld3m_plugin.generators.ld3m.training.report import draw_samples
+from ld3m_plugin.distillation.rendering import render
+from ld3m_plugin.generators.ld3m.ldm_folder import digest
+from ld3m_plugin.generators.ld3m.ldm_prior import SHIPPED, load_prior
+from ld3m_plugin.generators.ld3m.training.ldm_report import draw_samples
+from ld3m_plugin.priors.quality.judge import JudgeRecipe, train_judge
 from ld3m_plugin.randomness import stream
-from ld3m_plugin.rendering import render
 
 FOLDER = SHIPPED["embedded"]
 

@@ -6,16 +6,16 @@ from functools import partial
 import pytest
 import torch
 
-from ld3m_plugin import run
 from ld3m_plugin.backends import get_generator
+from ld3m_plugin.budgets import saved_bytes
 from ld3m_plugin.config import resolve
+from ld3m_plugin.distillation.loop import distill
+from ld3m_plugin.distillation.rendering import render, render_with_pull_back
 from ld3m_plugin.errors import ArtefactError, InvalidOptionError
 from ld3m_plugin.generators.imaging import PictureSpace
-from ld3m_plugin.generators.ld3m.prior import load_prior
-from ld3m_plugin.loop import distill
-from ld3m_plugin.memory import saved_bytes
+from ld3m_plugin.generators.ld3m.ldm_prior import load_prior
 from ld3m_plugin.randomness import stream
-from ld3m_plugin.rendering import render, render_with_pull_back
+from ld3m_plugin.runs import run
 from ld3m_plugin.testing import check_generator, tiny_task
 
 bf16 = partial(torch.autocast, "cpu", torch.bfloat16)

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from ld3m_plugin import cli
-from ld3m_plugin.generators.ld3m.describe import describe
-from ld3m_plugin.generators.ld3m.folder import digest
-from ld3m_plugin.generators.ld3m.kind import LatentDiffusionKind
-from ld3m_plugin.plugins import default_registry
+from ld3m_plugin.generators.ld3m.ldm_describe import describe
+from ld3m_plugin.generators.ld3m.ldm_folder import digest
+from ld3m_plugin.generators.ld3m.ldm_kind import LatentDiffusionKind
+from ld3m_plugin.registry import default_registry
 from ld3m_plugin.storage import write_tensors
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

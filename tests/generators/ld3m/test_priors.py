@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from ld3m_plugin.errors import InvalidOptionError, PriorError
-from ld3m_plugin.generators.ld3m.folder import PriorFacts, digest, save_prior
-from ld3m_plugin.generators.ld3m.prior import EMBEDDED, Codec, find_prior, load_prior
+from ld3m_plugin.generators.ld3m.ldm_folder import PriorFacts, digest, save_prior
+from ld3m_plugin.generators.ld3m.ldm_prior import EMBEDDED, Codec, find_prior, load_prior
 from ld3m_plugin.randomness import lent_to_global, stream
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -653,8 +653,8 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FIND = """
 import sys
 from ld3m_plugin.errors import HostError
-from ld3m_plugin.generators.ld3m.folder import digest
-from ld3m_plugin.generators.ld3m.prior import find_prior, load_prior
+from ld3m_plugin.generators.ld3m.ldm_folder import digest
+from ld3m_plugin.generators.ld3m.ldm_prior import find_prior, load_prior
 for name in sys.argv[1:]:
     try:
         folder = find_prior(*name.split("@"))

@@ -15,19 +15,19 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ld3m_plugin.backends import get_generator
-from ld3m_plugin.contracts import PriorReporter
+from ld3m_plugin.contracts import TrainingReporter
 from ld3m_plugin.data.load import load_task
+from ld3m_plugin.distillation.rendering import render
 from ld3m_plugin.errors import DataError, InvalidOptionError, PriorError, UsageError
-from ld3m_plugin.generators.ld3m.folder import digest
-from ld3m_plugin.generators.ld3m.prior import load_prior
-from ld3m_plugin.generators.ld3m.training.options import LdmTrainingOptions
-from ld3m_plugin.generators.ld3m.training.report import draw_samples
-from ld3m_plugin.generators.ld3m.training.train import train_prior
+from ld3m_plugin.generators.ld3m.ldm_folder import digest
+from ld3m_plugin.generators.ld3m.ldm_prior import load_prior
+from ld3m_plugin.generators.ld3m.training.ldm_report import draw_samples
+from ld3m_plugin.generators.ld3m.training.ldm_training_options import LdmTrainingOptions
+from ld3m_plugin.generators.ld3m.training.train_ldm import train_prior
 from ld3m_plugin.options import build
-from ld3m_plugin.priors import describe_prior
-from ld3m_plugin.priors import train_prior as train_any_prior
+from ld3m_plugin.priors.service import describe_prior
+from ld3m_plugin.priors.service import train_prior as train_any_prior
 from ld3m_plugin.randomness import stream
-from ld3m_plugin.rendering import render
 from ld3m_plugin.testing import RandomImages, check_generator, tiny_task
 
 TINY = {
@@ -55,7 +55,7 @@ WEIGHTS = (
 )
 
 
-class Notes(PriorReporter):
+class Notes(TrainingReporter):
     """Writes down what it is told, and presses Ctrl-C after a step if it is asked to."""
 
     def __init__(self, stop=None):

@@ -16,14 +16,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from ld3m_plugin.contracts import PriorReporter
+from ld3m_plugin.contracts import TrainingReporter
 from ld3m_plugin.data.memory import InMemoryImages
 from ld3m_plugin.errors import InvalidOptionError, PriorError
-from ld3m_plugin.generators.ld3m.training.autoencoder import RealBatches, build_autoencoder, encode_everything
-from ld3m_plugin.generators.ld3m.training.denoiser import DenoisingLoss, build_scheduler
-from ld3m_plugin.generators.ld3m.training.options import LdmTrainingOptions
-from ld3m_plugin.generators.ld3m.training.train import start
-from ld3m_plugin.generators.priors.phase import Phase, rate_factor, run
+from ld3m_plugin.generators.ld3m.training.ldm_training_options import LdmTrainingOptions
+from ld3m_plugin.generators.ld3m.training.train_autoencoder import RealBatches, build_autoencoder, encode_everything
+from ld3m_plugin.generators.ld3m.training.train_denoiser import DenoisingLoss, build_scheduler
+from ld3m_plugin.generators.ld3m.training.train_ldm import start
+from ld3m_plugin.priors.training.phase import Phase, rate_factor, run
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.testing import tiny_task
 
@@ -125,7 +125,7 @@ def test_classes_are_dropped_by_their_share_and_times_are_uniform():
 # one phase -------------------------------------------------------------------------------------------------------------
 
 
-class Records(PriorReporter):
+class Records(TrainingReporter):
     """Keeps the weight after every update; Ctrl-C comes after the update `stop`."""
 
     def __init__(self, weight, stop=None):
@@ -299,9 +299,9 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from ld3m_plugin.contracts import PriorReporter
-from ld3m_plugin.generators.ld3m.training.options import LdmTrainingOptions
-from ld3m_plugin.generators.priors.phase import Phase, run
+from ld3m_plugin.contracts import TrainingReporter
+from ld3m_plugin.generators.ld3m.training.ldm_training_options import LdmTrainingOptions
+from ld3m_plugin.priors.training.phase import Phase, run
 from ld3m_plugin.randomness import stream
 
 def train(folder, accelerator, stop=None):
@@ -318,7 +318,7 @@ def train(folder, accelerator, stop=None):
     phase = Phase("tiny", model, loss, 5, 0.1, rng, {"data": "some"}, lambda *_: print("pictures", flush=True))
     options = LdmTrainingOptions(warmup=0, save_every=2, samples_every=5)
     try:
-        run(phase, options, Path(folder), accelerator, PriorReporter())
+        run(phase, options, Path(folder), accelerator, TrainingReporter())
     except KeyboardInterrupt:
         pass
     return torch.stack(draws), model.weight
@@ -369,8 +369,8 @@ def other_precision():
 
 def test_one_precision_a_process(tmp_path, other_precision):
     task, ask = tiny_task(), {"autoencoder_channels": (24, 48, 64)}
-    first = start(task, LdmTrainingOptions(mixed_precision="bf16", **ask), 0, tmp_path / "one", PriorReporter())
+    first = start(task, LdmTrainingOptions(mixed_precision="bf16", **ask), 0, tmp_path / "one", TrainingReporter())
     assert first.accelerator.mixed_precision == "bf16"
     with pytest.raises(InvalidOptionError, match="mixed_precision = 'no' on cpu is not to be had") as error:
-        start(task, LdmTrainingOptions(**ask), 0, tmp_path / "two", PriorReporter())
+        start(task, LdmTrainingOptions(**ask), 0, tmp_path / "two", TrainingReporter())
     assert "\n" not in str(error.value)

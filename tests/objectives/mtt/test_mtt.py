@@ -6,18 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from ld3m_plugin.artefact import DistilledSet
+from ld3m_plugin.artefact.distilled_set import DistilledSet
 from ld3m_plugin.augmentation import DSA
 from ld3m_plugin.backends import completed, get_objective
 from ld3m_plugin.config import RunConfig, dump
 from ld3m_plugin.errors import ArtefactError, ExpertError, HostError, InvalidOptionError, NonFiniteError, UsageError
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.objectives.mtt.experts import MemoryExperts, flat
-from ld3m_plugin.objectives.mtt.objective import MTT
+from ld3m_plugin.objectives.mtt.mtt_objective import MTT
 from ld3m_plugin.objectives.mtt.rate import LearnedRate
 from ld3m_plugin.options import build
 from ld3m_plugin.randomness import stream
-from ld3m_plugin.run import resume, start
+from ld3m_plugin.runs.run import resume, start
 from ld3m_plugin.testing import check_objective, tiny_task
 
 SMALL = {"network_settings": {"depth": 2, "width": 8}, "expert_epochs": 2, "max_start_epoch": 2, "syn_steps": 3}
@@ -254,12 +254,12 @@ RUN = {
 @pytest.fixture
 def opens_tiny_experts(experts, monkeypatch):
     """What the store would open, already in memory."""
-    monkeypatch.setattr("ld3m_plugin.objectives.mtt.objective.open_experts", lambda *_: experts)
+    monkeypatch.setattr("ld3m_plugin.objectives.mtt.mtt_objective.open_experts", lambda *_: experts)
 
 
 def test_a_run_does_not_go_on_with_other_experts(experts, tmp_path, monkeypatch):
     def opening(experts):
-        monkeypatch.setattr("ld3m_plugin.objectives.mtt.objective.open_experts", lambda *_: experts)
+        monkeypatch.setattr("ld3m_plugin.objectives.mtt.mtt_objective.open_experts", lambda *_: experts)
 
     def copy(change):
         first, second = ({epoch: experts.parameters(n, epoch).clone() for epoch in experts.epochs} for n in range(2))

@@ -12,7 +12,7 @@ import torch
 from ld3m_plugin.generators.glad.pickles.network import expected_tensors, network_of, read_network
 from ld3m_plugin.generators.glad.pickles.records import Record
 from ld3m_plugin.generators.glad.pickles.unpickler import read_network_pickle
-from ld3m_plugin.generators.glad.shape import make_shape
+from ld3m_plugin.generators.glad.stylegan_shape import make_shape
 
 STEM = {"stem_layers": 7, "classes": 12, "z_dim": 16, "w_dim": 24, "embed_dim": 20, "margin": 4}
 CHANNELS = {"channel_base": 512, "channel_max": 32}

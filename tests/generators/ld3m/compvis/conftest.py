@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from ld3m_plugin.generators.ld3m.compvis.config import parse_config
+from ld3m_plugin.generators.ld3m.compvis.compvis_config import parse_config
 
 DATA = Path(__file__).parents[3] / "data"
 DESCRIPTIONS = {

@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 
 from ld3m_plugin.data.imagenet_subsets import SUBSETS
 from ld3m_plugin.errors import PriorError
-from ld3m_plugin.generators.ld3m.compvis.checkpoint import read_state
-from ld3m_plugin.generators.ld3m.compvis.convert import convert
-from ld3m_plugin.generators.ld3m.folder import PriorClass, read_facts
-from ld3m_plugin.generators.priors.classes import class_names, imagenet_classes, read_classes
+from ld3m_plugin.generators.ld3m.compvis.compvis_checkpoint import read_state
+from ld3m_plugin.generators.ld3m.compvis.compvis_convert import convert
+from ld3m_plugin.generators.ld3m.ldm_folder import PriorClass, read_facts
+from ld3m_plugin.priors.classes import class_names, imagenet_classes, read_classes
 
 
 def one_line(excinfo):

@@ -4,7 +4,7 @@ import diffusers
 import pytest
 import torch
 
-from ld3m_plugin.generators.ld3m.compvis.convert import convert_state
+from ld3m_plugin.generators.ld3m.compvis.compvis_convert import convert_state
 
 STEMS = ("ldm_class_conditional", "ldm_unconditional")
 

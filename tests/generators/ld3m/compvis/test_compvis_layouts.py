@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ld3m_plugin.errors import PriorError
-from ld3m_plugin.generators.ld3m.compvis import autoencoder, unet
+from ld3m_plugin.generators.ld3m.compvis import autoencoder_layout as autoencoder
+from ld3m_plugin.generators.ld3m.compvis import unet_layout as unet
 from ld3m_plugin.generators.ld3m.compvis.cin256 import CONFIG, is_cin256
-from ld3m_plugin.generators.ld3m.compvis.config import AutoencoderParams, FirstStage, UNetParams, parse_config
-from ld3m_plugin.generators.ld3m.compvis.convert import cin256_modules, convert_state
+from ld3m_plugin.generators.ld3m.compvis.compvis_config import AutoencoderParams, FirstStage, UNetParams, parse_config
+from ld3m_plugin.generators.ld3m.compvis.compvis_convert import cin256_modules, convert_state
 from ld3m_plugin.randomness import stream
 
 

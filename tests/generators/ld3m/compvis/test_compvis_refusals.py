@@ -8,9 +8,9 @@ import torch
 import yaml
 
 from ld3m_plugin.errors import PriorError
-from ld3m_plugin.generators.ld3m.compvis.checkpoint import read_state
-from ld3m_plugin.generators.ld3m.compvis.convert import convert, convert_state
-from ld3m_plugin.generators.ld3m.prior import load_prior
+from ld3m_plugin.generators.ld3m.compvis.compvis_checkpoint import read_state
+from ld3m_plugin.generators.ld3m.compvis.compvis_convert import convert, convert_state
+from ld3m_plugin.generators.ld3m.ldm_prior import load_prior
 
 CONV = "model.diffusion_model.input_blocks.0.0.weight"
 LAST = "model.diffusion_model.out.2"

@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from ld3m_plugin.backends import get_generator
 from ld3m_plugin.contracts import Latents
+from ld3m_plugin.distillation.rendering import render_with_pull_back
 from ld3m_plugin.errors import PriorError
-from ld3m_plugin.generators.ld3m.compvis.convert import convert
-from ld3m_plugin.rendering import render_with_pull_back
+from ld3m_plugin.generators.ld3m.compvis.compvis_convert import convert
 from ld3m_plugin.testing import tiny_task
 
 STEMS = ("ldm_class_conditional", "ldm_unconditional")

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ld3m_plugin import cli
-from ld3m_plugin.generators.ld3m.prior import load_prior
-from ld3m_plugin.plugins import default_registry
+from ld3m_plugin.generators.ld3m.ldm_prior import load_prior
+from ld3m_plugin.registry import default_registry
 
 
 @pytest.fixture

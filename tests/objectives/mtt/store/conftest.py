@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from ld3m_plugin.objectives.mtt.store import open_experts
-from ld3m_plugin.objectives.mtt.store.settings import TrainingOptions
-from ld3m_plugin.objectives.mtt.store.training import train_experts
+from ld3m_plugin.objectives.mtt.store.expert_settings import TrainingOptions
+from ld3m_plugin.objectives.mtt.store.train_experts import train_experts
 from ld3m_plugin.testing import tiny_task
 
 TINY = {"network_settings": {"depth": 1, "width": 8}, "epochs": 2, "batch_size": 10, "count": 2}

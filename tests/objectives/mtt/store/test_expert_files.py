@@ -14,12 +14,12 @@ from ld3m_plugin.data.imagefolder import load as load_imagefolder
 from ld3m_plugin.errors import ExpertError
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.objectives.mtt.store import ExpertSettings, open_experts
-from ld3m_plugin.objectives.mtt.store.files import expert_files, read_header, read_row
-from ld3m_plugin.objectives.mtt.store.key import differences, key_of
+from ld3m_plugin.objectives.mtt.store.expert_files import expert_files, read_header, read_row
+from ld3m_plugin.objectives.mtt.store.expert_plan import plan_experts
+from ld3m_plugin.objectives.mtt.store.expert_settings import EXTENT
 from ld3m_plugin.objectives.mtt.store.listing import list_experts
-from ld3m_plugin.objectives.mtt.store.plan import plan_experts
-from ld3m_plugin.objectives.mtt.store.settings import EXTENT
-from ld3m_plugin.objectives.mtt.store.training import train_experts
+from ld3m_plugin.objectives.mtt.store.store_identity import differences, key_of
+from ld3m_plugin.objectives.mtt.store.train_experts import train_experts
 from ld3m_plugin.task import DataOptions
 from ld3m_plugin.testing import RandomImages, tiny_task
 

@@ -9,12 +9,12 @@ import torch
 from ld3m_plugin.errors import ExpertError, UsageError
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.objectives.mtt.store import open_experts
-from ld3m_plugin.objectives.mtt.store.files import expert_files, read_header
+from ld3m_plugin.objectives.mtt.store.expert_files import expert_files, read_header
+from ld3m_plugin.objectives.mtt.store.expert_plan import plan_experts
 from ld3m_plugin.objectives.mtt.store.fitting import fitting_convnet
 from ld3m_plugin.objectives.mtt.store.listing import list_experts
-from ld3m_plugin.objectives.mtt.store.plan import plan_experts
 from ld3m_plugin.objectives.mtt.store.published import buffer_files, import_experts
-from ld3m_plugin.objectives.mtt.store.training import train_experts
+from ld3m_plugin.objectives.mtt.store.train_experts import train_experts
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.testing import tiny_task
 

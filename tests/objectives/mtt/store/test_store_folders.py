@@ -11,16 +11,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ld3m_plugin.contracts import TrainingReporter
 from ld3m_plugin.errors import ExpertError, UsageError
 from ld3m_plugin.objectives.matching import random_network
 from ld3m_plugin.objectives.mtt.store import open_experts
-from ld3m_plugin.objectives.mtt.store.files import cannot_write, expert_files, read_header
-from ld3m_plugin.objectives.mtt.store.key import FORMAT
+from ld3m_plugin.objectives.mtt.store.expert_files import cannot_write, expert_files, read_header
+from ld3m_plugin.objectives.mtt.store.expert_plan import plan_experts
 from ld3m_plugin.objectives.mtt.store.listing import list_experts
-from ld3m_plugin.objectives.mtt.store.plan import plan_experts
 from ld3m_plugin.objectives.mtt.store.published import import_experts
-from ld3m_plugin.objectives.mtt.store.training import train_experts
-from ld3m_plugin.reporting import TrainingReporter
+from ld3m_plugin.objectives.mtt.store.store_identity import FORMAT
+from ld3m_plugin.objectives.mtt.store.train_experts import train_experts
 
 # other versions -------------------------------------------------------------------------------------------------------
 

@@ -5,17 +5,18 @@ import torch
 from torch.nn import functional as F
 
 from ld3m_plugin.augmentation import DSA
+from ld3m_plugin.contracts import TrainingReporter
 from ld3m_plugin.errors import ExpertError, InvalidOptionError, UsageError
 from ld3m_plugin.networks.build import get_network
-from ld3m_plugin.objectives.mtt.store import ExpertSettings, open_experts, training
-from ld3m_plugin.objectives.mtt.store.files import expert_files, read_header
-from ld3m_plugin.objectives.mtt.store.images import TrainingImages
+from ld3m_plugin.objectives.mtt.store import ExpertSettings, open_experts
+from ld3m_plugin.objectives.mtt.store import train_experts as training
+from ld3m_plugin.objectives.mtt.store.expert_files import expert_files, read_header
+from ld3m_plugin.objectives.mtt.store.expert_plan import plan_experts
 from ld3m_plugin.objectives.mtt.store.learners import learner_of
-from ld3m_plugin.objectives.mtt.store.plan import plan_experts
 from ld3m_plugin.objectives.mtt.store.published import import_experts
-from ld3m_plugin.objectives.mtt.store.training import train_experts
+from ld3m_plugin.objectives.mtt.store.train_experts import train_experts
+from ld3m_plugin.objectives.mtt.store.training_images import TrainingImages
 from ld3m_plugin.randomness import spawn, stream
-from ld3m_plugin.reporting import TrainingReporter
 from ld3m_plugin.testing import tiny_task
 
 
@@ -223,7 +224,7 @@ def test_a_rate_that_is_too_high_is_one_line_and_leaves_no_store(train, tmp_path
 
 def test_images_are_the_same_in_memory_and_read_on_use(task, monkeypatch):
     held = list(TrainingImages(task).batches(10, stream(0, "order")))
-    monkeypatch.setattr("ld3m_plugin.objectives.mtt.store.images.KEEP_BYTES", 0)
+    monkeypatch.setattr("ld3m_plugin.objectives.mtt.store.training_images.KEEP_BYTES", 0)
     read = list(TrainingImages(task).batches(10, stream(0, "order")))
     assert [len(labels) for _, labels in held] == [10, 10, 10, 6]
     for (images, labels), (same_images, same_labels) in zip(held, read, strict=True):

@@ -1,0 +1,135 @@
+"""The GLaD generator: styles and features of a frozen StyleGAN-XL in, images out.
+
+Source: Cazenavette et al., "Generalizing Dataset Distillation via Deep Generative Prior", arXiv:2305.01649, section 3, and its
+code. Where the published code normalises renders with another data set's mean, this one has one normaliser for all.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ld3m_plugin.budgets import images_at_once
+from ld3m_plugin.contracts import Generator, Latents, Task
+from ld3m_plugin.errors import InvalidOptionError
+from ld3m_plugin.generators.glad.glad_options import GLaDOptions
+from ld3m_plugin.generators.glad.pretrained import open_network
+from ld3m_plugin.generators.glad.stylegan_network import GeneratorNetwork
+from ld3m_plugin.generators.imaging import PictureSpace
+from ld3m_plugin.priors.class_matching import rows_of_classes
+from ld3m_plugin.priors.prior_json import PriorFacts
+
+#: Layer 16 of the 26 at 128 pixels, published for DC: features are neither the first nor nearly the image.
+_DEPTH = 16 / 26
+_CLIP = 10.0
+_BUDGET = 2.0  # GiB for the first features
+
+
+class GLaDGenerator(Generator):
+    """Renders `w` (N, num_ws, w_dim) and, unless `layer` is -1, `features` (N, c, h, h), which enter layer `layer`."""
+
+    Options = GLaDOptions
+    _network: GeneratorNetwork
+    _pictures: PictureSpace
+
+    def prepare(self, task: Task) -> None:
+        """Load the network on the task's device.
+
+        Raises:
+            PriorError: there is none, or it is damaged.
+            InvalidOptionError: a layer out of range, another image size, or a class without match.
+        """
+        options = self.options
+        self._network, facts, self._provenance = open_network(options, task.device)
+        shape = self._network.shape
+        if shape.image_size != task.image_size:
+            raise InvalidOptionError(
+                f"images of {task.image_size} pixels: this network makes {shape.image_size}: give -D "
+                f"image_size={shape.image_size}, or another network"
+            )
+        if shape.image_channels != task.channels and {shape.image_channels, task.channels} != {1, 3}:
+            raise InvalidOptionError(
+                f"this network makes pictures of {shape.image_channels} channels, the task has {task.channels}: only gray and "
+                "colour are converted into each other"
+            )
+        depth = len(shape.layers)
+        self._layer = min(depth - 1, round(_DEPTH * depth)) if options.layer is None else options.layer
+        if self._layer >= depth:
+            raise InvalidOptionError(
+                f"layer={self._layer}: this network has {depth} layers: give 0 to {depth - 1}, or -1 for styles alone"
+            )
+        self._pictures = PictureSpace(task, shape.image_channels, options.clamp)
+        self._rows = self._class_rows(task, facts)
+
+    def _class_rows(self, task: Task, facts: PriorFacts) -> list[int] | None:
+        """The network's row of each of the task's classes; None where styles know no class."""
+        options = self.options
+        if options.unconditional or not self._network.shape.classes:
+            for name, given in (
+                ("class_map", options.class_map is not None),
+                ("unmatched", options.unmatched != "error"),
+            ):
+                if given:
+                    raise InvalidOptionError(f"{name}: styles without classes have no use for it: leave it out")
+            return None
+        rows = rows_of_classes(task, facts, options.class_map, options.unmatched)
+        names = [facts.classes[row].wordnet_id or facts.classes[row].name for row in rows]
+        pairs = zip(task.class_names, names, strict=True)
+        self._provenance["styles_from"] = ", ".join(f"{name}: {known}" for name, known in pairs)
+        return rows
+
+    def initial_latents(self, task: Task, labels: Tensor, rng: torch.Generator) -> Latents:
+        """Styles of each row's class, and the features they give.
+
+        Raises:
+            InvalidOptionError: `avg_w` for several images of a class, which would all be the same.
+        """
+        styles = self._styles(labels, rng)
+        ws = self._network.broadcast(styles).clone()
+        if self._layer < 0:
+            return Latents({"w": ws}, learned=("w",))
+        return Latents({"features": self._features(ws, rng), "w": ws}, learned=("features", "w"))
+
+    @torch.no_grad()
+    def _styles(self, labels: Tensor, rng: torch.Generator) -> Tensor:
+        options, mapping = self.options, self._network.mapping
+        device, shape = mapping.w_avg.device, self._network.shape
+        if self._rows is not None:
+            rows = torch.tensor(self._rows)[labels.cpu()]
+        else:
+            rows = torch.randint(max(1, shape.classes), (len(labels),), generator=rng)
+        if options.init == "avg_w":
+            if options.truncation != 1:
+                raise InvalidOptionError("init=avg_w starts from the mean already: leave truncation out")
+            if int(labels.bincount().max()) > 1:
+                raise InvalidOptionError(
+                    "init=avg_w makes all images of a class the same: use it with 1 image a class, or init=sampled"
+                )
+            return mapping.w_avg[rows.to(device)] if shape.classes else mapping.w_avg.expand(len(labels), -1)
+        z = torch.randn(len(labels), shape.z_dim, generator=rng).to(device)
+        return mapping(z, rows.to(device), options.truncation)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def _features(self, ws: Tensor, rng: torch.Generator) -> Tensor:
+        def enter(some: Tensor) -> Tensor:
+            return self._network.synthesis.features(some, self._layer)
+
+        size = images_at_once(enter, ws[:1], _BUDGET)
+        # As published: a few values far out would swamp the others under one learning rate.
+        features = torch.cat([enter(some) for some in ws.split(size)]).nan_to_num(0.0).clamp(-_CLIP, _CLIP)
+        if self.options.random_features:
+            drawn = torch.randn(features.shape, generator=rng).to(features.device)
+            features = (drawn * features.std() + features.mean()).clamp(-_CLIP, _CLIP)
+        return features.contiguous()
+
+    def render(self, latents: Latents) -> Tensor:
+        features = latents.get("features")
+        layer = 0 if features is None else self._layer
+        return self._pictures.images(self._network.synthesis(latents["w"], features, layer).float())
+
+    def learning_rates(self) -> dict[str, float]:
+        # For Adam, whose steps have the size of the rate whatever the objective's gradients are; tried on the embedded network.
+        return {"w": 0.05} if self.options.layer == -1 else {"features": 0.05, "w": 0.01}
+
+    def provenance(self) -> dict[str, str]:
+        return self._provenance

@@ -1,0 +1,177 @@
+"""The parts of a synthesis network: fully connected layers with equalised rates, Fourier features, alias-free layers.
+
+Source: Karras et al., "Alias-Free Generative Adversarial Networks" (StyleGAN3), NeurIPS 2021, sections 3 and 4.
+Modulation is applied to activations and not to a copy of the weights for every image: multiplying a convolution's input
+channels by styles is the same as scaling its weights, and one convolution then serves the whole batch.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ld3m_plugin.generators.glad.filters import design_filter, filter_down, filter_up
+from ld3m_plugin.generators.glad.stylegan_shape import LayerShape
+
+_SLOPE = 0.2
+_EPSILON = 1e-8
+_MAGNITUDE_DECAY = 0.999
+
+
+class FullyConnected(nn.Module):
+    """A linear layer whose weights have unit variance and are scaled when they are used (equalised learning rate).
+
+    Args:
+        rate: learning-rate multiplier; weights are stored divided by it.
+        leaky: followed by leaky ReLU with gain √2.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, rate: float = 1.0, leaky: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / rate)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.rate, self.leaky = rate, leaky
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, outputs) of (n, inputs)."""
+        gain = self.rate / math.sqrt(self.weight.shape[1])
+        result = F.linear(features, self.weight * gain, self.bias * self.rate)
+        return F.leaky_relu(result, _SLOPE) * math.sqrt(2) if self.leaky else result
+
+
+class FourierInput(nn.Module):
+    """Fourier features of a plane that a style moves and turns, mixed by a matrix.
+
+    Source: StyleGAN3, section 4 and appendix F: the translation and rotation come from w, so that the rest of the network
+    need not know about positions.
+    """
+
+    def __init__(self, w_dim: int, channels: int, size: int, rate: float, bandwidth: float) -> None:
+        super().__init__()
+        self.size, self.rate, self.bandwidth = size, rate, bandwidth
+        frequencies = torch.randn(channels, 2)
+        radius = frequencies.square().sum(1, keepdim=True).sqrt()
+        # Uniform over the disc up to the bandwidth.
+        frequencies = frequencies / (radius * radius.square().exp().pow(0.25)) * bandwidth
+        self.weight = nn.Parameter(torch.randn(channels, channels))
+        self.affine = FullyConnected(w_dim, 4)
+        nn.init.zeros_(self.affine.weight)
+        with torch.no_grad():
+            self.affine.bias.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))
+        self.register_buffer("transform", torch.eye(3))
+        self.register_buffer("freqs", frequencies)
+        self.register_buffer("phases", torch.rand(channels) - 0.5)
+        self.transform: Tensor
+        self.freqs: Tensor
+        self.phases: Tensor
+
+    def forward(self, w: Tensor) -> Tensor:
+        """Features (n, channels, size, size) of styles (n, w_dim)."""
+        # The phases are large numbers of which the fraction counts: never in half precision.
+        with torch.autocast(w.device.type, enabled=False):
+            frequencies, phases = self._moved(self.affine(w.to(self.weight.dtype)))
+            span = self.size / self.rate / 2
+            # Centres of the samples, for an image that is one unit wide with a margin around it.
+            at = (
+                (torch.arange(self.size, device=w.device, dtype=self.weight.dtype) * 2 + 1 - self.size)
+                / self.size
+                * span
+            )
+            rows, columns = torch.meshgrid(at, at, indexing="ij")
+            plane = torch.stack([columns, rows], -1)  # (size, size, 2): x before y
+            waves = torch.einsum("hwd,ncd->nhwc", plane, frequencies) + phases[:, None, None]
+            radius = frequencies.norm(dim=2)
+            fade = ((self.rate / 2 - radius) / (self.rate / 2 - self.bandwidth)).clamp(0, 1)
+            features = torch.sin(2 * math.pi * waves) * fade[:, None, None]
+            mixed: Tensor = features @ (self.weight / math.sqrt(self.weight.shape[1])).T
+            return mixed.permute(0, 3, 1, 2)  # channels stay innermost in memory
+
+    def _moved(self, style: Tensor) -> tuple[Tensor, Tensor]:
+        """Frequencies (n, c, 2) and phases (n, c) after the style's rotation and translation, then the network's own."""
+        cos, sin, x, y = (style / style[:, :2].norm(dim=1, keepdim=True)).unbind(1)
+        zero, one = torch.zeros_like(x), torch.ones_like(x)
+        rotation = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], 1).view(-1, 3, 3)
+        translation = torch.stack([one, zero, -x, zero, one, -y, zero, zero, one], 1).view(-1, 3, 3)
+        motion = rotation @ translation @ self.transform
+        phases = self.phases + (self.freqs @ motion[:, :2, 2:]).squeeze(2)
+        return self.freqs @ motion[:, :2, :2], phases
+
+
+class SynthesisLayer(nn.Module):
+    """Modulated convolution, bias, and leaky ReLU between a filter that goes up and one that goes down."""
+
+    def __init__(self, w_dim: int, shape: LayerShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.affine = FullyConnected(w_dim, shape.in_channels)
+        nn.init.ones_(self.affine.bias)
+        self.weight = nn.Parameter(torch.randn(shape.out_channels, shape.in_channels, shape.kernel, shape.kernel))
+        self.bias = nn.Parameter(torch.zeros(shape.out_channels))
+        self.register_buffer("magnitude_ema", torch.ones(()))
+        inner = shape.inner_rate
+        up = design_filter(shape.up_taps, shape.in_cutoff, shape.in_half_width * 2, inner)
+        radial = shape.radial and not shape.critical
+        down = design_filter(shape.down_taps, shape.out_cutoff, shape.out_half_width * 2, inner, radial)
+        self.register_buffer("up_filter", up)
+        self.register_buffer("down_filter", down)
+        # What demodulation needs of the weights, once they are frozen.
+        self.register_buffer("energy", None, persistent=False)
+        self.magnitude_ema: Tensor
+        self.up_filter: Tensor | None
+        self.down_filter: Tensor | None
+        self.energy: Tensor | None
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Normalise the weights in place, once: they are the same function, and a render does it no more."""
+        if self.shape.to_rgb:
+            return
+        weight, self.energy = self._normalised()
+        self.weight.copy_(weight)
+
+    def _normalised(self) -> tuple[Tensor, Tensor]:
+        """Weights of unit power for each output channel, and their energy (out, in)."""
+        weight = self.weight * self.weight.square().mean((1, 2, 3), keepdim=True).rsqrt()
+        return weight, weight.square().sum((2, 3))
+
+    def forward(self, features: Tensor, w: Tensor) -> Tensor:
+        """Features (n, out, out_size, out_size) of features (n, in, in_size, in_size) and styles (n, w_dim)."""
+        if self.training:
+            with torch.no_grad():
+                magnitude = features.detach().float().square().mean()
+                self.magnitude_ema.lerp_(magnitude, 1 - _MAGNITUDE_DECAY)
+        gain = self.magnitude_ema.rsqrt()
+        style = self.affine(w)
+        weight: Tensor
+        after: Tensor | None
+        if self.shape.to_rgb:
+            style = style / math.sqrt(self.shape.in_channels * self.shape.kernel**2)
+            weight, after = self.weight, None
+        else:
+            weight, energy = (self.weight, self.energy) if self.energy is not None else self._normalised()
+            # Demodulation takes any factor out again; with unit power the epsilon means the same for all.
+            style = style * style.square().mean(1, keepdim=True).rsqrt()
+            after = (style.square() @ energy.T + _EPSILON).rsqrt() * gain
+            gain = gain.new_ones(())
+        features = features * (style * gain)[:, :, None, None]
+        features = F.conv2d(features, weight.to(features.dtype), padding=self.shape.kernel - 1)
+        if after is not None:
+            features = features * after[:, :, None, None]
+        return self._activate(features + self.bias[:, None, None])
+
+    def _activate(self, features: Tensor) -> Tensor:
+        shape, bound = self.shape, self.shape.clamp
+        if not shape.to_rgb:
+            # √2 keeps the power. Before the nonlinearity, which a positive factor passes through, and where there is least of it.
+            features = features * math.sqrt(2)
+        if self.up_filter is not None:
+            features = filter_up(features, self.up_filter, shape.up, shape.padding)
+        if not shape.to_rgb:
+            # In place: the backward pass of the filter needs no output of it.
+            features = F.leaky_relu(features, _SLOPE, inplace=True)
+        if bound is not None:
+            features = F.hardtanh(features, -bound, bound)  # one pass backward, where clamp takes four
+        return features if self.down_filter is None else filter_down(features, self.down_filter, shape.down)

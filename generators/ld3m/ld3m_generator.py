@@ -1,0 +1,175 @@
+"""The LD3M generator: latents and class embeddings in, images out, through a frozen latent diffusion model.
+
+Source: Moser et al., arXiv:2403.03881, and its published code; where the two differ, or the code is wrong, an option's
+description says so. The chain itself is in `sampler`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ld3m_plugin.budgets import GIB, saved_bytes
+from ld3m_plugin.contracts import Generator, Latents, Task
+from ld3m_plugin.errors import InvalidOptionError
+from ld3m_plugin.generators.imaging import PictureSpace
+from ld3m_plugin.generators.ld3m.ld3m_options import LD3MOptions
+from ld3m_plugin.generators.ld3m.ldm_prior import Prior, find_prior, load_prior
+from ld3m_plugin.generators.ld3m.sampler import Sampling, sample
+from ld3m_plugin.generators.ld3m.schedule import Chain, make_chain
+from ld3m_plugin.generators.ld3m.start import check_size, provenance, start_latents
+from ld3m_plugin.priors.class_matching import rows_of_classes
+
+
+class LD3MGenerator(Generator):
+    """Renders `latent` (N, L, h, w), `class_embedding` (N, 1, d) and the fixed `noise` (N, L, h, w); with eta > 0 also the fixed
+    `step_noise` (N, T, L, h, w)."""
+
+    Options = LD3MOptions
+    _prior: Prior
+    _pictures: PictureSpace
+    _chain: Chain
+
+    def prepare(self, task: Task) -> None:
+        """Load the prior on the task's device.
+
+        Raises:
+            PriorError: there is none, or it is damaged.
+            InvalidOptionError: the image size does not fit, a class has no match, or guidance asks for what is not there.
+        """
+        options = self.options
+        self._prior = load_prior(find_prior(options.prior, options.revision), task.device)
+        check_size(task, self._prior)
+        assert self._prior.levels is not None  # noqa: S101 (for the type checker: it comes with the U-Net)
+        self._chain = make_chain(self._prior.levels, options.steps, options.spacing)
+        self._pictures = PictureSpace(task, self._prior.codec.channels, options.clamp)
+        self._null = self._null_embedding()
+        self._bytes: tuple[int, int] | None = None
+        self._provenance = provenance(options, self._prior)
+        if self._prior.class_embedding is not None:
+            self._rows = rows_of_classes(task, self._prior.facts, options.class_map, options.unmatched)
+            self._provenance["class_embedding_from"] = ", ".join(map(self._class_of, task.class_names, self._rows))
+        else:
+            self._check_unconditional()
+        if self._chain.signal[-1] == 0 and options.residual == "none" and options.learn != "class_embedding":
+            raise InvalidOptionError(
+                "residual=none: this chain starts from noise alone, so that nothing is learned about the latents: use "
+                "residual=x0 or mean, spacing=leading, or learn=class_embedding"
+            )
+
+    def _class_of(self, name: str, row: int) -> str:
+        facts = self._prior.facts
+        known = facts.classes[row] if row < len(facts.classes) else None
+        return f"{name}: {'unconditional' if known is None else known.wordnet_id or known.name}"
+
+    def _check_unconditional(self) -> None:
+        """Options about classes mean nothing here, and whoever gives one expects something of it."""
+        given = {
+            "learn": self.options.learn == "class_embedding",
+            "guidance_scale": self.options.guidance_scale != 1,
+            "class_map": self.options.class_map is not None,
+            "unmatched": self.options.unmatched != "error",
+        }
+        for name in (name for name, wrong in given.items() if wrong):
+            raise InvalidOptionError(f"{name}={getattr(self.options, name)}: this prior is unconditional: leave it out")
+
+    def _null_embedding(self) -> Tensor | None:
+        embedding, row = self._prior.class_embedding, self._prior.facts.null_class
+        if embedding is None or self.options.guidance_scale == 1:
+            return None
+        if row is None:
+            raise InvalidOptionError(
+                f"guidance_scale={self.options.guidance_scale}: the prior has no null class to guide away from; use 1"
+            )
+        return embedding[row].view(1, 1, -1)
+
+    def initial_latents(self, task: Task, labels: Tensor, rng: torch.Generator) -> Latents:
+        """Encoded real images or Gaussians, the class's embedding, and noise."""
+        options = self.options
+        latent = start_latents(task, labels, rng, self._prior, self._pictures, options.init)
+        tensors, learned = {"latent": latent}, {"latent", "class_embedding"}
+        if self._prior.class_embedding is not None:
+            rows = torch.tensor(self._rows)[labels.cpu()].to(task.device)
+            tensors["class_embedding"] = self._prior.class_embedding[rows][:, None].clone()
+        tensors["noise"] = torch.randn(latent.shape, generator=rng).to(task.device)
+        if options.eta > 0:
+            shape = (len(labels), options.steps, *latent.shape[1:])
+            tensors["step_noise"] = torch.randn(shape, generator=rng).to(task.device)
+        if options.learn != "both":
+            learned = {options.learn}
+        return Latents(tensors, tuple(learned & set(tensors)))
+
+    def render(self, latents: Latents) -> Tensor:
+        return self._pictures.images(self._prior.codec.decode(self.denoise(latents)))
+
+    def denoise(self, latents: Latents) -> Tensor:
+        """z_0 (N, L, h, w): the end of the chain, before the decoder."""
+        start = latents["latent"]
+        options = self.options
+        quantised = options.residual_quantized and options.residual == "x0"  # nothing else reads it
+        anchor = self._prior.codec.quantise(start) if quantised else start
+        return sample(
+            self._prior.predict,
+            self._sampling(latents),
+            start,
+            latents["noise"],
+            embedding=latents.get("class_embedding"),
+            null_embedding=self._null,
+            anchor=anchor,
+            step_noise=latents.get("step_noise"),
+        )
+
+    def _sampling(self, latents: Latents) -> Sampling:
+        options = self.options
+        last = None if options.gradient == "full" else int(options.gradient.removeprefix("last-"))
+        return Sampling(
+            chain=self._chain,
+            residual=options.residual,
+            guidance_scale=options.guidance_scale,
+            eta=options.eta,
+            exact_steps=last,
+            checkpointed=torch.is_grad_enabled() and self._checkpointed(latents, last),
+        )
+
+    def _checkpointed(self, latents: Latents, last: int | None) -> bool:
+        policy: str = self.options.memory
+        if policy != "auto":
+            return policy == "checkpoint"
+        steps = min(last or self._chain.steps, self._chain.steps)
+        budget: float = self.options.memory_budget * GIB
+        return steps * self._step_bytes(latents) > budget
+
+    def _step_bytes(self, latents: Latents) -> int:
+        """Bytes that the graph of one denoising step of `latents` keeps."""
+        if self._bytes is None:
+            # Two evaluations of the U-Net, once a run. What does not grow with the rows is kept in each step as well: under
+            # autocast, copies of the weights.
+            one, two = (self._bytes_of_rows(latents, rows) for rows in (1, 2))
+            self._bytes = (2 * one - two, two - one)
+        fixed, per_row = self._bytes
+        passes = 1 if self._null is None else 2
+        return fixed + per_row * passes * len(latents)
+
+    def _bytes_of_rows(self, latents: Latents, rows: int) -> int:
+        which = torch.zeros(rows, dtype=torch.long, device=latents["noise"].device)
+        state = latents["noise"].detach()[which].requires_grad_()
+        embedding = latents.get("class_embedding")
+        embedding = None if embedding is None else embedding.detach()[which].requires_grad_()
+        weights = self._prior.unet.parameters() if self._prior.unet is not None else ()
+        return saved_bytes(lambda: self._prior.predict(state, self._chain.timesteps[0], embedding), weights)
+
+    def on_step(self, latents: Latents, step: int, rng: torch.Generator) -> Latents:
+        """With `noise=redrawn`, other noise for the next step."""
+        if self.options.noise == "fixed":
+            return latents
+        names = [name for name in ("noise", "step_noise") if name in latents]
+        return latents.replace(
+            **{name: torch.randn(latents[name].shape, generator=rng).to(latents[name].device) for name in names}
+        )
+
+    def learning_rates(self) -> dict[str, float]:
+        rates = {"latent": 0.02, "class_embedding": 0.02}
+        return rates if self.options.learn == "both" else {self.options.learn: rates[self.options.learn]}
+
+    def provenance(self) -> dict[str, str]:
+        return self._provenance

@@ -1,0 +1,77 @@
+"""What `ld3m prior info` says of a latent diffusion prior."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ld3m_plugin.generators.ld3m import ldm_folder as files
+from ld3m_plugin.generators.ld3m.diffusers_parts import load_scheduler
+from ld3m_plugin.generators.ld3m.ldm_prior import Prior, load_prior
+
+
+def describe(path: Path) -> dict[str, str]:
+    """Facts by title: layout, resolution, classes, schedule, parameters, digest, licence.
+
+    Raises:
+        PriorError: the folder is no complete prior; it is read whole, so that what is described can be used.
+    """
+    prior = load_prior(path)
+    codec, unet = prior.codec, prior.unet
+    assert unet is not None  # noqa: S101 (for the type checker)
+    autoencoder = type(codec.model).__name__
+    grid = _sides(unet.config.sample_size)
+    kind = f"VQ, {codec.model.config.num_vq_embeddings} codes" if codec.quantises else "KL"
+    return {
+        "layout": f"{type(unet).__name__} + {autoencoder} ({kind}), factor {codec.factor}",
+        "resolution": _resolution(prior, grid),
+        "latents": _channels(codec.latent_channels) + (f", {grid[0]}x{grid[1]} in training" if grid else ""),
+        "classes": _classes(prior),
+        "schedule": _schedule(load_scheduler(path / "scheduler")),
+        "parameters": f"{_count(unet):,} U-Net, {_count(codec.model):,} autoencoder",
+        "sha256": files.digest(path),
+        "source": prior.facts.source,
+        "licence": prior.facts.licence or "not stated",
+    }
+
+
+def _sides(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    """Height and width: diffusers writes one number for a square."""
+    if size is None:
+        return None
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _resolution(prior: Prior, grid: tuple[int, int] | None) -> str:
+    if grid is None:
+        return "not stated"
+    height, width = (side * prior.codec.factor for side in grid)
+    return f"{height}x{width}, {_channels(prior.codec.channels)}"
+
+
+def _channels(count: int) -> str:
+    return f"{count} channel{'s' * (count != 1)}"
+
+
+def _classes(prior: Prior) -> str:
+    if prior.class_embedding is None:
+        return "none (unconditional)"
+    names = [known.name for known in prior.facts.classes]
+    shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+    null = "no null class" if prior.facts.null_class is None else "and a null class"
+    return f"{len(names)} {null}: {shown}" if names else f"{len(prior.class_embedding)} rows without names"
+
+
+def _schedule(scheduler: Any) -> str:
+    config = scheduler.config
+    if "beta_schedule" not in config:
+        return f"rectified flow, {config.num_train_timesteps} timesteps, shift {config.shift}"
+    return (
+        f"{config.beta_schedule} {config.beta_start} to {config.beta_end}, {config.num_train_timesteps} timesteps, "
+        f"predicts {config.prediction_type}"
+    )
+
+
+def _count(model: Any) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

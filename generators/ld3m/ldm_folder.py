@@ -1,0 +1,94 @@
+"""What a prior is on disk: a folder in diffusers' layout, safetensors and JSON alone.
+
+    model_index.json               which class each part is, as diffusers' pipelines write it
+    unet/ vae/ or vqvae/ scheduler/  config.json and diffusion_pytorch_model.safetensors
+    class_embedding.safetensors    `weight` (rows, d): one row a class, and the null class; absent when unconditional
+    prior.json                     class names and WordNet ids in row order, the null row, source, licence
+
+A folder that diffusers or somebody else wrote may lack the last two: it is then an unconditional prior.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ld3m_plugin.priors import prior_json as facts_files
+from ld3m_plugin.priors.prior_json import FACTS, PriorClass, PriorFacts, read_json, write_facts
+from ld3m_plugin.storage import complete_folder, write_json, write_tensors
+
+__all__ = [
+    "AUTOENCODERS",
+    "CLASS_EMBEDDING",
+    "FACTS",
+    "INDEX",
+    "PriorClass",
+    "PriorFacts",
+    "autoencoder_part",
+    "digest",
+    "read_facts",
+    "read_json",
+    "save_prior",
+]
+
+INDEX, CLASS_EMBEDDING = "model_index.json", "class_embedding.safetensors"
+#: Folders an autoencoder may be in: a prior has one of them.
+AUTOENCODERS = ("vqvae", "vae")
+_PARTS = ("unet", *AUTOENCODERS, "scheduler")
+_KIND = "ldm"
+
+
+def save_prior(
+    out: Path,
+    *,
+    unet: Any,
+    autoencoder: Any,
+    scheduler: Any,
+    facts: PriorFacts,
+    class_embedding: Tensor | None = None,
+    half: bool = False,
+) -> None:
+    """Write a prior folder, complete or not at all.
+
+    Args:
+        unet: a diffusers UNet2DModel or UNet2DConditionModel.
+        autoencoder: a diffusers VQModel or AutoencoderKL.
+        scheduler: a diffusers scheduler; its class and configuration are written.
+        class_embedding: (rows, d), or None for an unconditional prior.
+        half: store weights in half precision (they are read back into float32).
+    """
+    from diffusers import __version__
+
+    part = autoencoder_part(type(autoencoder).__name__)
+    with complete_folder(out) as folder:
+        for name, model in (("unet", unet), (part, autoencoder)):
+            (folder / name).mkdir()
+            model.save_config(folder / name)
+            tensors = {key: value.half() if half else value for key, value in model.state_dict().items()}
+            write_tensors(folder / name / "diffusion_pytorch_model.safetensors", tensors, {"format": "pt"})
+        scheduler.save_pretrained(folder / "scheduler")
+        if class_embedding is not None:
+            stored = class_embedding.half() if half else class_embedding
+            write_tensors(folder / CLASS_EMBEDDING, {"weight": stored})
+        parts = {"unet": unet, part: autoencoder, "scheduler": scheduler}
+        index = {"_class_name": "LatentDiffusionPrior", "_diffusers_version": __version__}
+        write_json(folder / INDEX, {**index, **{name: ["diffusers", type(p).__name__] for name, p in parts.items()}})
+        write_facts(folder, facts, _KIND)
+
+
+def autoencoder_part(class_name: str) -> str:
+    """The folder's name of an autoencoder, as diffusers' pipelines call it."""
+    return "vqvae" if class_name == "VQModel" else "vae"
+
+
+def read_facts(folder: Path) -> PriorFacts:
+    """What `prior.json` says; without the file nothing is known. Errors are those of `priors.facts.read_facts`."""
+    return facts_files.read_facts(folder, _KIND)
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over the names and bytes of the files that make the prior, in the order of their names; reports do not count."""
+    inside = (path for part in _PARTS for path in (folder / part).glob("*") if path.suffix in (".json", ".safetensors"))
+    return facts_files.digest(folder, (*inside, folder / INDEX, folder / FACTS, folder / CLASS_EMBEDDING))

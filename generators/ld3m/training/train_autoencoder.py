@@ -1,0 +1,81 @@
+"""The autoencoder of a prior: images in [-1, 1] to a small latent grid and back.
+
+Source: Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", CVPR 2022, section 3.1 and appendix G
+(KL-regularised autoencoder), without its adversarial and perceptual terms, which small images do not need.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ld3m_plugin.errors import PriorError
+from ld3m_plugin.generators.ld3m.training.ldm_training_options import LdmTrainingOptions
+from ld3m_plugin.priors.training.batches import RealBatches
+from ld3m_plugin.task import Task
+
+# Of latents with a unit normal prior: deviations below this are rounding.
+_ALIKE = 1e-6
+
+
+def build_autoencoder(task: Task, options: LdmTrainingOptions) -> Any:
+    """A diffusers AutoencoderKL of the size that the options say, for the task's channels and resolution."""
+    from diffusers import AutoencoderKL
+
+    levels = len(options.autoencoder_channels)
+    return AutoencoderKL(
+        in_channels=task.channels,
+        out_channels=task.channels,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=options.autoencoder_channels,
+        layers_per_block=options.autoencoder_layers,
+        latent_channels=options.latent_channels,
+        norm_num_groups=options.norm_groups,
+        sample_size=task.image_size,
+        scaling_factor=1.0,
+        mid_block_add_attention=False,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+
+
+class AutoencoderTraining(nn.Module):
+    """Encode, draw from the posterior, decode; gives pixel error (mean absolute + mean squared) and KL in nats an entry."""
+
+    def __init__(self, autoencoder: Any) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, pictures: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        posterior = self.autoencoder.encode(pictures).latent_dist
+        decoded = self.autoencoder.decode(posterior.mean + posterior.std * noise).sample
+        difference = decoded - pictures
+        divergence = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
+        return difference.abs().mean() + difference.square().mean(), divergence
+
+
+@torch.no_grad()
+def encode_everything(autoencoder: Any, batches: RealBatches) -> tuple[Tensor, Tensor]:
+    """Latents (n, L, h, w), the mean of each posterior, and classes (n,) of all training images, on the CPU.
+
+    Also sets `latents_mean` and `latents_std` of the autoencoder's configuration, so that normalised latents have mean zero
+    and unit variance in every channel.
+
+    Raises:
+        PriorError: a channel is the same everywhere, so that nothing can be learned from it.
+    """
+    latents, labels = [], []
+    for pictures, classes in batches.everything():
+        latents.append(autoencoder.encode(pictures).latent_dist.mean.float().cpu())
+        labels.append(classes)
+    grid = torch.cat(latents)
+    std, mean = torch.std_mean(grid, dim=(0, 2, 3))
+    if not (std > _ALIKE).all():
+        raise PriorError(
+            "a channel of the autoencoder's latents is the same for all images: lower kl_weight or autoencoder_rate"
+        )
+    autoencoder.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())
+    return (grid - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1), torch.cat(labels)

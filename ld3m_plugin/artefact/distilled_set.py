@@ -1,0 +1,129 @@
+"""The distilled set on disk: a folder that explains itself.
+
+`images.safetensors` holds exactly the images that were evaluated, and their labels; `metadata.json` everything needed to use
+and to repeat them; `latents.safetensors` what rendered them; `images/<class>/<n>.png` and `grid.png` what they look like.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ld3m_plugin.artefact.pictures import save_grid, save_png
+from ld3m_plugin.artefact.reading import FORMAT, read_images, read_latents, read_metadata
+from ld3m_plugin.contracts import Latents
+from ld3m_plugin.storage import write_json, write_tensors
+
+IMAGES, LATENTS, METADATA = "images.safetensors", "latents.safetensors", "metadata.json"
+
+# File systems end a name at 255 bytes, and 80 characters may take 320; the index goes before.
+_SLUG_CHARACTERS, _SLUG_BYTES = 80, 240
+
+
+@dataclass
+class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
+    """A distilled set; as a `torch.utils.data.Dataset` its items are (image (C, H, W), label).
+
+    Attributes:
+        images: (N, C, H, W) float32, normalised with the mean and std of the metadata.
+        labels: class indices (N,) int64, or probabilities (N, K) float32.
+        metadata: what `metadata.json` holds; `class_names`, `mean` and `std` are always there.
+        latents: what rendered the images, where it was kept.
+    """
+
+    images: Tensor
+    labels: Tensor
+    metadata: dict[str, Any]
+    latents: Latents | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.images[index], self.labels[index]
+
+    @property
+    def class_names(self) -> list[str]:
+        """K names, in label order."""
+        return list(self.metadata["class_names"])
+
+    @property
+    def learned(self) -> dict[str, float]:
+        """Numbers that the objective learned with the images, such as `synthetic_learning_rate`."""
+        return dict(self.metadata.get("learned", {}))
+
+    def denormalised(self) -> Tensor:
+        """The images (N, C, H, W) in [0, 1], clipped there: what a picture shows."""
+        mean, std = (torch.tensor(self.metadata[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
+        return (self.images * std + mean).clamp(0, 1)
+
+    def save(self, folder: Path | str) -> None:
+        """Write the whole artefact into `folder`, which is created."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_tensors(folder / IMAGES, {"images": self.images, "labels": self.labels})
+        if self.latents is not None:
+            self.latents.save(folder / LATENTS)
+        self._save_pictures(folder)
+        self.save_metadata(folder)
+
+    def save_metadata(self, folder: Path | str) -> None:
+        """Write `metadata.json` and the dataset card, such as after an evaluation has added results."""
+        from ld3m_plugin.artefact.card import dataset_card
+
+        write_json(Path(folder) / METADATA, {"format": FORMAT, **self.metadata})
+        (Path(folder) / "README.md").write_text(dataset_card(self.metadata), encoding="utf-8")
+
+    def _save_pictures(self, folder: Path) -> None:
+        pictures = self.denormalised()
+        hard = self.labels if self.labels.ndim == 1 else self.labels.argmax(1)
+        for index, name in enumerate(class_folders(self.class_names)):
+            (folder / "images" / name).mkdir(parents=True, exist_ok=True)
+            for number, picture in enumerate(pictures[hard == index]):
+                save_png(picture, folder / "images" / name / f"{number}.png")
+        save_grid(pictures, folder / "grid.png", columns=_columns(hard))
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read an artefact, or the one inside a run folder.
+
+        Raises:
+            ArtefactError: a file is missing or damaged, or its content does not fit; the message, one line, names it.
+        """
+        folder = Path(path)
+        if not (folder / METADATA).is_file() and (folder / "distilled" / METADATA).is_file():
+            folder = folder / "distilled"
+        metadata = read_metadata(folder / METADATA)
+        images, labels = read_images(folder / IMAGES, len(metadata["mean"]), len(metadata["class_names"]))
+        latents = read_latents(folder / LATENTS) if (folder / LATENTS).is_file() else None
+        return cls(images, labels, metadata, latents)
+
+
+def class_folders(class_names: list[str]) -> list[str]:
+    """A folder name for each class; in alphabetical order they are in label order.
+
+    >>> class_folders(["T-shirt/top", "犬"])
+    ['0_T-shirt-top', '1_犬']
+    """
+    width = len(str(len(class_names) - 1))
+    return [f"{index:0{width}d}_{_slug(name)}".rstrip("_") for index, name in enumerate(class_names)]
+
+
+def _slug(name: str) -> str:
+    """The letters and digits of any script in `name`, the rest as hyphens, short enough for a file name."""
+    # Composed first: an accent on its own is no word character.
+    words = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFC", name)).strip("-")
+    return words[:_SLUG_CHARACTERS].encode()[:_SLUG_BYTES].decode(errors="ignore").rstrip("-")
+
+
+def _columns(labels: Tensor) -> int:
+    per_class = int(labels.bincount().max())
+    # One row a class; a single image a class makes a compact block instead of a tower.
+    return per_class if per_class > 1 else max(1, round(len(labels) ** 0.5 * 1.5))

@@ -1,0 +1,243 @@
+"""The distillation loop: render once, match once, differentiate once, update.
+
+`distill` gives an iterator of typed `Step`s; progress bars, trackers and tests consume it. Nothing here prints
+or writes; `ld3m_plugin.runs.run` does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ld3m_plugin.backends import create, default_rates
+from ld3m_plugin.config import RunConfig
+from ld3m_plugin.contracts import Generator, Latents, Match, Objective, Task
+from ld3m_plugin.data.load import load_task
+from ld3m_plugin.distillation.optimizer import LatentOptimizer
+from ld3m_plugin.distillation.rendering import render, render_with_pull_back
+from ld3m_plugin.errors import HostError, NonFiniteError, UsageError
+from ld3m_plugin.options import build
+from ld3m_plugin.randomness import stream
+from ld3m_plugin.registry import Registry, use_registry
+
+_DTYPES = {"bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one update did.
+
+    Attributes:
+        iteration: how many updates have been made, from 1.
+        loss: the objective's value before the update.
+        metrics: the objective's other numbers.
+        seconds: time of this step.
+        state: the run itself, for images, latents and checkpoints.
+    """
+
+    iteration: int
+    loss: float
+    metrics: Mapping[str, float]
+    seconds: float
+    state: Distillation = field(repr=False, compare=False)
+
+
+def distill(
+    config: RunConfig | Mapping[str, Any],
+    *,
+    task: Task | None = None,
+    registry: Registry | None = None,
+    resume: Mapping[str, Tensor] | None = None,
+) -> Iterator[Step]:
+    """Run a distillation, one `Step` an update.
+
+    >>> objective = {"name": "dm", "options": {"batch_real": 8}}
+    >>> for step in distill({"steps": 1, "generator": {"name": "pixel"}, "objective": objective}):
+    ...     images = step.state.images()
+    >>> tuple(images.shape)
+    (10, 1, 32, 32)
+
+    Args:
+        config: a `RunConfig`, or a mapping that makes one.
+        task: the data; default: what `config.data` names.
+        registry: where backends are looked up; default: that of `use_registry`, else all installed plugins.
+        resume: what `Distillation.state_dict` gave, to go on from there bit for bit.
+
+    Raises:
+        UsageError: an unknown or invalid setting.
+        NonFiniteError: a loss or gradient that is not finite; the latents keep the last good state.
+    """
+    state = Distillation(config, task=task, registry=registry)
+    if resume is not None:
+        state.load_state_dict(resume)
+    return _steps(state)
+
+
+def _steps(state: Distillation) -> Iterator[Step]:
+    while state.iteration < state.config.steps:
+        yield state.step()
+
+
+class Distillation:
+    """A run between two steps: generator, objective, latents, optimiser and random streams. Arguments as for `distill`.
+
+    Attributes:
+        task: the data, with its test set (backends are given `task.for_training()`).
+        labels: class indices (N,) of the synthetic images, ordered by class.
+        iteration: updates made so far.
+    """
+
+    def __init__(
+        self, config: RunConfig | Mapping[str, Any], *, task: Task | None = None, registry: Registry | None = None
+    ) -> None:
+        self.config = config if isinstance(config, RunConfig) else build(RunConfig, config, "the configuration")
+        with use_registry(registry) as self._registry:
+            self._build(task, choose_device(self.config.device))
+
+    def _build(self, task: Task | None, device: torch.device) -> None:
+        self.task = (task or load_task(self.config.data.name, **self.config.data.options)).to(device)
+        generator, objective = self.config.generator, self.config.objective
+        self.generator: Generator = create("generator", generator.name, generator.options)
+        self.objective: Objective = create("objective", objective.name, objective.options)
+        self.iteration = 0
+        self._prepare()
+
+    def _prepare(self) -> None:
+        seed, training = self.config.seed, self.task.for_training()
+        self.generator.prepare(training)
+        per_class = self.config.images_per_class
+        per_latent = self.generator.images_per_latent
+        if per_class % per_latent:
+            raise UsageError(
+                f"images_per_class = {per_class} is not a multiple of the {per_latent} images "
+                f"that a latent of generator {self.config.generator.name!r} renders"
+            )
+        classes = torch.arange(self.task.num_classes)
+        self.labels = classes.repeat_interleave(per_class)
+        rows = classes.repeat_interleave(per_class // per_latent)
+        start = self.generator.initial_latents(training, rows, stream(seed, "latents"))
+        if len(start) != len(rows):
+            raise HostError(f"{self._who('generator')} gave {len(start)} rows of latents for {len(rows)} labels")
+        if not start.learned:
+            raise HostError(f"{self._who('generator')} gave no latent that is learned")
+        self.latents = start.clone()
+        defaults = default_rates(self.generator)
+        self._optimizer = LatentOptimizer(self.config.optimizer, self.latents, defaults)
+        self._step_rng = stream(seed, "on_step")
+        self.objective.prepare(training, self.labels, stream(seed, "objective"))
+
+    def step(self) -> Step:
+        """Make one match and one update of the latents."""
+        with use_registry(self._registry):
+            return self._step()
+
+    def _step(self) -> Step:
+        started = time.perf_counter()
+        rendering = render_with_pull_back(self.generator, self.latents, self.config.render_batch, self._precision)
+        self._check_size(rendering.images)
+        with self._precision():
+            match = self.objective.match(rendering.images, self.labels, self.iteration)
+        self._check_match(match, rendering.images)
+        gradients = rendering.pull_back(match.image_grad)
+        self._check_finite({f"dloss/d{name}": gradient for name, gradient in gradients.items()})
+        self._optimizer.step(gradients)
+        self._check_finite({f"latent {name}": self.latents[name] for name in self.latents.learned})
+        self.iteration += 1
+        self.latents = self.generator.on_step(self.latents, self.iteration, self._step_rng)
+        self._optimizer.follow(self.latents)
+        return Step(self.iteration, match.loss, match.metrics, time.perf_counter() - started, self)
+
+    def images(self) -> Tensor:
+        """The images (N, C, H, W) of the present latents, normalised."""
+        return render(self.generator, self.latents, self.config.render_batch, self._precision)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything that changes, as tensors with storage of their own: a run that loads it goes on bit for bit."""
+        parts = {
+            "learned": {name: self.latents[name] for name in self.latents.learned},
+            "fixed": {name: self.latents[name] for name in self.latents if name not in self.latents.learned},
+            "optimizer": self._optimizer.state_dict(),
+            "generator": self.generator.state_dict(),
+            "objective": self.objective.state_dict(),
+            "host": {"iteration": torch.tensor(self.iteration), "on_step_rng": self._step_rng.get_state()},
+        }
+        return {
+            f"{part}/{name}": value.detach().clone() for part, values in parts.items() for name, value in values.items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state_dict` gave, for the same configuration."""
+
+        def part(name: str) -> dict[str, Tensor]:
+            return {key.removeprefix(f"{name}/"): value for key, value in state.items() if key.startswith(f"{name}/")}
+
+        # Which latents are learned comes from the state too: the generator may have moved to another space.
+        learned = part("learned")
+        self.latents = Latents({**learned, **part("fixed")}, tuple(learned)).to(self.task.device).clone()
+        self._optimizer.follow(self.latents)
+        self._optimizer.load_state_dict(part("optimizer"))
+        self.generator.load_state_dict(part("generator"))
+        self.objective.load_state_dict(part("objective"))
+        self.iteration = int(state["host/iteration"])
+        self._step_rng.set_state(state["host/on_step_rng"].cpu())
+
+    @property
+    def _precision(self) -> Callable[[], AbstractContextManager[object]]:
+        dtype = _DTYPES.get(self.config.autocast)
+        if dtype is None:
+            return nullcontext  # not every device knows autocast, not even one that is turned off
+        return lambda: torch.autocast(self.task.device.type, dtype=dtype)
+
+    def _who(self, kind: str) -> str:
+        return f"{kind} {getattr(self.config, kind).name!r}"
+
+    def _check_size(self, images: Tensor) -> None:
+        expected = (self.task.channels, self.task.image_size, self.task.image_size)
+        if tuple(images.shape[1:]) != expected:
+            raise HostError(
+                f"{self._who('generator')} renders images {tuple(images.shape[1:])}, the data has {expected}"
+            )
+
+    def _check_match(self, match: object, images: Tensor) -> None:
+        if not isinstance(match, Match) or not isinstance(match.image_grad, Tensor):
+            raise HostError(
+                f"{self._who('objective')} gave {type(match).__name__}, not a Match with a tensor image_grad"
+            )
+        if match.image_grad.shape != images.shape:
+            raise HostError(
+                f"{self._who('objective')} gave image_grad {tuple(match.image_grad.shape)} for images {tuple(images.shape)}"
+            )
+        self._check_finite({"the loss": torch.tensor(match.loss), "dloss/dimages": match.image_grad})
+
+    def _check_finite(self, tensors: Mapping[str, Tensor]) -> None:
+        for what, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise NonFiniteError(
+                    f"{what} is not finite at step {self.iteration + 1}: lower the learning rate "
+                    "(--set optimizer.learning_rates.NAME=VALUE) or turn off autocast; the state before it is kept"
+                )
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; `auto` is CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        UsageError: a device that torch does not know or that this machine does not have.
+    """
+    if name == "auto":
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()  # `meta` is a device too, but nothing can be read from it
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"device {name!r} cannot be used here ({reason}); try --device cpu") from error
+    return device

@@ -1,0 +1,155 @@
+"""Modules and names that moved in version 0.2. The old ones go on working until version 1.0, with one warning each."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+_UNTIL = "1.0"
+_PACKAGE = "ld3m_plugin"
+
+#: Old module -> the modules that have its names now, all below `ld3m_plugin`.
+MODULES = {
+    "artefact_checks": "artefact.reading",
+    "card": "artefact.card",
+    "checkpoints": "runs.checkpoints",
+    "cli.experts": "objectives.mtt.commands",
+    "compare": "comparison.runner",
+    "evaluation.frechet": "priors.quality.frechet",
+    "evaluation.judge": "priors.quality.judge",
+    "evaluation.quality": "priors.quality.measure",
+    "evaluation.quality_report": "priors.quality.quality_report",
+    "evaluation.training": "evaluation.train_network",
+    "generators.glad.convert": "generators.glad.gan_convert",
+    "generators.glad.describe": "generators.glad.gan_describe",
+    "generators.glad.folder": "generators.glad.gan_folder",
+    "generators.glad.generator": "generators.glad.glad_generator",
+    "generators.glad.kind": "generators.glad.gan_kind",
+    "generators.glad.layers": "generators.glad.stylegan_layers",
+    "generators.glad.network": "generators.glad.stylegan_network",
+    "generators.glad.options": "generators.glad.glad_options",
+    "generators.glad.shape": "generators.glad.stylegan_shape",
+    "generators.glad.training.options": "generators.glad.training.gan_training_options",
+    "generators.glad.training.train": "generators.glad.training.train_gan",
+    "generators.ld3m.compvis.autoencoder": "generators.ld3m.compvis.autoencoder_layout",
+    "generators.ld3m.compvis.checkpoint": "generators.ld3m.compvis.compvis_checkpoint",
+    "generators.ld3m.compvis.config": "generators.ld3m.compvis.compvis_config",
+    "generators.ld3m.compvis.convert": "generators.ld3m.compvis.compvis_convert",
+    "generators.ld3m.compvis.unet": "generators.ld3m.compvis.unet_layout",
+    "generators.ld3m.describe": "generators.ld3m.ldm_describe",
+    "generators.ld3m.folder": "generators.ld3m.ldm_folder",
+    "generators.ld3m.generator": "generators.ld3m.ld3m_generator",
+    "generators.ld3m.kind": "generators.ld3m.ldm_kind",
+    "generators.ld3m.options": "generators.ld3m.ld3m_options",
+    "generators.ld3m.parts": "generators.ld3m.diffusers_parts",
+    "generators.ld3m.prior": "generators.ld3m.ldm_prior",
+    "generators.ld3m.training.autoencoder": "generators.ld3m.training.train_autoencoder",
+    "generators.ld3m.training.denoiser": "generators.ld3m.training.train_denoiser",
+    "generators.ld3m.training.options": "generators.ld3m.training.ldm_training_options",
+    "generators.ld3m.training.report": "generators.ld3m.training.ldm_report",
+    "generators.ld3m.training.train": "generators.ld3m.training.train_ldm",
+    "generators.priors.batches": "priors.training.batches",
+    "generators.priors.classes": "priors.classes",
+    "generators.priors.conditioning": "priors.class_matching",
+    "generators.priors.facts": "priors.prior_json",
+    "generators.priors.options": "priors.training.training_options",
+    "generators.priors.origin": "priors.training.origin",
+    "generators.priors.phase": "priors.training.phase",
+    "generators.priors.report": "priors.training.sample_report",
+    "loop": "distillation.loop",
+    "memory": "budgets allocator",
+    "objectives.dc.objective": "objectives.dc.dc_objective",
+    "objectives.mtt.objective": "objectives.mtt.mtt_objective",
+    "objectives.mtt.store.experts": "objectives.mtt.store.stored_experts",
+    "objectives.mtt.store.files": "objectives.mtt.store.expert_files",
+    "objectives.mtt.store.folder": "objectives.mtt.store.store_folder",
+    "objectives.mtt.store.images": "objectives.mtt.store.training_images",
+    "objectives.mtt.store.key": "objectives.mtt.store.store_identity",
+    "objectives.mtt.store.plan": "objectives.mtt.store.expert_plan",
+    "objectives.mtt.store.settings": "objectives.mtt.store.expert_settings",
+    "objectives.mtt.store.training": "objectives.mtt.store.train_experts",
+    "optimizer": "distillation.optimizer",
+    "pictures": "artefact.pictures",
+    "plugins": "registry hookspecs",
+    "prior_contract": "priors.contract",
+    "provenance": "runs.provenance",
+    "rendering": "distillation.rendering",
+    "reporting": "priors.contract",
+    "run": "runs.run",
+}
+
+#: (module, old name) -> new name in the same module.
+NAMES = {
+    ("ld3m_plugin", "PriorReporter"): "TrainingReporter",
+    ("ld3m_plugin.contracts", "PriorReporter"): "TrainingReporter",
+    ("ld3m_plugin.priors.contract", "PriorReporter"): "TrainingReporter",
+}
+
+# Packages that are gone; their modules are in `MODULES`.
+_PACKAGES = {"generators.priors"}
+
+
+def renamed(module: str, name: str) -> Any:
+    """Get the object that `module` had under the old `name`, and warn.
+
+    Raises:
+        AttributeError: there was no such name.
+    """
+    new = NAMES.get((module, name))
+    if new is None:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    warnings.warn(
+        f"{module}.{name} is {module}.{new} now; the old name goes in version {_UNTIL}",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    return getattr(import_module(module), new)
+
+
+class _Forwarding(ModuleType):
+    """A module of the old name that finds everything in the new ones."""
+
+    _homes: tuple[str, ...] = ()
+
+    def __getattr__(self, name: str) -> Any:
+        for home in self._homes:
+            module = import_module(home)
+            if hasattr(module, name):
+                return getattr(module, name)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+
+class _Finder(MetaPathFinder, Loader):
+    """Finds the old modules. It comes last, so that it is asked only for what no file has."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        old = fullname.removeprefix(f"{_PACKAGE}.")
+        if old in _PACKAGES:
+            return ModuleSpec(fullname, self, is_package=True)
+        if old not in MODULES or old == fullname:
+            return None
+        new = " and ".join(f"{_PACKAGE}.{home}" for home in MODULES[old].split())
+        warnings.warn(
+            f"{fullname} is {new} now; the old name goes in version {_UNTIL}", DeprecationWarning, stacklevel=2
+        )
+        return ModuleSpec(fullname, self)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Forwarding(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        homes = MODULES.get(module.__name__.removeprefix(f"{_PACKAGE}."), "").split()
+        module.__dict__["_homes"] = tuple(f"{_PACKAGE}.{home}" for home in homes)
+
+
+def install() -> None:
+    """Let the old modules be imported; called once, by the package."""
+    sys.meta_path.append(_Finder())

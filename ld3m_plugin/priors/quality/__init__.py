@@ -1,0 +1,1 @@
+"""How good the samples of a prior are: a classifier judges them beside real images."""

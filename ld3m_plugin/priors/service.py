@@ -1,0 +1,200 @@
+"""Priors, the pre-trained models that generators render with: trained, converted and described by their kind.
+
+Which kinds there are is known from plugins alone. What is common to all of them is here: the kind is found, options are
+checked, and nothing that is there is written over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ld3m_plugin.contracts import Options, PriorKind, Task, TrainingReporter
+from ld3m_plugin.errors import HostError, PluginLoadError, PriorError, UsageError
+from ld3m_plugin.options import build
+from ld3m_plugin.registry import current_registry
+from ld3m_plugin.storage import complete_folder, write_json
+
+
+def get_prior_kind(name: str) -> PriorKind:
+    """The kind of that name.
+
+    Raises:
+        UnknownBackendError: with the nearest known names.
+        PluginLoadError: the plugin's factory does not import, or does not give a `PriorKind`.
+    """
+    registry = current_registry()
+    kind = registry.resolve("prior", name)()
+    if not isinstance(kind, PriorKind):
+        owner = registry.find("prior", name).owner
+        raise PluginLoadError(
+            f"prior {name!r} ({owner}) is a {type(kind).__name__}, not an ld3m_plugin.contracts.PriorKind: derive it from there"
+        )
+    return kind
+
+
+def kind_of(path: Path, name: str | None = None) -> tuple[str, PriorKind]:
+    """The name of a kind, and the kind: the one that is named, or the only one that recognises `path`.
+
+    Raises:
+        PriorError: nothing is at `path`, or no kind, or more than one, recognises it.
+        UsageError: no kind has that name.
+    """
+    named = None if name is None else get_prior_kind(name)
+    if not path.exists():
+        raise PriorError(f"{path} does not exist: name the file or folder of a prior")
+    if name is not None and named is not None:
+        return name, named
+    found, problems = _recognising(path)
+    if len(found) == 1:
+        return next(iter(found.items()))
+    known = ", ".join(current_registry().names("prior")) or "none"
+    if found:
+        raise PriorError(f"{path} is recognised by {' and '.join(found)}: choose with --kind (known: {known})")
+    raise PriorError(
+        f"no kind of prior recognises {path}: name one with --kind (known: {known})"
+        + "".join(f"; {p}" for p in problems)
+    )
+
+
+def check_training(name: str, out: Path, options: Mapping[str, Any]) -> tuple[PriorKind, Options]:
+    """The kind and its options; called before the data is read, which may take longer.
+
+    Raises:
+        UsageError: an unknown kind or option, a value out of range, or `out` has something in it that no training left.
+    """
+    kind = get_prior_kind(name)
+    checked = build(kind.TrainingOptions, options, f"training of prior {name!r}")
+    _check_name(out)
+    if not _is_free(out) and _kind_of_stopped(out) != name:
+        raise UsageError(
+            f"{out} is not empty, and no stopped training of prior {name!r} is in it: choose another --out"
+        )
+    return kind, checked
+
+
+def train_prior(
+    name: str,
+    task: Task,
+    out: Path,
+    options: Mapping[str, Any] | None = None,
+    *,
+    seed: int = 0,
+    reporter: TrainingReporter | None = None,
+) -> None:
+    """Train a prior of the kind `name` into `out`, or go on with the training that was stopped there.
+
+    While a training is unfinished, a hidden file beside `out` says so: a folder with other things in it is never written to.
+
+    Args:
+        task: the data, with its test set for the quality report.
+        options: values for the kind's `TrainingOptions`.
+
+    Raises:
+        UsageError: see `check_training`.
+        HostError: the training failed, or the one that was stopped there had other settings.
+    """
+    kind, checked = check_training(name, out, options or {})
+    with _noted(out, name):
+        kind.train(task, out, checked, seed=seed, reporter=reporter or TrainingReporter())
+
+
+def convert_prior(
+    source: Path,
+    out: Path,
+    options: Mapping[str, Any] | None = None,
+    *,
+    kind: str | None = None,
+) -> str:
+    """Convert a published file or folder into the prior folder `out`, complete or not there; returns the kind's name.
+
+    Raises:
+        UsageError: an unknown kind or option, or `out` has something in it.
+        PriorError: no kind, or more than one, recognises the source, or it is damaged.
+    """
+    name, converter = kind_of(source, kind)
+    checked = build(converter.ConversionOptions, options or {}, f"conversion to prior {name!r}")
+    _check_name(out)
+    if not _is_free(out):
+        raise UsageError(f"{out} is not empty: choose another folder to write to")
+    _note(out).unlink(missing_ok=True)  # of a training whose folder was deleted: what comes now is not its
+    with complete_folder(out) as folder:
+        converter.convert(source, folder, checked)
+    return name
+
+
+def describe_prior(path: Path, *, kind: str | None = None) -> dict[str, str]:
+    """Facts of a prior by title, its kind first.
+
+    Raises:
+        PriorError: no kind, or more than one, recognises it, or it is damaged.
+    """
+    path = _by_name(path)
+    name, found = kind_of(path, kind)
+    return {"kind": name, **found.describe(path)}
+
+
+def _by_name(path: Path) -> Path:
+    """`path`, or where a kind says a prior of that name is: `embedded` is no path."""
+    if path.exists():
+        return path
+    for name in current_registry().names("prior"):
+        with suppress(Exception):  # a stranger's kind may raise anything; the others are still asked
+            if (found := get_prior_kind(name).find(str(path))) is not None:
+                return found
+    return path
+
+
+def _recognising(path: Path) -> tuple[dict[str, PriorKind], list[str]]:
+    """The kinds that recognise `path` by name, and why others could not be asked."""
+    found, problems = {}, []
+    for name in current_registry().names("prior"):
+        try:
+            kind = get_prior_kind(name)
+            if kind.recognises(path):
+                found[name] = kind
+        except HostError as error:
+            problems.append(str(error))
+        except Exception as error:  # a stranger's kind may raise anything; the others are still asked
+            problems.append(f"{name} raised {type(error).__name__}: {' '.join(str(error).split())}")
+    return found, problems
+
+
+@contextmanager
+def _noted(out: Path, name: str) -> Iterator[None]:
+    """The kind's name is beside `out` for as long as an unfinished training is in it."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(_note(out), {"kind": name})
+    finished = False
+    try:
+        yield
+        finished = True
+    finally:
+        if finished or _is_free(out):
+            _note(out).unlink(missing_ok=True)
+
+
+def _kind_of_stopped(out: Path) -> str | None:
+    """The kind whose training was stopped in `out`, or None."""
+    try:
+        return str(json.loads(_note(out).read_text(encoding="utf-8"))["kind"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _note(out: Path) -> Path:
+    # Beside and not inside: what is inside is the kind's own, and may be replaced as a whole.
+    return out.with_name(f".{out.name}.training.json")
+
+
+def _is_free(out: Path) -> bool:
+    return not out.exists() or (out.is_dir() and not any(out.iterdir()))
+
+
+def _check_name(out: Path) -> None:
+    # "." and "/" cannot be replaced by a folder that is complete.
+    if out.name in ("", ".."):
+        raise UsageError(f"{out} is not the name of a folder: name a new or empty one")

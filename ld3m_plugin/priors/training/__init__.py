@@ -1,0 +1,1 @@
+"""What the trainings of all kinds of priors share: batches, updates, resumable states, samples and report."""

@@ -1,0 +1,264 @@
+"""One phase of training: AdamW, a warm-up and a cosine, a weight average, and a state from which it goes on bit for bit."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from ld3m_plugin.contracts import TrainingReporter
+from ld3m_plugin.errors import InvalidOptionError, PriorError
+from ld3m_plugin.priors.training.training_options import PriorTrainingOptions
+from ld3m_plugin.storage import write_tensors
+from ld3m_plugin.task import Task
+
+#: Loss of one update, and numbers for the record. Draws from the generator it is given alone.
+Loss = Callable[[nn.Module, torch.Generator], tuple[Tensor, dict[str, float]]]
+
+
+@dataclass
+class Phase:
+    """What is trained in one phase.
+
+    Attributes:
+        name: of the phase, and of the file its state is kept in.
+        model: updated in place; at the end it carries the averaged weights.
+        loss: of one update.
+        steps: updates in all.
+        rate: peak learning rate.
+        betas: of AdamW.
+        clip: largest norm of the gradient of all parameters together; a larger one is scaled down. None: left as it is.
+        rng: draws batches and noise.
+        origin: digests of what decides the training, by what they are of; a state of another origin is refused.
+        pictures: called every `samples_every` updates with the averaged model and the count of updates, in the main process.
+    """
+
+    name: str
+    model: nn.Module
+    loss: Loss
+    steps: int
+    rate: float
+    rng: torch.Generator
+    origin: Mapping[str, str]
+    pictures: Callable[[nn.Module, int], None] | None = None
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float | None = 1.0
+    seconds: float = field(default=0.0, init=False)
+
+
+@dataclass
+class _State:
+    """All that the next update depends on, and where it is kept.
+
+    Attributes:
+        done: updates made.
+        saved: updates made when it was last written or read.
+        drawn: the state of `phase.rng` after those updates; the next one may have drawn from it already.
+        whole: False while an update changes the weights: such a state must not be written.
+    """
+
+    path: Path
+    phase: Phase
+    accelerator: Accelerator
+    optimizer: Any
+    average: EMAModel
+    done: int = 0
+    saved: int = 0
+    whole: bool = True
+    drawn: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.drawn = self.phase.rng.get_state()
+
+
+def run(
+    phase: Phase, options: PriorTrainingOptions, folder: Path, accelerator: Accelerator, reporter: TrainingReporter
+) -> None:
+    """Train, or go on where the state in `folder` ends; `phase.seconds` counts all sittings.
+
+    Going on gives the same bits as no stop, but for the loss scale of `fp16`, which starts anew. Ctrl-C loses the update it
+    falls into. All since the last saved state is lost if it comes while the weights change, with several processes, and
+    however else a training ends.
+
+    Raises:
+        PriorError: a loss or a gradient is not finite, which leaves the last saved state; or that state is damaged, of another
+            origin or of another number of processes.
+    """
+    device = next(phase.model.parameters()).device
+    model, optimizer = accelerator.prepare(
+        phase.model,
+        torch.optim.AdamW(phase.model.parameters(), phase.rate, weight_decay=options.weight_decay, betas=phase.betas),
+    )
+    average = EMAModel(phase.model.parameters(), decay=options.ema, use_ema_warmup=True, power=0.75)
+    state = _State(folder / f"{phase.name}.safetensors", phase, accelerator, optimizer, average)
+    if state.path.is_file():
+        _load(state)
+    average.to(device)
+    reporter.phase(phase.name, phase.steps, state.done)
+    model.train()
+    try:
+        _go_on(state, model, options, reporter)
+    except KeyboardInterrupt:
+        # The streams of other processes are out of reach here.
+        if state.whole and state.done > state.saved and accelerator.num_processes == 1:
+            _save(state)
+        raise
+    average.copy_to(phase.model.parameters())
+    phase.model.eval().requires_grad_(False)
+
+
+def make_accelerator(task: Task, options: PriorTrainingOptions) -> Accelerator:
+    """For the task's device and the options' precision.
+
+    Raises:
+        InvalidOptionError: the precision is not to be had there.
+    """
+    precision, on_cpu = options.mixed_precision, task.device.type == "cpu"
+    if precision == "fp16" and on_cpu:
+        raise InvalidOptionError("mixed_precision = 'fp16' needs a GPU: give 'bf16' or 'no'")
+    try:
+        # Models are put on the task's device here: accelerate would move them to the first GPU.
+        return Accelerator(mixed_precision=precision, cpu=on_cpu, device_placement=False)
+    except ValueError as error:  # accelerate keeps one precision and device a process
+        reason = " ".join(str(error).split())[:200]
+        raise InvalidOptionError(
+            f"mixed_precision = {precision!r} on {task.device} is not to be had ({reason})"
+        ) from error
+
+
+def _go_on(state: _State, model: nn.Module, options: PriorTrainingOptions, reporter: TrainingReporter) -> None:
+    phase = state.phase
+    started = time.monotonic() - phase.seconds
+    while state.done < phase.steps:
+        values = _update(state, model, options)
+        phase.seconds = time.monotonic() - started
+        reporter.step(state.done, values)
+        shown = phase.pictures is not None and options.samples_every and state.done % options.samples_every == 0
+        # Before the pictures too: they put other weights in the place of the trained ones for a while.
+        if state.done % options.save_every == 0 or state.done == phase.steps or shown:
+            _save(state)
+        if shown and state.accelerator.is_main_process:
+            with_average(phase, state.average, state.done)
+
+
+def _update(state: _State, model: nn.Module, options: PriorTrainingOptions) -> dict[str, float]:
+    """One update; gives its loss and the numbers for the record."""
+    phase, accelerator, optimizer = state.phase, state.accelerator, state.optimizer
+    for group in optimizer.param_groups:
+        group["lr"] = phase.rate * rate_factor(state.done, phase.steps, options.warmup)
+    with accelerator.autocast():
+        loss, values = phase.loss(model, phase.rng)
+    _check_finite(state, "loss", loss.detach())
+    optimizer.zero_grad(set_to_none=True)
+    accelerator.backward(loss)
+    norm = accelerator.clip_grad_norm_(model.parameters(), phase.clip or math.inf)
+    if accelerator.scaler is None:  # which skips updates whose gradient overflows, and goes on with a smaller scale
+        _check_finite(state, "gradient's norm", norm)
+    state.whole = False
+    optimizer.step()
+    state.average.step(phase.model.parameters())
+    state.done += 1
+    state.drawn = phase.rng.get_state()
+    state.whole = True
+    return {"loss": float(loss.detach()), **values}
+
+
+def _check_finite(state: _State, what: str, value: Tensor) -> None:
+    if not torch.isfinite(value):
+        name = state.phase.name
+        raise PriorError(f"the {what} of the {name} is {float(value)} at update {state.done}: lower its learning rate")
+
+
+def with_average(phase: Phase, average: EMAModel, done: int) -> None:
+    """Call `phase.pictures` with the averaged weights in place, then put the trained ones back."""
+    assert phase.pictures is not None  # noqa: S101 (for the type checker: the caller asked)
+    average.store(phase.model.parameters())
+    average.copy_to(phase.model.parameters())
+    phase.model.eval()
+    with torch.no_grad():
+        phase.pictures(phase.model, done)
+    phase.model.train()
+    average.restore(phase.model.parameters())
+
+
+def rate_factor(step: int, steps: int, warmup: int) -> float:
+    """What the learning rate is multiplied with at update `step` (from 0).
+
+    >>> [round(rate_factor(step, 110, 10), 2) for step in (0, 4, 9, 10, 60, 109)]
+    [0.1, 0.5, 1.0, 1.0, 0.5, 0.0]
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    return (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2
+
+
+def _save(state: _State) -> None:
+    """Write the state in one move; with several processes, all must call it after the same update."""
+    phase, accelerator = state.phase, state.accelerator
+    streams = state.drawn[None]
+    if accelerator.num_processes > 1:
+        streams = accelerator.gather(state.drawn.to(accelerator.device)[None]).cpu()
+    if not accelerator.is_main_process:
+        return
+    tensors = {f"model.{name}": tensor for name, tensor in phase.model.state_dict().items()}
+    for index, shadow in enumerate(state.average.shadow_params):
+        tensors[f"average.{index}"] = shadow
+    for index, moments in state.optimizer.state_dict()["state"].items():
+        tensors.update({f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()})
+    tensors.update({_stream_name(index): stream for index, stream in enumerate(streams)})
+    tensors["seconds"] = torch.tensor(phase.seconds, dtype=torch.float64)
+    temporary = state.path.with_suffix(".partial")
+    write_tensors(temporary, tensors, {"done": str(state.done), **{f"origin.{k}": v for k, v in phase.origin.items()}})
+    temporary.replace(state.path)
+    state.saved = state.done
+
+
+def _load(state: _State) -> None:
+    path, phase, average = state.path, state.phase, state.average
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        _check_origin(state, header, sum(name.split(".")[0] == "rng" for name in tensors))
+        phase.model.load_state_dict({n[6:]: t for n, t in tensors.items() if n.startswith("model.")})
+        average.shadow_params = [tensors[f"average.{i}"] for i in range(len(average.shadow_params))]
+        average.optimization_step = int(header["done"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".", 2)
+                moments.setdefault(int(index), {})[key] = tensor
+        groups = state.optimizer.state_dict()["param_groups"]
+        state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        phase.rng.set_state(tensors[_stream_name(state.accelerator.process_index)])
+        phase.seconds = float(tensors["seconds"])
+        state.done = state.saved = int(header["done"])
+        state.drawn = phase.rng.get_state()
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise PriorError(f"{path} is damaged ({reason}): delete it to train that phase again") from error
+
+
+def _check_origin(state: _State, header: Mapping[str, str], processes: int) -> None:
+    other = [name for name, digest in state.phase.origin.items() if header[f"origin.{name}"] != digest]
+    if other:
+        raise PriorError(
+            f"{state.path} was written with other settings ({', '.join(other)}): give the same ones, choose another --out, "
+            "or delete the file"
+        )
+    now = state.accelerator.num_processes
+    if processes != now:
+        raise PriorError(f"{state.path} was written by {processes} processes and this is {now}: start as many as then")
+
+
+def _stream_name(process: int) -> str:
+    return f"rng.{process}" if process else "rng"

@@ -1,0 +1,280 @@
+"""Finding plugins, and knowing who registered what.
+
+Plugins are the entry points of the group `ld3m_plugin`, the built-ins among them. They are loaded in a fixed order, the
+host's own distribution first, each on its own: a plugin that does not import, raises, or misspells a hook leaves a
+`PluginRecord` that says so, and all others go on. (pluggy's own loader would skip an entry point whose name is taken in
+silence, and would end at the first one that does not import.)
+
+`LD3M_PLUGINS=a,b` loads only these third-party plugins (by distribution or entry-point name), `LD3M_PLUGINS=` none.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pluggy
+
+from ld3m_plugin import hookspecs
+from ld3m_plugin.errors import DuplicateBackendError, PluginLoadError, UnknownBackendError, nearest
+from ld3m_plugin.hookspecs import Register
+
+HOST_DISTRIBUTION = "ld3m-plugin"
+_VALID_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_HOOK_OF_KIND = {
+    "generator": "register_generators",
+    "objective": "register_objectives",
+    "dataset": "register_datasets",
+    "network": "register_networks",
+    "augmentation": "register_augmentations",
+    "protocol": "register_protocols",
+    "tracker": "register_trackers",
+    "prior": "register_priors",
+    "command": "register_commands",
+}
+KINDS = tuple(_HOOK_OF_KIND)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Which plugin of which distribution."""
+
+    plugin: str
+    distribution: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"plugin {self.plugin!r} of {self.distribution} {self.version}"
+
+    @property
+    def is_host(self) -> bool:
+        """Whether this is one of the built-ins."""
+        return _canonical(self.distribution) == HOST_DISTRIBUTION
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One registered name."""
+
+    kind: str
+    name: str
+    factory: Any
+    summary: str
+    owner: Owner
+
+
+@dataclass
+class PluginRecord:
+    """What became of one plugin."""
+
+    owner: Owner
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def status(self) -> str:
+        """`ok`, or `failed: ` and why."""
+        return "failed: " + "; ".join(self.problems) if self.problems else "ok"
+
+
+class Registry:
+    """Every backend by kind and name, and what went wrong on the way."""
+
+    def __init__(self) -> None:
+        self.records: list[PluginRecord] = []
+        self._backends: dict[tuple[str, str], Backend] = {}
+        self._contested: dict[tuple[str, str], list[Owner]] = {}
+
+    def add(self, backend: Backend) -> None:
+        """Register one backend.
+
+        A built-in keeps its name. Between two third-party distributions nobody can say which was meant, so using the name
+        is an error as well.
+
+        Raises:
+            DuplicateBackendError: the name is taken; both distributions are named.
+        """
+        if not _VALID_NAME.fullmatch(backend.name):
+            raise PluginLoadError(
+                f"{backend.kind} name {backend.name!r} is not valid: letters, digits, '-', '_' and '.', no spaces"
+            )
+        key = (backend.kind, backend.name)
+        first = self._backends.setdefault(key, backend)
+        if first is not backend:
+            if not first.owner.is_host:
+                self._contested.setdefault(key, [first.owner]).append(backend.owner)
+            raise DuplicateBackendError(_taken_twice(backend.kind, backend.name, [first.owner, backend.owner]))
+
+    def backends(self, kind: str | None = None) -> list[Backend]:
+        """All backends, or those of one kind, in the order of registration."""
+        return [backend for backend in self._backends.values() if kind in (None, backend.kind)]
+
+    def names(self, kind: str) -> list[str]:
+        """The registered names of one kind."""
+        return [backend.name for backend in self.backends(kind)]
+
+    def find(self, kind: str, name: str) -> Backend:
+        """The backend of that name.
+
+        Raises:
+            UnknownBackendError: with the nearest known names and the plugins that failed to load.
+            DuplicateBackendError: two distributions claim the name.
+        """
+        key = (kind, name)
+        if key in self._contested:
+            raise DuplicateBackendError(
+                _taken_twice(kind, name, self._contested[key]) + "; uninstall one, or choose with LD3M_PLUGINS"
+            )
+        if key not in self._backends:
+            failed = "".join(f"; {record.owner} {record.status}" for record in self.records if record.problems)
+            raise UnknownBackendError(f"unknown {kind} {name!r}: {nearest(name, self.names(kind))}{failed}")
+        return self._backends[key]
+
+    def resolve(self, kind: str, name: str) -> Any:
+        """The factory of that name, imported if it was registered as a string.
+
+        Raises:
+            PluginLoadError: the string does not import.
+        """
+        backend = self.find(kind, name)
+        if not isinstance(backend.factory, str):
+            return backend.factory
+        module_name, _, attribute = backend.factory.partition(":")
+        try:
+            return getattr(importlib.import_module(module_name), attribute)
+        except Exception as error:  # a stranger's module may raise anything
+            raise PluginLoadError(f"{kind} {name!r} ({backend.owner}) does not import: {_reason(error)}") from error
+
+
+def build_registry(found: Iterable[EntryPoint] | None = None, environ: Mapping[str, str] | None = None) -> Registry:
+    """Load plugins into a new registry.
+
+    Args:
+        found: entry points to load; default: all installed ones of the group.
+        environ: where `LD3M_PLUGINS` is looked up; default: the process's environment.
+    """
+    registry = Registry()
+    points = list(entry_points(group=hookspecs.PROJECT) if found is None else found)
+    points = _chosen(points, (os.environ if environ is None else environ).get("LD3M_PLUGINS"), registry)
+    for point in sorted(points, key=lambda p: (not _owner(p).is_host, _owner(p).distribution, p.name)):
+        record = PluginRecord(_owner(point))
+        registry.records.append(record)
+        try:
+            plugin = point.load()
+        except (Exception, SystemExit) as error:  # a stranger's module may raise anything, also a script's exit
+            record.problems.append(f"does not import: {_reason(error)}")
+            continue
+        _register_plugin(registry, record, plugin)
+    return registry
+
+
+@cache
+def default_registry() -> Registry:
+    """The registry of what is installed, loaded once a process."""
+    return build_registry()
+
+
+_active: ContextVar[Registry | None] = ContextVar("ld3m_plugin_registry", default=None)
+
+
+def current_registry() -> Registry:
+    """The registry that names are looked up in: that of the innermost `use_registry`, else what is installed."""
+    return _active.get() or default_registry()
+
+
+@contextmanager
+def use_registry(registry: Registry | None) -> Iterator[Registry]:
+    """Look up all names in `registry` inside the block; None changes nothing.
+
+    >>> with use_registry(Registry()) as registry:
+    ...     current_registry() is registry
+    True
+    """
+    token = _active.set(registry or _active.get())
+    try:
+        yield current_registry()
+    finally:
+        _active.reset(token)
+
+
+def _register_plugin(registry: Registry, record: PluginRecord, plugin: object) -> None:
+    problem = _version_problem(plugin)
+    if problem:
+        record.problems.append(problem)
+        return
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.register(plugin)
+    implemented = {caller.name: caller for caller in manager.get_hookcallers(plugin) or ()}
+    for unknown in sorted(implemented.keys() - set(_HOOK_OF_KIND.values())):
+        record.problems.append(f"there is no hook {unknown!r}; {nearest(unknown, _HOOK_OF_KIND.values())}")
+    for kind, hook in _HOOK_OF_KIND.items():
+        if hook in implemented:
+            try:
+                # One specification at a time: an error in one hook stops no other.
+                manager.add_hookspecs(type("Spec", (), {hook: staticmethod(getattr(hookspecs, hook))}))
+                implemented[hook](register=_register_for(registry, record, kind))
+            except (Exception, SystemExit) as error:  # wrong arguments too: pluggy names them
+                record.problems.append(f"{hook} raised {_reason(error)}")
+
+
+def _version_problem(plugin: object) -> str | None:
+    """Why a plugin that states an `api_version` cannot be loaded, or None."""
+    wanted = getattr(plugin, "api_version", None)
+    if wanted is None:
+        return None
+    if not isinstance(wanted, int):
+        return f"api_version = {wanted!r} is not a whole number"
+    if wanted > hookspecs.API_VERSION:
+        return f"needs plugin API {wanted}, this version has {hookspecs.API_VERSION}: update ld3m-plugin"
+    return None
+
+
+def _register_for(registry: Registry, record: PluginRecord, kind: str) -> Register:
+    def register(name: str, factory: Any, summary: str = "") -> None:
+        try:
+            registry.add(Backend(kind, name, factory, summary, record.owner))
+        except (DuplicateBackendError, PluginLoadError) as error:
+            # Recorded, not raised: the plugin's other names are still good.
+            record.problems.append(str(error))
+
+    return register
+
+
+def _chosen(points: list[EntryPoint], wanted: str | None, registry: Registry) -> list[EntryPoint]:
+    if wanted is None:
+        return points
+    names = {_canonical(name) for name in wanted.split(",") if name.strip()}
+    kept = [p for p in points if _owner(p).is_host or names & {_canonical(p.name), _canonical(_owner(p).distribution)}]
+    seen = {_canonical(name) for p in kept for name in (p.name, _owner(p).distribution)}
+    for missing in sorted(names - seen):
+        owner = Owner(missing, "(not installed)", "")
+        registry.records.append(PluginRecord(owner, ["named in LD3M_PLUGINS and not installed"]))
+    return kept
+
+
+def _owner(point: EntryPoint) -> Owner:
+    if point.dist is None:
+        return Owner(point.name, "(unknown)", "")
+    # A half-removed distribution has no metadata, and so no name: it must not end the loading of the others.
+    metadata = point.dist.metadata
+    return Owner(point.name, metadata["Name"] or "(unknown)", metadata["Version"] or "")
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
+def _taken_twice(kind: str, name: str, owners: list[Owner]) -> str:
+    return f"{kind} {name!r} is registered by " + " and by ".join(str(owner) for owner in owners)
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,106 @@
+"""What experts will cost, before they are trained."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ld3m_plugin.augmentation import DSA
+from ld3m_plugin.contracts import Task
+from ld3m_plugin.objectives.mtt.store.expert_files import DTYPES
+from ld3m_plugin.objectives.mtt.store.expert_settings import TrainingOptions
+from ld3m_plugin.objectives.mtt.store.learners import learner_of
+from ld3m_plugin.objectives.mtt.store.store_folder import Store, existing, store_of
+from ld3m_plugin.objectives.mtt.store.train_experts import (
+    check_together,
+    epoch_batches,
+    missing_experts,
+    new_experts,
+    updates_an_epoch,
+)
+from ld3m_plugin.objectives.mtt.store.training_images import TrainingImages
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked for, what is there, and what the rest costs.
+
+    Attributes:
+        count, missing: experts in all, and those that are not there.
+        epochs: the last one that is trained and stored.
+        parameters: P.
+        updates: of one expert.
+        expert_bytes: rows of one expert on the disk, without its header of a few kilobytes.
+        free_bytes: on the disk of the root.
+        seconds_an_update: of one expert, measured; None where nothing was timed.
+    """
+
+    folder: Path
+    count: int
+    missing: int
+    epochs: int
+    parameters: int
+    updates: int
+    expert_bytes: int
+    free_bytes: int
+    seconds_an_update: float | None
+
+    @property
+    def missing_bytes(self) -> int:
+        """What the missing experts take on the disk."""
+        return self.missing * self.expert_bytes
+
+    @property
+    def seconds(self) -> float | None:
+        """Estimated time of training what is missing."""
+        if self.seconds_an_update is None:
+            return None
+        return self.missing * self.updates * self.seconds_an_update
+
+
+def plan_experts(root: Path, task: Task, options: TrainingOptions, *, timed: int = 3) -> Plan:
+    """Count, and time some updates of the first experts.
+
+    Args:
+        timed: how many updates are timed, after one that is not; 0: none.
+
+    Raises:
+        ExpertError, UsageError: what `train_experts` refuses before it trains.
+    """
+    store = store_of(root, task, options.settings())
+    store.check(options.dtype)
+    check_together(store.task, options)
+    rows = options.last_epoch + 1
+    updates = updates_an_epoch(sum(task.train.counts()), options.batch_size)
+    return Plan(
+        folder=store.folder,
+        count=options.count,
+        missing=len(missing_experts(store, range(options.count), options.last_epoch)),
+        epochs=options.last_epoch,
+        parameters=store.length,
+        updates=updates * options.last_epoch,
+        expert_bytes=rows * store.length * DTYPES[options.dtype].itemsize,
+        free_bytes=shutil.disk_usage(existing(root)).free,
+        seconds_an_update=_seconds_an_update(store, options, timed) if timed else None,
+    )
+
+
+def _seconds_an_update(store: Store, options: TrainingOptions, timed: int) -> float:
+    """Median seconds of an update of one expert, with its batch and augmentation; nothing is kept."""
+    images, dsa = TrainingImages(store.task), DSA(options.dsa)
+    numbers = range(min(options.together, options.count))
+    networks, streams = zip(*new_experts(options, store.task, numbers), strict=True)
+    learner = learner_of(networks, options)
+    seconds: list[float] = []
+    while len(seconds) <= timed:
+        at = time.perf_counter()
+        for batches in epoch_batches(images, dsa, options.batch_size, streams):
+            learner.update(batches).tolist()  # waits for the device
+            seconds.append(time.perf_counter() - at)
+            if len(seconds) > timed:
+                break
+            at = time.perf_counter()
+    return statistics.median(seconds[1:]) / len(numbers)

@@ -1,0 +1,116 @@
+"""From the task's classes to rows of the prior's class embedding."""
+
+from dataclasses import replace
+
+import pytest
+
+from ld3m_plugin.errors import InvalidOptionError
+from ld3m_plugin.generators.ld3m.ldm_folder import PriorClass, PriorFacts
+from ld3m_plugin.priors.class_matching import rows_of_classes
+from ld3m_plugin.testing import tiny_task
+
+FACTS = PriorFacts(
+    (
+        PriorClass("tench", "n01440764"),
+        PriorClass("crane", "n02012849"),
+        PriorClass("crane", "n03126707"),
+        PriorClass("T-shirt/top"),
+    ),
+    null_class=4,
+)
+
+
+def task(names, ids=None):
+    return replace(tiny_task(class_names=tuple(names)), wordnet_ids=tuple(ids or [None] * len(names)))
+
+
+def rows(names, ids=None, class_map=None, unmatched="error", facts=FACTS):
+    return rows_of_classes(task(names, ids), facts, class_map, unmatched)
+
+
+def test_wordnet_ids_go_before_names():
+    assert rows(["crane", "crane "], ["n03126707", "n02012849"]) == [2, 1]
+
+
+def test_names_match_without_case_and_punctuation():
+    assert rows(["t shirt TOP", "Tench"]) == [3, 0]
+
+
+CARDIGANS = PriorFacts((PriorClass("Cardigan", "n02113186"), PriorClass("cardigan", "n02963159")))
+
+
+def test_case_tells_names_apart_that_are_otherwise_equal():
+    assert rows(["cardigan", "Cardigan"], facts=CARDIGANS) == [1, 0]
+
+
+def test_a_name_of_two_classes_asks_for_an_id(tmp_path):
+    with pytest.raises(InvalidOptionError, match=r"several classes 'CARDIGAN' .n02113186 and n02963159.*class_map"):
+        rows(["CARDIGAN"], facts=CARDIGANS)
+    path = tmp_path / "map.yaml"
+    path.write_text("CARDIGAN: n02963159\n")
+    assert rows(["CARDIGAN"], class_map=path, facts=CARDIGANS) == [1]
+
+
+def test_a_prior_without_class_names():
+    with pytest.raises(InvalidOptionError, match=r"nothing says which classes this prior knows.*prior\.json"):
+        rows(["a"], facts=PriorFacts())
+
+
+def test_a_name_with_another_id_is_no_match():
+    with pytest.raises(InvalidOptionError, match="no class 'tench'"):
+        rows(["tench"], ["n99999999"])
+
+
+@pytest.mark.parametrize(("unmatched", "expected"), [("unconditional", 4), ("tench", 0), ("n03126707", 2)])
+def test_unmatched(unmatched, expected):
+    assert rows(["a", "crane"], [None, "n02012849"], unmatched=unmatched) == [expected, 1]
+
+
+def test_class_map_goes_first(tmp_path):
+    path = tmp_path / "map.yaml"
+    path.write_text("tench: n03126707\nother: unconditional\nn02012849: tench\n")
+    assert rows(["tench", "other", "crane"], [None, None, "n02012849"], path) == [2, 4, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("tench: 3", "must map class names"),
+        ("- tench", "must map class names"),
+        ("a: [", "not readable"),
+        ("tenhc: tench", "no class 'tenhc'; did you mean 'tench'"),
+        ("tench: tunch", "class_map .*: the prior has no class 'tunch'; did you mean 'tench'"),
+        ("tench: !!python/object/apply:os.system ['true']", "not readable"),
+    ],
+)
+def test_bad_class_maps(tmp_path, content, message):
+    path = tmp_path / "map.yaml"
+    path.write_text(content)
+    with pytest.raises(InvalidOptionError, match=message) as caught:
+        rows(["tench"], class_map=path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_class_map(tmp_path):
+    with pytest.raises(InvalidOptionError, match=r"none\.yaml is not readable: No such file or directory$"):
+        rows(["tench"], class_map=tmp_path / "none.yaml")
+
+
+def test_no_match_names_the_choices():
+    with pytest.raises(
+        InvalidOptionError, match=r"no class 'tensh' \(did you mean 'tench'\?.*class_map.*unmatched=unco"
+    ):
+        rows(["tensh"])
+
+
+def test_long_lists_are_not_printed():
+    many = PriorFacts(tuple(PriorClass(f"kind {n}") for n in range(1000)), 1000)
+    with pytest.raises(InvalidOptionError) as caught:
+        rows(["kind 1000"], facts=many)
+    assert "1000 in all" in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_no_null_class():
+    with pytest.raises(InvalidOptionError, match="no unconditional row"):
+        rows(["a"], unmatched="unconditional", facts=PriorFacts(FACTS.classes))
