@@ -5,7 +5,7 @@ Field descriptions carry the unit and the source; ranges are pydantic constraint
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -23,6 +23,7 @@ class Options(BaseModel):
 BackendOptions = Options
 
 Model = TypeVar("Model", bound=BaseModel)
+Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 
 def build(model: type[Model], values: Mapping[str, Any], owner: str) -> Model:
@@ -69,3 +70,27 @@ def _fields_at(model: type[BaseModel], path: tuple[str, ...]) -> list[str]:
             break
         current = annotation
     return list(current.model_fields)
+
+
+def takes(model: type[Options]) -> Callable[[Factory], Factory]:
+    """Mark a function that builds a backend with the options it takes, as the class attribute `Options` does for a class.
+
+    >>> class PerClass(Options):
+    ...     per_class: int = 10
+    >>> @takes(PerClass)
+    ... def load(argument, options): ...
+    >>> options_model(load) is PerClass
+    True
+    """
+
+    def mark(factory: Factory) -> Factory:
+        factory.Options = model  # type: ignore[attr-defined]
+        return factory
+
+    return mark
+
+
+def options_model(factory: Any) -> type[Options] | None:
+    """The options that a factory takes, or None where it does not say."""
+    model = getattr(factory, "Options", None)
+    return model if isinstance(model, type) and issubclass(model, Options) else None
