@@ -18,16 +18,18 @@ import torch
 from torch import Tensor, nn
 
 from ld3m_plugin import moved
-from ld3m_plugin.options import BackendOptions, Options, build
+from ld3m_plugin.options import BackendOptions, Options, build, takes
 from ld3m_plugin.priors.contract import PriorKind, TrainingReporter
 from ld3m_plugin.storage import write_tensors
-from ld3m_plugin.task import DataOptions, ImagesByClass, Task
+from ld3m_plugin.task import DataOptions, FileOptions, ImageOptions, ImagesByClass, Task
 
 __all__ = [
     "BackendOptions",
     "DataOptions",
     "DifferentiableObjective",
+    "FileOptions",
     "Generator",
+    "ImageOptions",
     "ImagesByClass",
     "Latents",
     "Match",
@@ -38,6 +40,7 @@ __all__ = [
     "Task",
     "Tracker",
     "TrainingReporter",
+    "takes",
 ]
 
 
@@ -133,7 +136,7 @@ class Latents:
         return cls(tensors, tuple(name for name in learned.split(",") if name))
 
 
-class _Backend:
+class _WithOptions:
     """Options in the constructor: a model, or keywords that make one."""
 
     Options: ClassVar[type[BackendOptions]] = BackendOptions
@@ -142,6 +145,10 @@ class _Backend:
         if options is None:
             options = build(self.Options, keywords, type(self).__name__)
         self.options: Any = options
+
+
+class _Backend(_WithOptions):
+    """What generators and objectives share beside options: state and provenance."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that changes during a run, as tensors, so that a stopped run goes on bit for bit."""
@@ -267,14 +274,20 @@ class DifferentiableObjective(Objective):
 
 
 class Network(nn.Module):
-    """A classifier as objectives and evaluation use it. `forward` gives logits (N, K)."""
+    """A classifier as objectives and evaluation use it. `forward` gives logits (N, K).
+
+    It is built as `cls(channels=C, image_size=H, num_classes=K, **settings)`. `Options` states the settings, for help texts; None
+    where the constructor's own parameters do.
+    """
+
+    Options: ClassVar[type[BackendOptions] | None] = None
 
     def embed(self, images: Tensor) -> Tensor:
         """Features (N, F) that enter the last linear layer, of images (N, C, H, W)."""
         raise TypeError(f"{type(self).__name__} gives no features; an objective that compares features needs embed()")
 
 
-class Tracker(ABC):
+class Tracker(_WithOptions, ABC):
     """Receives every record of a run. Errors it raises are reported once and never stop the run."""
 
     @abstractmethod
@@ -285,5 +298,5 @@ class Tracker(ABC):
     def log(self, record: Mapping[str, Any]) -> None:
         """One record: `step`, and numbers by name."""
 
-    def finish(self) -> None:  # noqa: B027 (most trackers need nothing)
+    def finish(self) -> None:
         """Called once after the last record, also when a run failed."""

@@ -43,7 +43,10 @@ def register_objectives(register: Register) -> None:
 
 @hookspec
 def register_datasets(register: Register) -> None:
-    """Register callables `(argument, DataOptions) -> Task`; `--data NAME:ARGUMENT` calls them. Since 0.1."""
+    """Register callables `(argument, options) -> Task`; `--data NAME:ARGUMENT` calls them. Since 0.1.
+
+    Options are those that `ld3m_plugin.contracts.takes` names, else a `DataOptions`.
+    """
 
 
 @hookspec

@@ -16,15 +16,25 @@ from ld3m_plugin.errors import DataError
 from ld3m_plugin.options import Options
 
 
-class DataOptions(Options):
-    """How a data set is read."""
+class ImageOptions(Options):
+    """Options that every data set of images has."""
 
     image_size: int | None = Field(None, ge=4, description="height and width in pixels; default: the data set's own")
     grayscale: bool | None = Field(None, description="one channel instead of three; default: the data set's own")
     root: Path | None = Field(
         None, description="folder that holds the data; default: the usual places of that data set"
     )
+
+
+class FileOptions(ImageOptions):
+    """Options of data sets that are folders of image files."""
+
     skip_unreadable: bool = Field(False, description="leave out files that cannot be read instead of stopping")
+
+
+class DataOptions(FileOptions):
+    """Options of a folder of images without a split of its own, and of data sets that state no options."""
+
     test_fraction: float = Field(
         0.2, gt=0, lt=1, description="share of each class held out when a folder has no val/ or test/"
     )
@@ -158,5 +168,5 @@ def draw_distinct(images: ImagesByClass, class_name: str, class_index: int, coun
     return images.read(class_index, torch.randperm(available, generator=rng)[:count])
 
 
-#: What `register_datasets` registers: the part of `--data NAME:ARGUMENT` after the colon ("" without one), and options.
-DatasetFactory = Callable[[str, DataOptions], Task]
+#: What `register_datasets` registers: the part of `--data NAME:ARGUMENT` after the colon ("" without one), and its options.
+DatasetFactory = Callable[[str, Any], Task]

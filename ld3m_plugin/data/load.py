@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 
-from ld3m_plugin.options import build
+from ld3m_plugin.options import Options, build, options_model
 from ld3m_plugin.registry import current_registry
 from ld3m_plugin.task import DataOptions, Task
 
 
 class Resolver(Protocol):
-    """What is asked of a registry of plugins."""
+    """The part of a registry that `load_task` needs."""
 
-    def resolve(self, kind: str, name: str) -> Callable[[str, DataOptions], Task]:
+    def resolve(self, kind: str, name: str) -> Any:
         """The factory that was registered under `name`."""
 
 
@@ -29,14 +29,34 @@ def load_task(
         name: `NAME` or `NAME:ARGUMENT`, for example `fashion-mnist`, `imagefolder:PATH` or `imagenet:woof`.
         device: where images are wanted.
         registry: where names are looked up; default: those of `use_registry`, else the installed plugins.
-        **options: fields of `DataOptions`, for example `image_size=64`.
+        **options: options of that data set (`ld3m plugins show NAME`), for example `image_size=64`.
 
     Raises:
         UsageError: an unknown data set, or an option that does not exist or is out of range.
         DataError: the data is not there, incomplete or damaged; the message names the path.
     """
     base, _, argument = name.partition(":")
-    settings = build(DataOptions, options, f"data set {base!r}")
     factory = (registry or current_registry()).resolve("dataset", base)
+    settings = build(options_model(factory) or DataOptions, options, f"data set {base!r}")
     task: Task = factory(argument, settings).to(device)
     return replace(task, read_with=settings.model_dump(mode="json", exclude_defaults=True))
+
+
+def data_options(name: str, options: Mapping[str, Any]) -> Options:
+    """Check options for the data set `name` (NAME or NAME:ARGUMENT) without reading it.
+
+    Raises:
+        UsageError: as `load_task`.
+    """
+    base = name.partition(":")[0]
+    return build(_model(base), options, f"data set {base!r}")
+
+
+def recorded_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that a run recorded, without those that version 0.1 wrote for every data set and this one never used."""
+    model, unused = _model(name.partition(":")[0]), DataOptions().model_dump(mode="json")
+    return {key: value for key, value in options.items() if key in model.model_fields or unused.get(key, ...) != value}
+
+
+def _model(base: str) -> type[Options]:
+    return options_model(current_registry().resolve("dataset", base)) or DataOptions

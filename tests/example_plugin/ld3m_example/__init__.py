@@ -2,6 +2,9 @@
 
 from ld3m_plugin import hookimpl
 
+#: The version of hooks and contracts this plugin is written for; a host with an older one refuses it by name.
+api_version = 1
+
 
 @hookimpl
 def register_generators(register):
@@ -11,3 +14,33 @@ def register_generators(register):
 @hookimpl
 def register_objectives(register):
     register("example-moments", "ld3m_example.backends:Moments", summary="mean and square of each pixel, by class")
+
+
+@hookimpl
+def register_datasets(register):
+    register("example-stripes", "ld3m_example.data:load_stripes", summary="noisy stripes, a direction a class")
+
+
+@hookimpl
+def register_networks(register):
+    register("ExampleMLP", "ld3m_example.networks:MLP", summary="one hidden layer on pixels")
+
+
+@hookimpl
+def register_augmentations(register):
+    register("fade", "ld3m_example.augmentations:Fade", summary="images times a number from [0.5, 1]")
+
+
+@hookimpl
+def register_protocols(register):
+    register("example-short", "ld3m_example.protocols:SHORT", summary="five epochs of the MLP under `fade`")
+
+
+@hookimpl
+def register_trackers(register):
+    register("example-csv", "ld3m_example.trackers:CsvTracker", summary="a table of losses in the run folder")
+
+
+@hookimpl
+def register_commands(register):
+    register("example-count", "ld3m_example.commands:count", summary="Count the images of a data set by class.")
