@@ -3,25 +3,33 @@
 import inspect
 import json
 import re
+from contextlib import suppress
+from types import SimpleNamespace
 
 import pluggy
 import pytest
+import torch
 
 from ld3m_plugin import hookspecs
-from ld3m_plugin.backends import create, get_generator, get_objective
+from ld3m_plugin.augmentation import DSA
+from ld3m_plugin.backends import create, default_rates, get_generator, get_objective
 from ld3m_plugin.config import resolve
 from ld3m_plugin.data.load import load_task
+from ld3m_plugin.distillation.loop import distill
 from ld3m_plugin.errors import (
     DuplicateBackendError,
     InvalidOptionError,
     PluginLoadError,
     UnknownBackendError,
     UnknownOptionError,
+    UsageError,
     nearest,
 )
+from ld3m_plugin.evaluation import evaluate, get_protocol
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.priors.service import describe_prior, get_prior_kind, train_prior
-from ld3m_plugin.registry import KINDS, build_registry, use_registry
+from ld3m_plugin.randomness import stream
+from ld3m_plugin.registry import KINDS, Registry, build_registry, current_registry, default_registry, use_registry
 from ld3m_plugin.runs.run import start
 
 GOOD = """
@@ -34,7 +42,7 @@ def register_generators(register):
 
 
 def there(call, *args, registry, **keywords):
-    """What `call` gives where names are looked up in `registry`."""
+    """The result of `call` where names are looked up in `registry`."""
     with use_registry(registry):
         return call(*args, **keywords)
 
@@ -255,13 +263,13 @@ def test_a_backend_of_another_class_is_refused_with_its_owner(site, load, kind):
     with pytest.raises(
         PluginLoadError, match=rf"{kind} 'odd' \(plugin 'odd' of odd-one 1\.0\) is a dict, not an .*derive"
     ):
-        create(kind, "odd", {}, load())
+        there(create, kind, "odd", {}, registry=load())
 
 
 def test_a_prior_of_another_class_is_refused_with_its_owner(site, load):
     site.add("odd-one", {"odd": registering(kind="priors") + "    register('odd', dict)\n"})
     with pytest.raises(PluginLoadError, match=r"prior 'odd' \(plugin 'odd' of odd-one 1\.0\) is a dict, not .*derive"):
-        get_prior_kind("odd", load())
+        there(get_prior_kind, "odd", registry=load())
 
 
 def test_options_are_checked_by_name_and_range(load):
@@ -287,6 +295,8 @@ import json
 import torch
 from torch import nn
 from ld3m_plugin import hookimpl
+from ld3m_plugin.augmentation import Operation, UniformGenerator, broadcast
+from ld3m_plugin.evaluation import get_protocol
 from ld3m_plugin.contracts import DifferentiableObjective, Generator, Latents, Network, PriorKind, Tracker
 from ld3m_plugin.testing import tiny_task
 
@@ -330,6 +340,14 @@ class Diary(Tracker):
         self.path.write_text(json.dumps(self.entries))
 
 
+class Bright(Operation):
+    def __init__(self):
+        super().__init__(UniformGenerator(by=(0.5, 1.0)))
+
+    def augment(self, images, params, /):
+        return images + broadcast(images, params["by"])
+
+
 class Sizes(PriorKind):
     def recognises(self, path):
         return path.suffix == ".size"
@@ -367,6 +385,18 @@ def register_trackers(register):
 @hookimpl
 def register_priors(register):
     register("mine", Sizes)
+
+@hookimpl
+def register_augmentations(register):
+    register("mine", Bright)
+
+@hookimpl
+def register_protocols(register):
+    register("mine", get_protocol("quick").model_copy(update={"name": "mine", "epochs": 1, "dsa": "mine"}))
+
+@hookimpl
+def register_commands(register):
+    register("mine", lambda: print("my own command"), summary="mine too")
 """
 
 
@@ -432,3 +462,88 @@ def test_a_run_of_a_plugins_backends_alone(every_kind, tmp_path, two_epochs):
     assert json.loads((tmp_path / "run" / "diary.json").read_text()) == ["mine", 1, 2, 3, 3, 3]
     generator = result.distilled.metadata["generator"]
     assert generator["distribution"] == "plugin 'every_kind' of every-kind 1.0"
+
+
+def test_a_plugins_augmentation_is_part_of_strategies(every_kind):
+    with use_registry(every_kind):
+        images = DSA("mine")(torch.zeros(4, 1, 8, 8), rng=stream(0))
+    assert (images >= 0.5).all()
+    assert len(images.unique()) == 4
+
+
+def test_a_plugins_protocol_trains_networks(every_kind):
+    task = load_task("mine", registry=every_kind)
+    images = SimpleNamespace(images=torch.zeros(3, 1, 8, 8), labels=torch.arange(3))
+    result = evaluate(images, task, protocol="mine", networks=["mine"], repeats=1, registry=every_kind)
+    assert (result.protocol.name, result.protocol.epochs, result.protocol.dsa) == ("mine", 1, "mine")
+
+
+def test_an_unknown_protocol_names_those_of_plugins(every_kind):
+    with use_registry(every_kind), pytest.raises(UsageError, match="mine"):
+        get_protocol("mne")
+
+
+def test_a_plugins_command_runs(site, ld3m):
+    site.add("every-kind", {"every_kind": EVERY_KIND})
+    assert "mine too" in ld3m("--help").out
+    assert ld3m("mine").out == "my own command\n"
+
+
+def test_a_command_that_does_not_import_is_one_line_and_disturbs_no_other(site, ld3m):
+    source = registering(kind="commands") + "    register('broken', 'no_such_module:app', summary='breaks')\n"
+    site.add("a-command", {"a_command": source})
+    assert "breaks" in ld3m("--help").out
+    refused = ld3m("broken")
+    assert refused.code == 1
+    assert "a-command 1.0" in refused.error
+    assert "no_such_module" in refused.error
+
+
+def test_a_command_of_the_host_keeps_its_name(site, load):
+    site.add("a-command", {"a_command": registering(kind="commands") + "    register('distill', print)\n"})
+    registry = load()
+    assert registry.find("command", "distill").owner.is_host
+    assert "'distill'" in record_of(registry, "a-command").status
+
+
+@pytest.mark.parametrize(("stated", "told"), [("99", "99"), ("'one'", "'one'")])
+def test_a_plugin_for_another_api_is_refused_by_name(site, load, stated, told):
+    site.add("from-tomorrow", {"tomorrow": f"api_version = {stated}\n{GOOD}"})
+    registry = load()
+    record = record_of(registry, "from-tomorrow")
+    assert "from-tomorrow 1.0" in str(record.owner)
+    assert told in record.status
+    assert "good" not in registry.names("generator")
+
+
+def test_a_plugin_for_this_api_is_loaded(site, load):
+    site.add("from-today", {"today": f"api_version = {hookspecs.API_VERSION}\n{GOOD}"})
+    assert "good" in load().names("generator")
+
+
+def test_the_registry_in_use_is_the_innermost_and_is_put_back():
+    outer, inner = Registry(), Registry()
+    with use_registry(outer):
+        with suppress(RuntimeError), use_registry(inner):
+            assert current_registry() is inner
+            raise RuntimeError
+        with use_registry(None):
+            assert current_registry() is outer
+    assert current_registry() is default_registry()
+
+
+def test_an_iterator_of_steps_keeps_the_registry_it_was_made_with(every_kind):
+    names = {part: {"name": "mine"} for part in ("data", "generator")}
+    objective = {"name": "dm", "options": {"network": "mine", "batch_real": 2, "dsa": "mine"}}
+    # DM looks up its network in every step, long after `distill` has returned.
+    steps = list(distill({**names, "objective": objective, "steps": 2}, registry=every_kind))
+    assert [step.iteration for step in steps] == [1, 2]
+
+
+def test_learning_rates_that_take_the_objectives_name_go_on_with_a_warning(every_kind):
+    class Old(every_kind.resolve("generator", "mine")):
+        def learning_rates(self, objective):
+            return {"level": 0.25}
+
+    with pytest.warns(DeprecationWarning, match=r"Old\.learning_rates"):
+        assert default_rates(Old()) == {"level": 0.25}
