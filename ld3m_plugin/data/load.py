@@ -1,4 +1,4 @@
-"""`load_task`: from a data set's name to its task."""
+"""`load_task`: read a data set by name."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ld3m_plugin.task import DataOptions, Task
 
 
 class Resolver(Protocol):
-    """What is asked of a registry of plugins."""
+    """The part of a plugin registry that `load_task` uses."""
 
     def resolve(self, kind: str, name: str) -> Callable[[str, DataOptions], Task]:
-        """The factory that was registered under `name`."""
+        """The factory registered under `name`."""
 
 
 def load_task(
@@ -26,18 +26,18 @@ def load_task(
 
     Args:
         name: `NAME` or `NAME:ARGUMENT`, for example `fashion-mnist`, `imagefolder:PATH` or `imagenet:woof`.
-        device: where images are wanted.
+        device: device of the images that the task returns.
         registry: where names are looked up; default: the installed plugins.
         **options: fields of `DataOptions`, for example `image_size=64`.
 
     Raises:
-        UsageError: an unknown data set, or an option that does not exist or is out of range.
-        DataError: the data is not there, incomplete or damaged; the message names the path.
+        UsageError: the data set is unknown, or an option is unknown or out of range.
+        DataError: the data is missing, incomplete or damaged; the message names the path.
     """
     base, _, argument = name.partition(":")
     settings = build(DataOptions, options, f"data set {base!r}")
     if registry is None:
-        # Here, not above: finding plugins imports every installed one.
+        # Imported late: finding plugins imports every installed one.
         from ld3m_plugin.plugins import default_registry
 
         registry = default_registry()

@@ -271,7 +271,7 @@ def test_crop_and_cutout_equal_loops(size, seed, largest):
 @every_operation
 def test_parameters_of_another_batch_size_are_refused(name):
     params = drawn(name, (3, 3, 8, 8))
-    with pytest.raises(ValueError, match=r"\(3,\) do not fit a batch of 4 images"):
+    with pytest.raises(ValueError, match=r"\(3,\).*\b4\b"):
         applied(name, noise(4, 3, 8, 8), params)
 
 
