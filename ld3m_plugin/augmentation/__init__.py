@@ -1,6 +1,6 @@
 """Differentiable augmentation: the operations of DSA as Kornia augmentations, and the strategy that draws one.
 
-The traps of Kornia that shaped it are listed in `ld3m_plugin.augmentation.strategy`.
+`ld3m_plugin.augmentation.strategy` lists the traps of Kornia that shape the code.
 """
 
 from ld3m_plugin.augmentation.color import DSABrightness, DSAColor, DSAContrast, DSASaturation

@@ -5,12 +5,11 @@ The images are normalised, so nothing is clipped, and a mean of an image is a me
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
-from kornia.augmentation import IntensityAugmentationBase2D
 from torch import Tensor
 
-from ld3m_plugin.augmentation.parameters import Parameters, UniformGenerator, broadcast
+from ld3m_plugin.augmentation.parameters import KorniaOptions, Operation, Parameters, UniformGenerator, broadcast
 
 
 def brightened(images: Tensor, offset: Tensor) -> Tensor:
@@ -37,103 +36,78 @@ def _stretched(images: Tensor, centre: Tensor, factor: Tensor) -> Tensor:
 
 
 def brightness_range(strength: float) -> tuple[float, float]:
-    """Of the offset, in units of the normalised images."""
+    """Range of the brightness offset, in units of the normalised images."""
     return -strength / 2, strength / 2
 
 
 def saturation_range(strength: float) -> tuple[float, float]:
-    """Of the factor."""
+    """Range of the saturation factor."""
     return 0.0, strength
 
 
 def contrast_range(strength: float) -> tuple[float, float]:
-    """Of the factor."""
+    """Range of the contrast factor."""
     return strength, strength + 1
 
 
-class _Colour(IntensityAugmentationBase2D):
-    def __init__(self, generator: UniformGenerator, p: float, same_on_batch: bool, keepdim: bool) -> None:
-        super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim)
-        self._param_generator = generator
-
-    def apply_transform(
-        self,
-        input: Tensor,
-        params: Parameters,
-        flags: dict[str, Any],
-        transform: Tensor | None = None,
-    ) -> Tensor:
-        """`input` (B, C, H, W) under `params` of B rows or one; kornia's name for the operation itself."""
-        return self.augment(input, params)
-
-    def augment(self, images: Tensor, params: Parameters) -> Tensor:
-        raise NotImplementedError
-
-
-class DSABrightness(_Colour):
+class DSABrightness(Operation):
     """Adds one number to all pixels of an image.
 
     Args:
         strength: width of the range; `brightness_offset` is uniform in [-strength/2, strength/2], in units of the
             normalised images. Published: 1.
-        p, same_on_batch, keepdim: as in every kornia augmentation.
+        kornia: see `Operation`.
 
     Shape: (B, C, H, W) -> (B, C, H, W).
     """
 
-    def __init__(
-        self, strength: float = 1.0, *, p: float = 1.0, same_on_batch: bool = False, keepdim: bool = False
-    ) -> None:
-        super().__init__(UniformGenerator(brightness_offset=brightness_range(strength)), p, same_on_batch, keepdim)
+    def __init__(self, strength: float = 1.0, **kornia: Unpack[KorniaOptions]) -> None:
+        super().__init__(UniformGenerator(brightness_offset=brightness_range(strength)), **kornia)
 
-    def augment(self, images: Tensor, params: Parameters) -> Tensor:
+    def augment(self, images: Tensor, params: Parameters, /) -> Tensor:
         return brightened(images, params["brightness_offset"])
 
 
-class DSASaturation(_Colour):
-    """Scales each pixel's distance to the mean over its channels; a gray image (C = 1) stays as it is.
+class DSASaturation(Operation):
+    """Scales each pixel's distance to the mean over its channels; a grayscale image (C = 1) is returned unchanged.
 
     Args:
         strength: `saturation_factor` is uniform in [0, strength]. Published: 2.
-        p, same_on_batch, keepdim: as in every kornia augmentation.
+        kornia: see `Operation`.
 
     Shape: (B, C, H, W) -> (B, C, H, W).
     """
 
-    def __init__(
-        self, strength: float = 2.0, *, p: float = 1.0, same_on_batch: bool = False, keepdim: bool = False
-    ) -> None:
-        super().__init__(UniformGenerator(saturation_factor=saturation_range(strength)), p, same_on_batch, keepdim)
+    def __init__(self, strength: float = 2.0, **kornia: Unpack[KorniaOptions]) -> None:
+        super().__init__(UniformGenerator(saturation_factor=saturation_range(strength)), **kornia)
 
-    def augment(self, images: Tensor, params: Parameters) -> Tensor:
+    def augment(self, images: Tensor, params: Parameters, /) -> Tensor:
         return saturated(images, params["saturation_factor"])
 
 
-class DSAContrast(_Colour):
+class DSAContrast(Operation):
     """Scales the distance to the mean of the whole image, over channels and pixels.
 
     Args:
         strength: `contrast_factor` is uniform in [strength, strength + 1]. Published: 0.5.
-        p, same_on_batch, keepdim: as in every kornia augmentation.
+        kornia: see `Operation`.
 
     Shape: (B, C, H, W) -> (B, C, H, W).
     """
 
-    def __init__(
-        self, strength: float = 0.5, *, p: float = 1.0, same_on_batch: bool = False, keepdim: bool = False
-    ) -> None:
-        super().__init__(UniformGenerator(contrast_factor=contrast_range(strength)), p, same_on_batch, keepdim)
+    def __init__(self, strength: float = 0.5, **kornia: Unpack[KorniaOptions]) -> None:
+        super().__init__(UniformGenerator(contrast_factor=contrast_range(strength)), **kornia)
 
-    def augment(self, images: Tensor, params: Parameters) -> Tensor:
+    def augment(self, images: Tensor, params: Parameters, /) -> Tensor:
         return contrasted(images, params["contrast_factor"])
 
 
-class DSAColor(_Colour):
+class DSAColor(Operation):
     """`color` of a strategy: brightness, then saturation, then contrast, with three independent draws.
 
     Args:
         brightness, saturation, contrast: the strengths of the three. Published: 1, 2 and 0.5.
-        p, same_on_batch, keepdim: as in every kornia augmentation.
+        kornia: see `Operation`.
 
     Shape: (B, C, H, W) -> (B, C, H, W).
     """
@@ -143,19 +117,16 @@ class DSAColor(_Colour):
         brightness: float = 1.0,
         saturation: float = 2.0,
         contrast: float = 0.5,
-        *,
-        p: float = 1.0,
-        same_on_batch: bool = False,
-        keepdim: bool = False,
+        **kornia: Unpack[KorniaOptions],
     ) -> None:
         generator = UniformGenerator(
             brightness_offset=brightness_range(brightness),
             saturation_factor=saturation_range(saturation),
             contrast_factor=contrast_range(contrast),
         )
-        super().__init__(generator, p, same_on_batch, keepdim)
+        super().__init__(generator, **kornia)
 
-    def augment(self, images: Tensor, params: Parameters) -> Tensor:
+    def augment(self, images: Tensor, params: Parameters, /) -> Tensor:
         images = brightened(images, params["brightness_offset"])
         images = saturated(images, params["saturation_factor"])
         return contrasted(images, params["contrast_factor"])

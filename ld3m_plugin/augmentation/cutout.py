@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import torch
-from kornia.augmentation import IntensityAugmentationBase2D
 from torch import Tensor
 
-from ld3m_plugin.augmentation.parameters import ParameterGenerator, Parameters, fitted, share
+from ld3m_plugin.augmentation.parameters import (
+    KorniaOptions,
+    Operation,
+    ParameterGenerator,
+    Parameters,
+    fitted,
+    share,
+)
 
 
 class CutoutGenerator(ParameterGenerator):
@@ -32,44 +38,28 @@ class CutoutGenerator(ParameterGenerator):
         return f"ratio={self.ratio:g}"
 
 
-class DSACutout(IntensityAugmentationBase2D):
-    """Sets a square to zero; what of it lies outside the image is cut off.
+class DSACutout(Operation):
+    """Sets a square to zero; its part outside the image is cut off.
 
-    For a side s the rows `centre_rows` - s//2 ... `centre_rows` - s//2 + s - 1 are covered, columns likewise.
+    A square of side s covers rows `centre_rows` - s//2 to `centre_rows` - s//2 + s - 1, and columns likewise.
 
     Args:
         ratio: side of the square as a share of the image's, rounded half up. Published: 0.5.
-        p, same_on_batch, keepdim: as in every kornia augmentation.
+        kornia: see `Operation`.
 
     Shape: (B, C, H, W) -> (B, C, H, W).
     """
 
-    def __init__(
-        self, ratio: float = 0.5, *, p: float = 1.0, same_on_batch: bool = False, keepdim: bool = False
-    ) -> None:
-        super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim)
+    def __init__(self, ratio: float = 0.5, **kornia: Unpack[KorniaOptions]) -> None:
+        super().__init__(CutoutGenerator(ratio), **kornia)
         self.ratio = ratio
-        self._param_generator = CutoutGenerator(ratio)
 
-    def apply_transform(
-        self,
-        input: Tensor,
-        params: Parameters,
-        flags: dict[str, Any],
-        transform: Tensor | None = None,
-    ) -> Tensor:
-        """`input` (B, C, H, W) under `params` of B rows or one; kornia's name for the operation itself."""
-        rows = self._covered(fitted(input, params["centre_rows"]), input.shape[-2])
-        cols = self._covered(fitted(input, params["centre_cols"]), input.shape[-1])
+    def augment(self, images: Tensor, params: Parameters, /) -> Tensor:
+        rows = self._covered(fitted(images, params["centre_rows"]), images.shape[-2])
+        cols = self._covered(fitted(images, params["centre_cols"]), images.shape[-1])
         hole = rows[:, None, :, None] & cols[:, None, None, :]
         # a product, since masked_fill is slower on the CPU, forward and backward
-        return input * (~hole).to(input.dtype)
-
-    def apply_transform_mask(
-        self, input: Tensor, params: Parameters, flags: dict[str, Any], transform: Tensor | None = None
-    ) -> Tensor:
-        """A segmentation mask loses the same square."""
-        return self.apply_transform(input, params, flags, transform)
+        return images * (~hole).to(images.dtype)
 
     def _covered(self, centres: Tensor, size: int) -> Tensor:
         side = share(size, self.ratio)

@@ -1,16 +1,17 @@
-"""What the operations share: parameter generators on the CPU, and how a parameter meets a batch.
+"""The base of the operations, and the generators of their parameters.
 
-Kornia separates drawing from applying: a generator returns tensors of B rows, `apply_transform` is a pure function of
-them. Here every parameter is a vector of B rows, one an image, or of a single row that holds for all of them, so that
-one siamese draw fits any batch. Numbers are drawn on the CPU whatever the device of the images, so that a draw is the
-same everywhere.
+Kornia separates drawing from applying: a generator returns tensors of B rows, and applying them is a pure function. Here
+every parameter is a vector of B rows, one for each image, or of a single row for all images, so that one siamese draw fits
+any batch. Numbers are drawn on the CPU whatever the device of the images, so that a draw is the same everywhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
 
 import torch
+from kornia.augmentation import RigidAffineAugmentationBase2D
 from kornia.augmentation.random_generator.base import RandomGeneratorBase
 from torch import Tensor
 
@@ -25,11 +26,11 @@ class ParameterGenerator(RandomGeneratorBase):
     """
 
     def make_samplers(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Nothing to prepare: kornia calls this to move samplers to a device, and the draw stays on the CPU."""
+        """Do nothing: Kornia calls this to move samplers to a device, and the draw stays on the CPU."""
 
     def draw(self, count: int, height: int, width: int, /) -> dict[str, Tensor]:
         """Parameters by name, each (count,), for images of `height`×`width` pixels."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what it draws")
+        raise NotImplementedError(f"{type(self).__name__} must implement draw")
 
     def forward(self, batch_shape: Sequence[int], same_on_batch: bool = False) -> dict[str, Tensor]:
         """Parameters by name, each (B,), for images of shape `batch_shape` (B, C, H, W).
@@ -63,8 +64,49 @@ class UniformGenerator(ParameterGenerator):
         return ", ".join(f"{name}=({low:g}, {high:g})" for name, (low, high) in self.ranges.items())
 
 
+class KorniaOptions(TypedDict, total=False):
+    """Options of every Kornia augmentation; see `Operation`."""
+
+    p: float
+    same_on_batch: bool
+    keepdim: bool
+
+
+class Operation(RigidAffineAugmentationBase2D):
+    """Base of the operations: a Kornia augmentation of images alone, not of masks, boxes or key points.
+
+    A subclass writes `augment`.
+
+    Args:
+        generator: draws the parameters.
+        p: probability that an image is augmented.
+        same_on_batch: draw one set of parameters for the whole batch.
+        keepdim: return (C, H, W) for an image (C, H, W), instead of (1, C, H, W).
+    """
+
+    def __init__(
+        self, generator: ParameterGenerator, p: float = 1.0, same_on_batch: bool = False, keepdim: bool = False
+    ) -> None:
+        super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim)
+        self._param_generator = generator
+
+    def augment(self, images: Tensor, params: Parameters, /) -> Tensor:
+        """`images` (B, C, H, W) under `params` of B rows or one, differentiable and with the same shape."""
+        raise NotImplementedError(f"{type(self).__name__} must implement augment")
+
+    def compute_transformation(self, input: Tensor, params: Parameters, flags: dict[str, Any]) -> Tensor:
+        """Matrices (B, 3, 3) of NaN: Kornia wants pixel matrices, which nothing here uses; NaN is not mistaken for one."""
+        return torch.full((len(input), 3, 3), torch.nan, device=input.device, dtype=input.dtype)
+
+    def apply_transform(
+        self, input: Tensor, params: Parameters, flags: dict[str, Any], transform: Tensor | None = None
+    ) -> Tensor:
+        """Kornia's name for `augment`."""
+        return self.augment(input, params)
+
+
 def fitted(images: Tensor, value: Tensor) -> Tensor:
-    """`value`, of one row or of one an image, on the device of `images` (B, C, H, W).
+    """`value`, of one row or of one row per image, on the device of `images` (B, C, H, W).
 
     Raises:
         ValueError: any other number of rows.
@@ -80,7 +122,7 @@ def broadcast(images: Tensor, value: Tensor) -> Tensor:
 
 
 def share(size: int, ratio: float) -> int:
-    """`ratio` of `size` pixels, rounded half up as published; Python's `round` goes to the even number.
+    """`ratio` of `size` in pixels, rounded half up as in the published code; Python's `round` goes to the even number.
 
     >>> share(20, 0.125), round(20 * 0.125)
     (3, 2)

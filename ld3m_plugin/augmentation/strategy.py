@@ -1,9 +1,9 @@
-"""Differentiable siamese augmentation (DSA): one operation for a call, the same numbers for real and synthetic images.
+"""Differentiable siamese augmentation (DSA): one operation per call, the same numbers for real and synthetic images.
 
 Source: Zhao & Bilen 2021, Dataset Condensation with Differentiable Siamese Augmentation; ranges as in the published
 code.
 
-What Kornia (0.8 and 0.9) does that a caller must know; `tests/augmentation/test_kornia_traps.py` has a test for each:
+Traps of Kornia (0.8 and 0.9), each with a test in `tests/augmentation/test_kornia_traps.py`:
 
 - Replaying `params=` on a batch of another size fails, also with `same_on_batch=True`. A siamese draw here holds the
   parameters of one image, and every operation broadcasts them to the batch it meets.
@@ -11,8 +11,8 @@ What Kornia (0.8 and 0.9) does that a caller must know; `tests/augmentation/test
   the two batches in turn gives the same result without the copy.
 - `RandomBrightness` and its relatives clip to [0, 1] by default: a clipped pixel has gradient 0, and even the identity
   setting changes a normalised image. The operations here never clip.
-- Parameters come from torch's global random stream, and no generator can be passed. `DSA.draw` lends the global stream
-  the caller's `rng` and puts it back as it was.
+- Parameters come from torch's global random stream, and no generator can be passed. `DSA.draw` makes the global stream
+  continue the caller's `rng`, then restores it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from ld3m_plugin.augmentation.color import DSAColor
 from ld3m_plugin.augmentation.cutout import DSACutout
 from ld3m_plugin.augmentation.geometric import DSACrop, DSAFlip, DSARotate, DSAScale
+from ld3m_plugin.augmentation.parameters import Operation
 from ld3m_plugin.errors import InvalidOptionError, nearest
 from ld3m_plugin.randomness import lent_to_global
 
 IDENTITY = "none"
-Operation = DSAColor | DSACrop | DSACutout | DSAFlip | DSAScale | DSARotate
 OPERATIONS: Mapping[str, Callable[[], Operation]] = {
     "color": DSAColor,
     "crop": DSACrop,
@@ -43,12 +43,12 @@ OPERATIONS: Mapping[str, Callable[[], Operation]] = {
 
 @dataclass(frozen=True)
 class DSADraw:
-    """One operation and its numbers, ready to be applied any number of times.
+    """One operation and its parameters, which can be applied any number of times.
 
     Attributes:
         operation: a name of the strategy, or "none".
         size: (H, W) of the images it was drawn for.
-        images: how many images it was drawn for; None for a siamese draw, which fits any number.
+        images: number of images it was drawn for; None for a siamese draw, which fits any number.
         parameters: name -> (images,), or (1,) for a siamese draw; on the CPU.
     """
 
@@ -59,12 +59,12 @@ class DSADraw:
 
     @property
     def siamese(self) -> bool:
-        """Whether all images share one set of numbers."""
+        """Whether all images share one set of parameters."""
         return self.images is None
 
 
 class DSA(nn.Module):
-    """Draws one operation of the strategy for each call and applies it, differentiably, to normalised images.
+    """Draw one operation of the strategy for each call and apply it, differentiably, to normalised images.
 
     The siamese use, on batches of unequal size:
 
@@ -76,29 +76,29 @@ class DSA(nn.Module):
 
     Args:
         strategy: names out of color, crop, cutout, flip, scale and rotate, joined by `_`, in any order, each once; the
-            operation of a call is uniform over them. An empty string or "none" leaves images as they are.
+            operation of a call is uniform over them. An empty string or "none" leaves images unchanged.
 
     Raises:
-        InvalidOptionError: a name that is not known or is repeated.
+        InvalidOptionError: a name is unknown or repeated.
     """
 
     def __init__(self, strategy: str = "color_crop_cutout_flip_scale_rotate") -> None:
         super().__init__()
         self.strategy = strategy
         self.names = parse(strategy)
-        # a plain dict: the operations have neither weights nor state that a module would have to move or save
+        # A plain dict, not submodules: the operations have no weights or state to move or save.
         self.operations: dict[str, Operation] = {name: OPERATIONS[name]() for name in self.names}
 
     def forward(self, images: Tensor, *, rng: torch.Generator, siamese: bool = False) -> Tensor:
-        """`images` (B, C, H, W) under a new draw: numbers of its own for each image unless `siamese`."""
+        """`images` (B, C, H, W) under a new draw, with separate parameters for each image unless `siamese`."""
         return self.apply(images, self.draw(images.shape, rng, siamese=siamese))
 
     def draw(self, shape: Sequence[int], rng: torch.Generator, *, siamese: bool) -> DSADraw:
-        """Which operation, and its parameters, for images of `shape` (B, C, H, W).
+        """Draw an operation and its parameters for images of `shape` (B, C, H, W).
 
         Args:
-            rng: the stream to draw from, on the CPU; the global stream is left as it was found.
-            siamese: one set of numbers for all images, of this and of any other batch.
+            rng: the stream to draw from, on the CPU; the global stream is left unchanged.
+            siamese: draw one set of parameters for all images, of this and of any other batch.
         """
         batch, channels, height, width = shape
         images = None if siamese else batch
@@ -112,32 +112,31 @@ class DSA(nn.Module):
     def apply(self, images: Tensor, draw: DSADraw) -> Tensor:  # type: ignore[override]
         """`images` (B, C, H, W) under `draw`. Pure: the same images and draw give the same result.
 
-        It takes the place of `nn.Module.apply(function)`, which has nothing to visit here: there are no submodules.
+        Overrides `nn.Module.apply(function)`, which would visit submodules: there are none.
 
         Raises:
-            ValueError: a draw for images of another size, for another number of images, or by another strategy.
+            ValueError: the draw is for another image size or number of images, or from another strategy.
         """
         _check(images, draw)
         if draw.operation == IDENTITY:
             return images
         if draw.operation not in self.operations:
             raise ValueError(f"{draw.operation!r} was not drawn by the strategy {self.strategy!r}")
-        operation = self.operations[draw.operation]
-        # What kornia's forward would call; its bookkeeping (matrices, gates) costs more than most of the operations.
-        return operation.apply_transform(images, draw.parameters, operation.flags)
+        # Kornia's forward ends in the same call; its bookkeeping costs more than most of the operations.
+        return self.operations[draw.operation].augment(images, draw.parameters)
 
     def extra_repr(self) -> str:
         return f"strategy={self.strategy!r}"
 
 
 def parse(strategy: str) -> tuple[str, ...]:
-    """The operations that `strategy` names, in its order; none for an empty string or "none".
+    """Operations that `strategy` names, in its order; none for an empty string or "none".
 
     >>> parse("flip_rotate")
     ('flip', 'rotate')
 
     Raises:
-        InvalidOptionError: a name that is not known or is repeated.
+        InvalidOptionError: a name is unknown or repeated.
     """
     if strategy in ("", IDENTITY):
         return ()

@@ -1,4 +1,7 @@
-"""The built-in data sets. This module only names them: listing plugins must not import torch, numpy or Pillow."""
+"""The built-in data sets: uint8 images (C, H, W), RGB or one grey channel.
+
+This module only registers them by name: listing plugins must not import torch, numpy or Pillow.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_datasets(register: Register) -> None:
-    """Register the data sets that `load_task` and `--data` know without any other package."""
+    """Register the built-in data sets of `load_task` and `--data`."""
     register(
         "fashion-mnist",
         "ld3m_plugin.data.fashion_mnist:load",

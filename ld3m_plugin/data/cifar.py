@@ -1,15 +1,15 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from torchvision's folder, or from the official archives as they are.
 
-The python version (`cifar-10-batches-py`, what torchvision fetches) and the binary version (`cifar-10-batches-bin`) are
-read, each as a folder or as its `.tar.gz`, which is not unpacked to disk. Pickles are read without running anything
-(`safe_pickle`). Nothing is ever downloaded here.
+Reads the python version (`cifar-10-batches-py`, which torchvision downloads) and the binary version
+(`cifar-10-batches-bin`), each as a folder or as its `.tar.gz`, which is not unpacked to disk. Both store RGB, channels first.
+Pickles are read without running anything in them (`safe_pickle`); torchvision's reader would run them.
 """
 
 from __future__ import annotations
 
 import tarfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ld3m_plugin.data.cifar_classes import CIFAR10_CLASSES, CIFAR100_CLASSES
-from ld3m_plugin.data.memory import InMemoryImages, by_class, reshaped
+from ld3m_plugin.data.memory import LARGEST_FILE, InMemoryImages, by_class, reshaped
 from ld3m_plugin.data.safe_pickle import load_arrays
 from ld3m_plugin.data.statistics import channel_statistics
 from ld3m_plugin.errors import DataError, InvalidOptionError
@@ -26,8 +26,6 @@ from ld3m_plugin.task import DataOptions, Task
 
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
-#: The largest official file is 155 MB; a larger member of an archive is not read.
-_LARGEST_FILE = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,11 @@ class Variant:
     """How one of the two data sets is stored.
 
     Attributes:
-        train, test: file names (without the binary version's `.bin`) and how many images each holds.
+        binary, python: folders of the two versions.
+        binary_archive, python_archive: their archives.
+        train, test: file name (without the binary version's `.bin`) -> number of images.
         label_bytes: bytes before the pixels of an image in the binary version; the last one is the label.
-        label_key: where the python version has the labels.
+        label_key: key of the labels in the python version.
     """
 
     name: str
@@ -88,34 +88,33 @@ CIFAR100 = Variant(
 
 
 def load_cifar10(argument: str, options: DataOptions) -> Task:
-    """The task of CIFAR-10; see `load_variant`."""
-    return _load(CIFAR10, argument, options)
+    """CIFAR-10; see `load_variant`."""
+    return load_variant(CIFAR10, argument, options)
 
 
 def load_cifar100(argument: str, options: DataOptions) -> Task:
-    """The task of CIFAR-100 with its 100 fine classes; see `load_variant`."""
-    return _load(CIFAR100, argument, options)
+    """CIFAR-100 with its 100 fine classes; see `load_variant`."""
+    return load_variant(CIFAR100, argument, options)
 
 
-def _load(variant: Variant, argument: str, options: DataOptions) -> Task:
-    if argument:
-        raise InvalidOptionError(
-            f"{variant.name} takes nothing after the colon, got {argument!r}; the folder is root=PATH"
-        )
-    return load_variant(variant, options)
-
-
-def load_variant(variant: Variant, options: DataOptions) -> Task:
-    """Read one of the two sets.
+def load_variant(variant: Variant, argument: str, options: DataOptions) -> Task:
+    """Read one of the two data sets.
 
     Args:
-        variant: which one.
-        options: `root` is torchvision's root, or the folder of batches itself; default `data`. In grayscale, mean and
-            standard deviation are computed, as the published ones are of colours.
+        variant: the data set.
+        argument: must be empty.
+        options: `root` is torchvision's root, or the folder of batches itself; default `data`. With `grayscale`, mean and
+            standard deviation are computed from the images: the published ones are for RGB.
 
     Raises:
-        DataError: not found (the message says where it looked and what to put there), incomplete, or damaged.
+        DataError: the files are missing (the message says where they were looked for and what to do), incomplete or
+            damaged.
+        InvalidOptionError: `argument` is not empty.
     """
+    if argument:
+        raise InvalidOptionError(
+            f"{variant.name}:{argument}: {variant.name} takes no argument; give the folder as root=PATH"
+        )
     place, binary = _find(variant, options.root or Path("data"))
     train, test = (_read_split(variant, place, binary, files) for files in (variant.train, variant.test))
     channels = 1 if options.grayscale else 3
@@ -136,7 +135,7 @@ def load_variant(variant: Variant, options: DataOptions) -> Task:
 
 
 def _find(variant: Variant, root: Path) -> tuple[Path, bool]:
-    """The first copy that is there, and whether it is the binary version."""
+    """Folder or archive of the first copy found, and whether it is the binary version."""
     first = next(iter(variant.train))
     for folder in (root / variant.binary, root):
         if (folder / f"{first}.bin").is_file():
@@ -148,64 +147,66 @@ def _find(variant: Variant, root: Path) -> tuple[Path, bool]:
         if (root / archive).is_file():
             return root / archive, binary
     raise DataError(
-        f"no {variant.title} in {root}: put {variant.python}/ or {variant.binary}/ there, or "
-        f"{variant.python_archive} or {variant.binary_archive} as it is, or give root=PATH; torchvision fetches it "
-        f'with torchvision.datasets.{variant.name.upper()}("{root}", download=True)'
+        f"no {variant.title} in {root}: put {variant.python}/ or {variant.binary}/ there, or the archive "
+        f"{variant.python_archive} or {variant.binary_archive}, or give root=PATH; to download it: "
+        f'torchvision.datasets.{variant.name.upper()}("{root}", download=True)'
     )
 
 
 def _read_split(variant: Variant, place: Path, binary: bool, files: dict[str, int]) -> InMemoryImages:
-    names = [name + (".bin" if binary else "") for name in files]
-    contents = (_from_folder if place.is_dir() else _from_archive)(place, names)
-    parse: Callable[[Variant, bytes, Path], tuple[Tensor, Tensor]] = _parse_binary if binary else _parse_python
-    parts = [parse(variant, data, place / name) for name, data in zip(names, contents, strict=True)]
-    for name, expected, (images, _) in zip(names, files.values(), parts, strict=True):
+    parse = _parse_binary if binary else _parse_python
+    parts = []
+    contents = _read_files(place, [name + (".bin" if binary else "") for name in files])
+    for (name, data), expected in zip(contents.items(), files.values(), strict=True):
+        images, labels = parse(variant, data, place / name)
         if len(images) != expected:
-            raise DataError(f"{place / name} holds {len(images)} images, {expected} are expected: get it again")
+            raise DataError(f"{place / name} has {len(images)} images instead of {expected}: get it again")
+        parts.append((images, labels))
     images, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     return by_class(images, labels, variant.class_names, str(place))
 
 
-def _from_folder(folder: Path, names: Sequence[str]) -> list[bytes]:
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise DataError(f"{folder} lacks {', '.join(missing)}: get it again")
-    return [(folder / name).read_bytes() for name in names]
-
-
-def _from_archive(archive: Path, names: Sequence[str]) -> list[bytes]:
-    """Members by their file name, read in one pass; nothing is written, so member paths cannot escape a folder."""
-    found: dict[str, bytes] = {}
+def _read_files(place: Path, names: Sequence[str]) -> dict[str, bytes]:
+    """Contents of the files `names`, in that order, in a folder or a `.tar.gz`."""
     try:
-        with tarfile.open(archive, "r|gz") as tar:
-            for member in tar:
-                name = Path(member.name).name
-                file = tar.extractfile(member) if member.isfile() and name in names else None
-                if file is not None:
-                    found[name] = file.read(_LARGEST_FILE)
+        found = (_read_folder if place.is_dir() else _read_archive)(place, names)
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot read {archive}: {error}; get it again") from error
+        raise DataError(f"cannot read {place}: {error}; get it again") from error
     missing = [name for name in names if name not in found]
     if missing:
-        raise DataError(f"{archive} lacks {', '.join(missing)}: get it again")
-    return [found[name] for name in names]
+        raise DataError(f"{place} lacks {', '.join(missing)}: get it again")
+    return {name: found[name] for name in names}
+
+
+def _read_folder(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+
+
+def _read_archive(archive: Path, names: Sequence[str]) -> dict[str, bytes]:
+    """Members by file name, read in one pass. Nothing is written, so member paths cannot escape a folder."""
+    found: dict[str, bytes] = {}
+    with tarfile.open(archive, "r|gz") as tar:
+        for member in tar:
+            name = Path(member.name).name
+            file = tar.extractfile(member) if member.isfile() and name in names else None
+            if file is not None:
+                found[name] = file.read(LARGEST_FILE)
+    return found
 
 
 def _parse_binary(variant: Variant, data: bytes, path: Path) -> tuple[Tensor, Tensor]:
-    """Images (n, 3, 32, 32) and labels (n,) of rows of label bytes and 3,072 pixels, red, green, blue."""
+    """Images (n, 3, 32, 32) and labels (n,) from rows of label bytes and 3,072 pixels: all red, all green, all blue."""
     row = variant.label_bytes + _PIXELS
     if not data or len(data) % row:
         raise DataError(f"{path} has {len(data)} bytes, not a multiple of {row}: get it again")
-    rows = torch.from_numpy(numpy.frombuffer(bytearray(data), numpy.uint8)).view(-1, row)
+    rows = torch.frombuffer(bytearray(data), dtype=torch.uint8).view(-1, row)
     return rows[:, variant.label_bytes :].reshape(-1, 3, _SIDE, _SIDE), rows[:, variant.label_bytes - 1].long()
 
 
 def _parse_python(variant: Variant, data: bytes, path: Path) -> tuple[Tensor, Tensor]:
     """The same from a pickled dictionary with `data` (n, 3072) and a list of labels."""
     batch = load_arrays(data, path)
-    if not isinstance(batch, dict):
-        batch = {}
-    pixels, labels = batch.get("data"), batch.get(variant.label_key)
+    pixels, labels = (batch.get(key) if isinstance(batch, dict) else None for key in ("data", variant.label_key))
     if not (
         isinstance(pixels, numpy.ndarray)
         and pixels.dtype == numpy.uint8
@@ -213,5 +214,7 @@ def _parse_python(variant: Variant, data: bytes, path: Path) -> tuple[Tensor, Te
         and isinstance(labels, list)
         and all(isinstance(label, int) and 0 <= label < len(variant.class_names) for label in labels)
     ):
-        raise DataError(f"{path} is not a {variant.title} batch: it lacks data (n, {_PIXELS}) or {variant.label_key}")
+        raise DataError(
+            f"{path} is not a {variant.title} batch: it lacks data (n, {_PIXELS}) or {variant.label_key}; get it again"
+        )
     return torch.from_numpy(pixels.copy()).view(-1, 3, _SIDE, _SIDE), torch.tensor(labels)

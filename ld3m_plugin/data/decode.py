@@ -1,13 +1,15 @@
-"""One image file to one uint8 tensor, or an error that names the file.
+"""Read one image file as one uint8 tensor (C, H, W): RGB, or one grey channel.
 
-Rules, in this order: the EXIF orientation is applied; transparency is laid over white; the image becomes grayscale or
-RGB; the shorter side is resized to the wanted size (bilinear, with Pillow's antialiasing) and the middle square is cut
-out. Normalisation comes later, in `Task.normalise`: the published code resizes after normalising (LD3M `utils.py:157`),
-where results depend on the version of torchvision.
+Steps, in this order: apply the EXIF orientation; lay transparency over white; convert to grayscale or RGB; resize the
+shorter side (bilinear, with Pillow's antialiasing); cut out the middle square. Normalisation comes later, in
+`Task.normalise`: the published code resizes after normalising (LD3M `utils.py:157`), which makes results depend on the
+version of torchvision.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,11 +29,11 @@ _TRANSPARENT_MODES = {"LA", "La", "PA", "RGBA", "RGBa"}
 
 
 class UnreadableImageError(DataError):
-    """A file that is not a whole image; `skip_unreadable` leaves such files out."""
+    """An image file that is damaged, missing or no image; `skip_unreadable` leaves such files out."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(
-            f"cannot read image {path}: {reason}; replace or remove it, or leave such files out with "
+            f"cannot read image {path}: {reason}; replace or remove it, or skip such files with "
             "--skip-unreadable (skip_unreadable=True)"
         )
         self.path = path
@@ -39,7 +41,7 @@ class UnreadableImageError(DataError):
 
 @dataclass(frozen=True)
 class Header:
-    """What is known of an image without decoding its pixels. `size` is (width, height), upright."""
+    """Facts of an image file that need no decoding. `size` is (width, height) after the EXIF orientation."""
 
     path: Path
     kind: Kind
@@ -48,13 +50,13 @@ class Header:
 
 @dataclass(frozen=True)
 class Form:
-    """What every image of a data set becomes.
+    """Size and channels to which every image of a data set is converted.
 
     Attributes:
         size: height and width.
-        channels: 1 or 3.
-        like: set where the user chose neither size nor channels: every file must then agree with this one.
-        same_kind, same_size: in which respect it must agree.
+        channels: 3 (RGB) or 1 (grey).
+        like: header of the file from which `size` or `channels` was taken because the user chose none.
+        same_kind, same_size: whether every file must have the kind or the size of `like`.
     """
 
     size: int
@@ -65,47 +67,41 @@ class Form:
 
 
 def read_header(path: Path) -> Header:
-    """Kind and size of an image file.
+    """Read the kind and size of an image file.
 
     Raises:
         UnreadableImageError: Pillow cannot identify the file.
-        DataError: more than 8 bits a channel.
+        DataError: the image has more than 8 bits a channel.
     """
-    with _opened(path) as image:
+    with _naming(path), Image.open(path) as image:
         return _header(path, image)
 
 
 def read_image(path: Path, form: Form) -> Tensor:
-    """An image file as uint8 (C, size, size).
+    """Read an image file as uint8 (C, size, size), RGB or grey.
 
     Raises:
-        UnreadableImageError: the file is missing, truncated, damaged, or too large to be an honest picture.
-        DataError: more than 8 bits a channel, or a file unlike the others where nothing was chosen.
+        UnreadableImageError: the file is missing, truncated or damaged, or exceeds Pillow's limit of pixels.
+        DataError: the image has more than 8 bits a channel, or differs from `form.like` where it must not.
     """
-    with _opened(path) as image:
-        header = _header(path, image)
-        check_alike(header, form)
-        try:
-            pixels = _square(_flat(ImageOps.exif_transpose(image), form.channels), form.size)
-        except MemoryError:
-            raise
-        except Exception as error:  # damaged bytes make Pillow's decoders raise nearly anything
-            raise UnreadableImageError(path, _reason(error)) from error
+    with _naming(path), Image.open(path) as image:
+        check_alike(_header(path, image), form)
+        pixels = _square(_flat(ImageOps.exif_transpose(image), form.channels), form.size)
     array = numpy.array(pixels, dtype=numpy.uint8).reshape(form.size, form.size, form.channels)
     return torch.from_numpy(array).permute(2, 0, 1).contiguous()
 
 
 def check_alike(header: Header, form: Form) -> None:
-    """Compare a file with the one that a form was taken from.
+    """Compare a file with `form.like`.
 
     Raises:
-        DataError: another kind or size, where it must be the same; both files are named.
+        DataError: the kind or size differs where it must be the same; the message names both files.
     """
     if form.like is None:
         return
     if form.same_kind and header.kind != form.like.kind:
         raise DataError(
-            f"mixed modes: {form.like.path} is {form.like.kind} and {header.path} is {header.kind}; "
+            f"images differ in kind: {form.like.path} is {form.like.kind} and {header.path} is {header.kind}; "
             "choose one with grayscale=true or grayscale=false"
         )
     if form.same_size and header.size != form.like.size:
@@ -113,13 +109,15 @@ def check_alike(header: Header, form: Form) -> None:
         raise DataError(f"images differ in size: {shapes}; choose one with image_size")
 
 
-def _opened(path: Path) -> Image.Image:
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn Pillow's errors into ones that name the file; damaged bytes can make its decoders raise nearly anything."""
     try:
-        return Image.open(path)
-    except MemoryError:
+        yield
+    except (DataError, MemoryError):
         raise
-    except Exception as error:  # as above; DecompressionBombError is raised here
-        raise UnreadableImageError(path, _reason(error)) from error
+    except Exception as error:
+        raise UnreadableImageError(path, " ".join(str(error).split()) or type(error).__name__) from error
 
 
 def _header(path: Path, image: Image.Image) -> Header:
@@ -128,23 +126,23 @@ def _header(path: Path, image: Image.Image) -> Header:
     width, height = image.size
     try:
         quarter_turn = image.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 swap width and height
-    except Exception:  # damaged metadata of a good picture: taken as upright, as Pillow itself does
+    except Exception:  # damaged metadata of a good picture: upright, as Pillow itself takes it
         quarter_turn = False
     kind: Kind = "grayscale" if image.mode in _GRAYSCALE_MODES else "colour"
     return Header(path, kind, (height, width) if quarter_turn else (width, height))
 
 
 def _flat(image: Image.Image, channels: int) -> Image.Image:
-    """Without transparency, in mode L or RGB."""
+    """The image without transparency, in mode L or RGB."""
     if image.mode in _TRANSPARENT_MODES or "transparency" in image.info:
-        # Hidden pixels hold arbitrary colours; white is what a page behind the picture would show.
+        # Transparent pixels hold arbitrary colours; white is the usual background.
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("L" if channels == 1 else "RGB")
 
 
 def _square(image: Image.Image, size: int) -> Image.Image:
-    """Shorter side to `size`, then the middle; sizes and offsets are rounded as torchvision's transforms do."""
+    """Resize the shorter side to `size` and cut out the middle, with the rounding of torchvision's Resize and CenterCrop."""
     width, height = image.size
     shorter = min(width, height)
     if shorter != size:
@@ -152,7 +150,3 @@ def _square(image: Image.Image, size: int) -> Image.Image:
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = round((width - size) / 2), round((height - size) / 2)
     return image.crop((left, top, left + size, top + size))
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -1,7 +1,7 @@
-"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747): the full set where it is found, else a subset.
+"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747): the full set if it is found, else the embedded subset.
 
-Three sources have the same four files, so one reader serves all: torchvision's folder, Debian's package
-`dataset-fashion-mnist`, and the subset in this package (made by `scripts/make_embedded_fashion_mnist.py`).
+The same four IDX files come from three sources: torchvision's folder, Debian's package `dataset-fashion-mnist`, and the
+subset in this package (made by `scripts/make_embedded_fashion_mnist.py`).
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ CLASS_NAMES = (
     "Bag",
     "Ankle boot",
 )
-#: Of the 60,000 training images as they are, 28x28: what published results normalise with.
+#: Of the 60,000 training images at 28x28; published results normalise with these.
 MEAN, STD = 0.2861, 0.3530
 
+TORCHVISION_FOLDER = Path("FashionMNIST", "raw")
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded" / "fashion-mnist"
 FILES = {
@@ -39,19 +40,19 @@ _FULL = (60_000, 10_000)
 
 
 def load(argument: str, options: DataOptions) -> Task:
-    """The task of Fashion-MNIST.
+    """Read Fashion-MNIST.
 
-    Images are 28x28 in grayscale. By default they are put in the middle of a black 32x32 square; `image_size=28` leaves
-    them as they are, any other size resizes the padded square (bilinear, antialiased). `grayscale=False` repeats the
-    channel three times.
+    Images are 28x28 with one grey channel, by default centred in a black 32x32 square. `image_size=28` leaves them
+    unpadded; any other size resizes the padded square (bilinear, antialiased). `grayscale=False` repeats the channel three
+    times.
 
     Args:
         argument: "" (the full set if it is found, else the embedded one), "full" or "embedded".
-        options: `root` is a folder with the four IDX files, or one that holds torchvision's `FashionMNIST/raw`.
+        options: `root` is a folder with the four IDX files, or one with torchvision's `FashionMNIST/raw`.
 
     Raises:
-        DataError: the chosen copy is not there, incomplete or damaged.
-        InvalidOptionError: another argument, or `root` together with "embedded".
+        DataError: the chosen copy is missing, incomplete or damaged.
+        InvalidOptionError: the argument is unknown, or `root` is given with "embedded".
     """
     folder = _choose(argument, options.root)
     train, test = (_read_split(folder, split) for split in ("train", "test"))
@@ -73,13 +74,14 @@ def load(argument: str, options: DataOptions) -> Task:
 
 def _choose(argument: str, root: Path | None) -> Path:
     if argument not in ("", "full", "embedded"):
-        raise InvalidOptionError(f"fashion-mnist:{argument}: after the colon stands nothing, full or embedded")
+        raise InvalidOptionError(
+            f"fashion-mnist has no copy {argument!r}: give fashion-mnist, fashion-mnist:full or :embedded"
+        )
     if argument == "embedded":
         if root is not None:
-            raise InvalidOptionError("fashion-mnist:embedded is part of this package and takes no root")
+            raise InvalidOptionError("fashion-mnist:embedded is part of this package: leave out root")
         return EMBEDDED_FOLDER
-    usual = [*_torchvision_folders(Path("data")), DEBIAN_FOLDER]
-    places = usual if root is None else [root, *_torchvision_folders(root)]
+    places = [Path("data") / TORCHVISION_FOLDER, DEBIAN_FOLDER] if root is None else [root, root / TORCHVISION_FOLDER]
     for place in places:
         if not _missing(place):
             return place
@@ -88,23 +90,21 @@ def _choose(argument: str, root: Path | None) -> Path:
     raise DataError(_not_found(places))
 
 
-def _torchvision_folders(root: Path) -> list[Path]:
-    return [root / "FashionMNIST" / "raw"]
-
-
 def _missing(folder: Path) -> list[str]:
-    return [name for names in FILES.values() for name in names if _file(folder, name) is None]
+    return [name for names in FILES.values() for name in names if not _file(folder, name).is_file()]
 
 
-def _file(folder: Path, name: str) -> Path | None:
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+def _file(folder: Path, name: str) -> Path:
+    """The plain file if it exists, else the compressed one."""
+    plain = folder / name
+    return plain if plain.is_file() else folder / f"{name}.gz"
 
 
 def _not_found(places: list[Path]) -> str:
     looked = "; ".join(f"{place}: " + _state(place) for place in places)
     return (
-        f"no full Fashion-MNIST ({looked}). Install Debian's package dataset-fashion-mnist, or let torchvision "
-        'fetch it: torchvision.datasets.FashionMNIST("data", download=True); fashion-mnist:embedded needs neither'
+        f"no full Fashion-MNIST ({looked}). Install Debian's package dataset-fashion-mnist, or download it with "
+        'torchvision.datasets.FashionMNIST("data", download=True); fashion-mnist:embedded needs neither'
     )
 
 
@@ -112,17 +112,15 @@ def _state(folder: Path) -> str:
     if not folder.is_dir():
         return "no such folder"
     missing = _missing(folder)
-    return "has none of the four files" if len(missing) == 4 else f"lacks {', '.join(missing)} (plain or .gz)"
+    return "none of the four files" if len(missing) == 4 else f"lacks {', '.join(missing)} (plain or .gz)"
 
 
 def _read_split(folder: Path, split: str) -> InMemoryImages:
-    paths = [_file(folder, name) for name in FILES[split]]
-    if paths[0] is None or paths[1] is None:
-        raise DataError(f"the {split} split of Fashion-MNIST in {folder} {_state(folder)}")
-    images, labels = read_idx(paths[0], 3), read_idx(paths[1], 1)
+    images_path, labels_path = (_file(folder, name) for name in FILES[split])
+    images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
     if images.shape[1:] != (_SIDE, _SIDE):
-        raise DataError(f"{paths[0]} has images of {images.shape[1]}x{images.shape[2]}, not 28x28")
-    return by_class(images.unsqueeze(1), labels, CLASS_NAMES, str(paths[0]))
+        raise DataError(f"{images_path} has images of {images.shape[1]}x{images.shape[2]}, not 28x28: get it again")
+    return by_class(images.unsqueeze(1), labels, CLASS_NAMES, str(images_path))
 
 
 def _describe(folder: Path, train: int, test: int, argument: str) -> str:
@@ -130,7 +128,8 @@ def _describe(folder: Path, train: int, test: int, argument: str) -> str:
         return f"fashion-mnist embedded subset ({train} train, {test} test)"
     if (train, test) != _FULL and argument == "full":
         raise DataError(
-            f"{folder} holds {train} training and {test} test images, not the full Fashion-MNIST (60000, 10000)"
+            f"{folder} has {train} training and {test} test images, not the full Fashion-MNIST (60000, 10000): get it "
+            "again, or give fashion-mnist without :full"
         )
     extent = "full" if (train, test) == _FULL else "partial"
     return f"fashion-mnist {extent} ({train} train, {test} test) from {folder}"

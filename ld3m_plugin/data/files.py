@@ -1,10 +1,10 @@
-"""Images that are read from files: into memory where they fit, else on use."""
+"""Images read from files: into memory if they fit, else on use. `EXTENSIONS` lists the file endings that count as images."""
 
 from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,13 +16,14 @@ from ld3m_plugin.data.memory import InMemoryImages
 from ld3m_plugin.errors import DataError
 from ld3m_plugin.task import ImagesByClass
 
-#: A split that takes no more than this as uint8 is decoded once and kept; of a larger one, this much of what was read.
+#: Bytes of decoded images to keep per split: a split that fits is decoded once, of a larger one the images used last stay.
 MEMORY_BUDGET = 2 * 2**30
+#: Endings of image files, in any case, for `imagefolder` and `imagenet`.
 EXTENSIONS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Image files in a folder and its subfolders, sorted by path. Hidden files and other endings are ignored."""
+    """Image files (`EXTENSIONS`) in a folder and its subfolders, sorted by path; hidden files and folders are ignored."""
     found: list[Path] = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -33,13 +34,13 @@ def list_images(folder: Path) -> list[Path]:
 
 
 class ImageFiles(ImagesByClass):
-    """Images of K classes that stay on disk; the ones last used are kept as uint8.
+    """Images of K classes that stay on disk; the ones used last are kept in memory as uint8 (C, H, W), RGB or grey.
 
     Args:
-        paths: the files of each class.
-        form: what each file becomes.
+        paths: files of each class.
+        form: size and channels of the images.
         origin: folder of the split, for error messages.
-        cache_bytes: how much is kept.
+        cache_bytes: bytes of images to keep in memory.
     """
 
     def __init__(self, paths: Sequence[Sequence[Path]], form: Form, origin: str, cache_bytes: int) -> None:
@@ -53,16 +54,15 @@ class ImageFiles(ImagesByClass):
         return tuple(len(files) for files in self._paths)
 
     def read(self, class_index: int, which: Tensor) -> Tensor:
-        """As the contract says.
+        """Images `which` (n,) of one class as uint8 (n, C, H, W), on the CPU.
 
         Raises:
             UnreadableImageError: a file is damaged.
-            DataError: a file is unlike the others where neither size nor channels were chosen.
+            DataError: a file differs from the others in a size or kind that was not chosen.
         """
         wanted = [self._paths[class_index][index] for index in which.tolist()]
         found = {path: self._cache[path] for path in wanted if path in self._cache}
-        missing = [path for path in dict.fromkeys(wanted) if path not in found]
-        found.update(zip(missing, _decoded(missing, self._form), strict=True))
+        found.update(_decoded([path for path in dict.fromkeys(wanted) if path not in found], self._form))
         self._remember(found)
         images = torch.empty(len(wanted), self._form.channels, self._form.size, self._form.size, dtype=torch.uint8)
         for row, path in enumerate(wanted):
@@ -85,22 +85,21 @@ def open_files(
     skip_unreadable: bool = False,
     budget: int = MEMORY_BUDGET,
 ) -> tuple[ImagesByClass, int]:
-    """The images of one split, and how many unreadable files were left out.
+    """Open the images of one split; return them and the number of unreadable files left out.
 
-    A split that fits the budget is decoded here, so that a damaged file shows before a run and not in the middle of it.
-    A larger one is decoded on use; with `skip_unreadable` it is decoded once beforehand, to learn which files to leave
-    out.
+    A split that fits the budget is decoded here, so that a damaged file stops a run before it starts. A larger one is
+    decoded on use; with `skip_unreadable` it is decoded once here as well, to find the files to leave out.
 
     Args:
         classes: class name -> files, in label order.
-        form: what each file becomes.
-        folder: of the split, for messages.
+        form: size and channels of the images.
+        folder: folder of the split, for error messages.
         skip_unreadable: leave damaged files out instead of stopping.
         budget: bytes of memory.
 
     Raises:
-        UnreadableImageError: a damaged file.
-        DataError: a class without any (readable) image.
+        UnreadableImageError: a file is damaged.
+        DataError: a class has no (readable) image.
     """
     total = sum(len(files) for files in classes.values())
     if total * _image_bytes(form) <= budget:
@@ -108,7 +107,7 @@ def open_files(
         images: ImagesByClass = InMemoryImages(list(kept.values()), str(folder))
     else:
         if skip_unreadable:
-            classes = {name: _readable(files, form) for name, files in classes.items()}
+            classes = {name: [path for path, _ in _decoded(files, form, True)] for name, files in classes.items()}
         images = ImageFiles(list(classes.values()), form, str(folder), budget)
     for name, count in zip(classes, images.counts(), strict=True):
         if count == 0:
@@ -119,36 +118,28 @@ def open_files(
 def _decode_class(files: Sequence[Path], form: Form, skip_unreadable: bool) -> Tensor:
     images = torch.empty(len(files), form.channels, form.size, form.size, dtype=torch.uint8)
     count = 0
-    for image in _decoded_or_none(files, form) if skip_unreadable else _decoded(files, form):
-        if image is not None:
-            images[count] = image
-            count += 1
+    for _, image in _decoded(files, form, skip_unreadable):
+        images[count] = image
+        count += 1
     return images[:count]
 
 
-def _readable(files: Sequence[Path], form: Form) -> list[Path]:
-    return [path for path, image in zip(files, _decoded_or_none(files, form), strict=True) if image is not None]
+def _decoded(files: Sequence[Path], form: Form, skip_unreadable: bool = False) -> Iterator[tuple[Path, Tensor]]:
+    """Files and their images; in order, so that the first error is always the same one."""
 
-
-def _decoded(files: Iterable[Path], form: Form) -> Iterator[Tensor]:
-    # Threads, as Pillow lets go of the interpreter's lock while it decodes; in order, so the first error repeats.
-    with ThreadPoolExecutor(_workers()) as pool:
-        yield from pool.map(lambda path: read_image(path, form), files)
-
-
-def _decoded_or_none(files: Iterable[Path], form: Form) -> Iterator[Tensor | None]:
     def read(path: Path) -> Tensor | None:
         try:
             return read_image(path, form)
         except UnreadableImageError:
-            return None
+            if skip_unreadable:
+                return None
+            raise
 
-    with ThreadPoolExecutor(_workers()) as pool:
-        yield from pool.map(read, files)
-
-
-def _workers() -> int:
-    return min(8, os.cpu_count() or 1)
+    # Threads, because Pillow releases the interpreter's lock while it decodes.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for path, image in zip(files, pool.map(read, files), strict=True):
+            if image is not None:
+                yield path, image
 
 
 def _image_bytes(form: Form) -> int:

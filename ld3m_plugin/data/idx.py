@@ -1,8 +1,8 @@
-"""The IDX format of MNIST and its relatives, plain or gzip-compressed.
+"""The IDX format of MNIST and its relatives, plain or gzip-compressed (http://yann.lecun.com/exdb/mnist/).
 
-Big-endian header: two zero bytes, the type (8 = unsigned byte), the number of dimensions, each dimension as 32 bits;
-then the values (http://yann.lecun.com/exdb/mnist/). The file's length must be exactly what its header says: a download
-that stopped early is an error, never a smaller data set.
+A big-endian header (two zero bytes, the type, where 8 is unsigned byte, the number of dimensions, each dimension in 32
+bits), then the values. torchvision's reader is not used: it reads no gzip, does not limit how much it reads, and reports
+damage by bare assertions; importing it takes a second.
 """
 
 from __future__ import annotations
@@ -12,58 +12,39 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import BinaryIO, cast
 
-import numpy
 import torch
 from torch import Tensor
 
+from ld3m_plugin.data.memory import LARGEST_FILE
 from ld3m_plugin.errors import DataError
 
 _UNSIGNED_BYTE = 8
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:
-    """The uint8 tensor of an IDX file with that many dimensions; gzip is recognised by the ending `.gz`.
+    """Read an IDX file as a uint8 tensor with `dimensions` dimensions; the ending `.gz` means gzip.
 
     Raises:
-        DataError: the file is missing, not IDX, of another type or rank, truncated, or longer than it says.
+        DataError: the file is missing, not IDX, of another type or rank, empty, shorter or longer than its header says, or
+            larger than `LARGEST_FILE`.
     """
     try:
-        with _open(path) as file:
-            shape = _read_shape(path, file, dimensions)
-            size = math.prod(shape)
-            data = _read_at_most(file, size + 1)  # one byte more shows a file that is too long
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot read IDX file {path}: {error}; get it again") from error
-    if len(data) != size:
-        found = "more" if len(data) > size else f"only {len(data)}"
-        raise DataError(f"IDX file {path} should hold {size} bytes of data and holds {found}: get it again")
-    if size == 0:
-        raise DataError(f"IDX file {path} holds nothing: its dimensions are {shape}")
-    return torch.from_numpy(numpy.frombuffer(data, numpy.uint8)).view(shape)
-
-
-def _open(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
-
-
-def _read_at_most(file: BinaryIO, limit: int) -> bytearray:
-    """In pieces: one `read` of what a false header promises would ask for that much memory at once."""
-    data = bytearray()
-    while len(data) < limit and (piece := file.read(min(2**24, limit - len(data)))):
-        data += piece
-    return data
-
-
-def _read_shape(path: Path, file: BinaryIO, dimensions: int) -> tuple[int, ...]:
-    magic = file.read(4)
-    if magic != bytes((0, 0, _UNSIGNED_BYTE, dimensions)):
+    start = 4 + 4 * dimensions
+    if len(data) < start or data[:4] != bytes((0, 0, _UNSIGNED_BYTE, dimensions)):
         raise DataError(
             f"{path} is not an IDX file of unsigned bytes with {dimensions} dimensions "
-            f"(it begins with {magic.hex(' ') or 'nothing'})"
+            f"(it begins with {data[:4].hex(' ') or 'nothing'}): get it again"
         )
-    header = file.read(4 * dimensions)
-    if len(header) != 4 * dimensions:
-        raise DataError(f"IDX file {path} ends inside its header: get it again")
-    return struct.unpack(f">{dimensions}I", header)
+    if len(data) > LARGEST_FILE:
+        raise DataError(f"IDX file {path} is larger than {LARGEST_FILE} bytes (uncompressed): get it again")
+    shape = struct.unpack_from(f">{dimensions}I", data, 4)
+    size = len(data) - start
+    # The lengths must agree: a download that stopped early is an error, never a smaller data set.
+    if size == 0 or size != math.prod(shape):
+        raise DataError(f"IDX file {path} has {size} values, its header says {shape}: get it again")
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8, offset=start).view(shape)

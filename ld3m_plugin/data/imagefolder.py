@@ -1,8 +1,9 @@
-"""`imagefolder:PATH`: a user's own images, one folder a class.
+"""`imagefolder:PATH`: a user's own images, one folder per class.
 
-Two layouts are understood. `PATH/train/CLASS/...` with `PATH/val/CLASS/...` (or, where there is no val/, `PATH/test/`):
-the given split is used. `PATH/CLASS/...`: a share of each class is held out. Classes are the folders' names in sorted
-order; a name that is a WordNet id (n and eight digits) is recorded as one.
+Two layouts are read. `PATH/train/CLASS/...` with `PATH/val/CLASS/...` (or, without val/, `PATH/test/`): the given split.
+`PATH/CLASS/...`: a share of each class is held out for testing. Classes are the folders' names in sorted order; a WordNet
+id (n and eight digits) as a name is recorded as one. `EXTENSIONS` in `files.py` lists the file endings of images;
+`decode.py` reads them as RGB or grey, channels first.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ _HEADERS_LOOKED_AT = 64
 
 
 def load(argument: str, options: DataOptions) -> Task:
-    """The task of a folder of images.
+    """Read a folder of images.
 
     Mean and standard deviation are those of the training images (of a seeded sample of 2,000 if there are more).
 
     Args:
-        argument: the folder; relative to `options.root` if that is given.
+        argument: the folder, relative to `options.root` if that is given.
         options: without `image_size`, all images must be squares of one size; without `grayscale`, of one kind.
 
     Raises:
-        DataError: no such folder, a missing split, an empty class, classes that differ between the splits, a file that
-            cannot be read, mixed modes or sizes. The message names the path.
-        InvalidOptionError: no folder was named.
+        DataError: the folder or a split is missing, a class is empty, classes differ between the splits, a file cannot be
+            read, or images differ in kind or size. The message names the path.
+        InvalidOptionError: no folder was given.
     """
     root = _root(argument, options)
     (train, train_folder), (test, test_folder) = _splits(root, options)
@@ -62,10 +63,10 @@ def load(argument: str, options: DataOptions) -> Task:
 
 
 def read_classes(folder: Path) -> Classes:
-    """Class name -> image files, sorted, of a folder with one subfolder a class.
+    """Class name -> image files, sorted, of a folder with one subfolder per class.
 
     Raises:
-        DataError: no subfolders, or one without an image.
+        DataError: the folder has no subfolders, or one without an image.
     """
     folders = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not folders:
@@ -75,10 +76,10 @@ def read_classes(folder: Path) -> Classes:
 
 
 def class_files(folder: Path) -> list[Path]:
-    """The image files of one class, sorted.
+    """Image files of one class, sorted.
 
     Raises:
-        DataError: there are none.
+        DataError: the folder has none.
     """
     files = list_images(folder)
     if not files:
@@ -87,23 +88,23 @@ def class_files(folder: Path) -> list[Path]:
 
 
 def seeded_split(names: Sequence[str], fraction: float, seed: int, key: str) -> tuple[list[int], list[int]]:
-    """Positions of `names` for training and for testing, disjoint, sorted, and together all of them.
+    """Split the positions of `names` into sorted ones for training and for testing.
 
     Files are ranked by a hash of seed, key and name, so that the split depends neither on the order in which a disk
-    lists files nor on a library's random stream. At least one file goes to each side.
+    lists files nor on a library's random stream. Each side gets at least one file.
 
     Raises:
-        ValueError: fewer than two names.
+        ValueError: there are fewer than two names.
     """
     if len(names) < 2:
-        raise ValueError("a split needs two or more")
+        raise ValueError("a split needs at least two names")
     ranked = sorted(range(len(names)), key=lambda i: hashlib.sha256(f"{seed}/{key}/{names[i]}".encode()).digest())
     held_out = min(max(1, round(fraction * len(names))), len(names) - 1)
     return sorted(ranked[held_out:]), sorted(ranked[:held_out])
 
 
 def describe_counts(train: int, test: int, lost: int) -> str:
-    """How many images there are, for `Task.source`."""
+    """Numbers of images, for `Task.source`."""
     return f"{train} train, {test} test" + (f", {lost} unreadable left out" if lost else "")
 
 
@@ -112,7 +113,8 @@ def _root(argument: str, options: DataOptions) -> Path:
         raise InvalidOptionError("imagefolder needs a folder: imagefolder:PATH")
     root = (options.root or Path()) / Path(argument).expanduser()
     if not root.is_dir():
-        raise DataError(f"{root} is {'a file, not a folder' if root.exists() else 'not there'}: imagefolder:PATH")
+        problem = "is a file, not a folder" if root.exists() else "does not exist"
+        raise DataError(f"{root} {problem}: give an existing folder, imagefolder:PATH")
     return root
 
 
@@ -125,8 +127,8 @@ def _splits(root: Path, options: DataOptions) -> tuple[tuple[Classes, Path], tup
     if "train" not in present or len(present) == 1:
         wanted = "train/" if "train" not in present else "val/ or test/"
         raise DataError(
-            f"{root} has {present[0]}/ and no {wanted}: add it, or give imagefolder:{root / present[0]} to have a "
-            "share of it held out (test_fraction)"
+            f"{root} has {present[0]}/ and no {wanted}: add it, or give imagefolder:{root / present[0]} to hold a share "
+            "of it out for testing (test_fraction)"
         )
     train_folder, test_folder = root / "train", root / present[1]
     train, test = read_classes(train_folder), read_classes(test_folder)
@@ -137,7 +139,7 @@ def _splits(root: Path, options: DataOptions) -> tuple[tuple[Classes, Path], tup
 def _check_same_classes(train: Classes, train_folder: Path, test: Classes, test_folder: Path) -> None:
     for name in sorted(train.keys() ^ test.keys()):
         here, there = (train_folder, test_folder) if name in train else (test_folder, train_folder)
-        raise DataError(f"class {name!r} is in {here} and not in {there}: both splits need the same classes")
+        raise DataError(f"class {name!r} is in {here} and not in {there}: give both splits the same class folders")
 
 
 def _has_folders(folder: Path) -> bool:
@@ -150,7 +152,7 @@ def _split_tree(root: Path, options: DataOptions) -> tuple[Classes, Classes]:
     for name, files in read_classes(root).items():
         if len(files) < 2:
             raise DataError(
-                f"class folder {root / name} has one image: a split into training and test needs two or more"
+                f"class folder {root / name} has one image, but a split needs at least two: add images, or remove the folder"
             )
         names = [path.relative_to(root / name).as_posix() for path in files]
         kept, held_out = seeded_split(names, options.test_fraction, options.split_seed, name)
@@ -165,7 +167,7 @@ def _split_name(train: Path, test: Path, options: DataOptions) -> str:
 
 
 def _choose_form(files: Sequence[Path], options: DataOptions) -> Form:
-    """The wanted form; what was not chosen is read from some headers, and every other file must then agree."""
+    """Form from the options; a size or kind that was not chosen comes from the first header, and all files must share it."""
     if options.image_size is not None and options.grayscale is not None:
         return Form(options.image_size, 1 if options.grayscale else 3)
     headers = _some_headers(files, options.skip_unreadable)
@@ -186,7 +188,7 @@ def _choose_form(files: Sequence[Path], options: DataOptions) -> Form:
 
 
 def _some_headers(files: Sequence[Path], skip_unreadable: bool) -> list[Header]:
-    """Headers of files spread over all classes: cheap, and a mixed folder shows before anything is decoded."""
+    """Headers of files spread over all classes: a cheap way to find a mixed folder before decoding it."""
     headers = []
     for path in files[:: max(1, len(files) // _HEADERS_LOOKED_AT)]:
         try:
@@ -195,5 +197,5 @@ def _some_headers(files: Sequence[Path], skip_unreadable: bool) -> list[Header]:
             if not skip_unreadable:
                 raise
     if not headers:
-        raise DataError(f"none of the images around {files[0]} can be read")
+        raise DataError(f"none of the images around {files[0]} can be read: replace them")
     return headers

@@ -1,7 +1,7 @@
 """`imagenet:SUBSET`: ten classes of an ImageNet folder, found by WordNet id.
 
 The layout is the usual one, `ROOT/train/nXXXXXXXX/*.JPEG` and `ROOT/val/nXXXXXXXX/*.JPEG`. Only the folders of the
-subset are looked at, so neither their order nor other folders matter.
+subset are read, so neither their order nor other folders matter. Images are RGB or grey, channels first.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from ld3m_plugin.data.statistics import channel_statistics
 from ld3m_plugin.errors import DataError, InvalidOptionError, nearest
 from ld3m_plugin.task import DataOptions, Task
 
-#: Of ImageNet at 224 pixels; every published result on the subsets normalises with these.
+#: Of ImageNet at 224 pixels; all published results on the subsets normalise with these.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DEFAULT_SIZE = 128
 ROOT_VARIABLE = "IMAGENET_ROOT"
 
 
 def load(argument: str, options: DataOptions) -> Task:
-    """The task of one of the ten subsets; labels are in the papers' order, names are readable.
+    """Read one of the ten subsets; labels are in the papers' order, class names are words.
 
     Args:
-        argument: a, b, c, d, e, nette, woof, birds, fruits or cats, in any case.
-        options: `root` holds train/ and val/; default: the environment variable IMAGENET_ROOT. Images are 128x128 and
-            in colour unless something else is chosen.
+        argument: a, b, c, d, e, nette, woof, birds, fruits or cats, in upper or lower case.
+        options: `root` holds train/ and val/; default: the environment variable IMAGENET_ROOT. Images are 128x128 RGB by
+            default.
 
     Raises:
-        DataError: no root, a split or a class folder that is missing or empty, or an unreadable file.
-        InvalidOptionError: no such subset.
+        DataError: the root, a split or a class folder is missing or empty, or a file cannot be read.
+        InvalidOptionError: the subset is unknown.
     """
     subset = _subset(argument)
     root = _root(options)
@@ -61,7 +61,7 @@ def _subset(argument: str) -> str:
     name = argument.lower()
     name = ALIASES.get(name, name)
     if name not in SUBSETS:
-        wanted = f"there is no subset {argument!r}" if argument else "a subset is needed, imagenet:SUBSET"
+        wanted = f"no subset {argument!r}" if argument else "give a subset, imagenet:SUBSET"
         raise InvalidOptionError(f"imagenet: {wanted}; {nearest(name, SUBSETS)}")
     return name
 
@@ -69,10 +69,10 @@ def _subset(argument: str) -> str:
 def _root(options: DataOptions) -> Path:
     value = options.root or os.environ.get(ROOT_VARIABLE)
     if not value:
-        raise DataError(f"imagenet needs the folder with train/ and val/: give root=PATH or set {ROOT_VARIABLE}")
+        raise DataError(f"no ImageNet folder (train/ and val/): give root=PATH or set {ROOT_VARIABLE}")
     root = Path(value).expanduser()
     if not root.is_dir():
-        raise DataError(f"ImageNet's folder {root} is not there: give root=PATH or set {ROOT_VARIABLE}")
+        raise DataError(f"ImageNet folder {root} does not exist: give root=PATH or set {ROOT_VARIABLE}")
     return root
 
 
@@ -80,11 +80,13 @@ def _find(root: Path, split: str, subset: str) -> Classes:
     """Class name -> files, in label order."""
     folder = root / split
     if not folder.is_dir():
-        raise DataError(f"{root} has no {split}/: ImageNet's folder holds train/ and val/ with one folder a WordNet id")
+        raise DataError(
+            f"{root} has no {split}/: give a folder with train/ and val/, each with one folder per WordNet id"
+        )
     absent = [f"{name} ({wordnet_id})" for wordnet_id, name in SUBSETS[subset] if not (folder / wordnet_id).is_dir()]
     if len(absent) == len(SUBSETS[subset]) and not any(entry.is_dir() for entry in folder.iterdir()):
-        loose = "image files and no class folders" if list_images(folder) else "nothing"
-        raise DataError(f"{folder} holds {loose}: sort the images into one folder a WordNet id, as in train/")
+        loose = "image files but no class folders" if list_images(folder) else "no class folders"
+        raise DataError(f"{folder} has {loose}: sort the images into one folder per WordNet id, as in train/")
     if absent:
-        raise DataError(f"{folder} lacks the folders of these classes of imagenet:{subset}: {', '.join(absent)}")
+        raise DataError(f"{folder} lacks class folders of imagenet:{subset}: {', '.join(absent)}; add them")
     return {name: class_files(folder / wordnet_id) for wordnet_id, name in SUBSETS[subset]}

@@ -1,9 +1,9 @@
 """The ten ImageNet subsets of the GLaD and LD3M papers, by WordNet id, in the order of their labels.
 
 The published code lists positions in the sorted list of the 1,000 ImageNet classes (GLaD `utils.py`, class `Config`).
-A position means another class as soon as a folder is missing, so ids stand here. Each id was taken from two lists of
-the ILSVRC-2012 classes that agree (Keras' `imagenet_class_index.json` and Kaggle's `LOC_synset_mapping.txt`), and each
-name was compared with the category of that position in torchvision.
+A position means another class as soon as a folder is missing, so this table lists ids. The ids are those on which two
+lists of the ILSVRC-2012 classes agree (Keras' `imagenet_class_index.json` and Kaggle's `LOC_synset_mapping.txt`); the
+names were compared with torchvision's categories at these positions.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ SUBSETS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
 }
 
-#: Other names in use for the same subsets.
+#: Other common names of the subsets.
 ALIASES = {
     "imagenette": "nette",
     "imagewoof": "woof",
@@ -148,6 +148,6 @@ ALIASES = {
 
 
 def subset_hash(name: str) -> str:
-    """Eight hexadecimal digits that stand for the ids of a subset and their order: equal hashes, equal labels."""
+    """Eight hexadecimal digits of a hash of a subset's ids in label order: equal hashes mean equal labels."""
     ids = ",".join(wordnet_id for wordnet_id, _ in SUBSETS[name])
     return hashlib.sha256(ids.encode()).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""`load_task`: from a data set's name to its task."""
+"""`load_task`: read a data set by name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Resolver(Protocol):
     """The part of a registry that `load_task` needs."""
 
     def resolve(self, kind: str, name: str) -> Any:
-        """The factory that was registered under `name`."""
+        """The factory registered under `name`."""
 
 
 def load_task(
@@ -27,13 +27,13 @@ def load_task(
 
     Args:
         name: `NAME` or `NAME:ARGUMENT`, for example `fashion-mnist`, `imagefolder:PATH` or `imagenet:woof`.
-        device: where images are wanted.
+        device: device of the images that the task returns.
         registry: where names are looked up; default: those of `use_registry`, else the installed plugins.
         **options: options of that data set (`ld3m plugins show NAME`), for example `image_size=64`.
 
     Raises:
-        UsageError: an unknown data set, or an option that does not exist or is out of range.
-        DataError: the data is not there, incomplete or damaged; the message names the path.
+        UsageError: the data set is unknown, or an option is unknown or out of range.
+        DataError: the data is missing, incomplete or damaged; the message names the path.
     """
     base, _, argument = name.partition(":")
     factory = (registry or current_registry()).resolve("dataset", base)

@@ -1,4 +1,4 @@
-"""Images that are held in memory as uint8."""
+"""Images held in memory: uint8, RGB (or one grey channel), channels first."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from ld3m_plugin.task import ImagesByClass
 
 #: Resized copies larger than this are made on use instead of being kept.
 KEEP_BYTES = 512 * 2**20
+#: A data file (uncompressed) larger than this is not read; the largest official one, of CIFAR-100, has 155 MB.
+LARGEST_FILE = 256 * 2**20
 
 
 class InMemoryImages(ImagesByClass):
     """Images of K classes in memory.
 
     Args:
-        images: one uint8 tensor (n_k, C, H, W) a class; C, H and W are the same for all.
+        images: one uint8 tensor (n_k, C, H, W) per class, with the same C, H and W; C is RGB or one grey channel.
         origin: path or name of the source, for error messages.
 
     Raises:
-        ValueError: no class, another dtype, or shapes that differ.
+        ValueError: there is no class, the dtype is not uint8, or shapes differ.
     """
 
     def __init__(self, images: Sequence[Tensor], origin: str) -> None:
@@ -33,7 +35,7 @@ class InMemoryImages(ImagesByClass):
         if len(shapes) != 1 or len(next(iter(shapes))) != 3:
             raise ValueError(f"images of all classes need one shape (n, C, H, W), got {shapes or 'no class'}")
         if any(tensor.dtype != torch.uint8 for tensor in self._images):
-            raise ValueError("images in memory are uint8")
+            raise ValueError("images in memory must be uint8")
 
     def counts(self) -> tuple[int, ...]:
         return tuple(len(tensor) for tensor in self._images)
@@ -43,13 +45,13 @@ class InMemoryImages(ImagesByClass):
 
 
 class ReshapedImages(ImagesByClass):
-    """Square images of another source, with another number of channels or another size, made on use.
+    """Square images of `source`, with another number of channels or another size, made on use.
 
     Args:
         source: images (n, C, s, s).
         channels: 1 or 3.
-        size: wanted height and width.
-        pad: side of the black square that images are first put in the middle of; default: none.
+        size: height and width of the result.
+        pad: if given, first centre each image in a black square of this side.
     """
 
     def __init__(self, source: ImagesByClass, channels: int, size: int, pad: int | None = None) -> None:
@@ -67,9 +69,9 @@ class ReshapedImages(ImagesByClass):
 
 
 def reshaped(source: InMemoryImages, channels: int, size: int, pad: int | None = None) -> ImagesByClass:
-    """`source` with other channels or size: kept in memory if that is small, else made on each use.
+    """`source` with other channels or size: kept in memory up to `KEEP_BYTES`, else made on each use.
 
-    Either way gives the same images. CIFAR at 128x128 would take 2.5 GB; at its own size it takes 0.15 GB.
+    Both give the same images. CIFAR at 128x128 would take 2.5 GB; at its own size it takes 0.15 GB.
     """
     images = ReshapedImages(source, channels, size, pad)
     if sum(source.counts()) * channels * size * size > KEEP_BYTES:
@@ -82,7 +84,7 @@ def by_class(images: Tensor, labels: Tensor, class_names: Sequence[str], origin:
     """Sort uint8 images (n, C, H, W) by label (n,).
 
     Raises:
-        DataError: images and labels differ in number, a label has no class, or a class has no image.
+        DataError: images and labels differ in number, a label is out of range, or a class has no image.
     """
     if len(images) != len(labels):
         raise DataError(f"{origin} has {len(images)} images and {len(labels)} labels")

@@ -1,4 +1,4 @@
-"""Reading torch's own files, which are pickles, without running anything in them."""
+"""Read the files of `torch.save`, which are pickles, without running code in them."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ def load_tensors(
     stand_ins: Sequence[Any] = (),
     mapped: bool = False,
 ) -> Any:
-    """The tensors and plain containers in a file that `torch.save` wrote, on the CPU.
+    """Read the tensors and plain containers in a file of `torch.save`, onto the CPU.
 
     Args:
-        error: what is raised.
+        error: class of the errors to raise.
         what: a word for the file, such as "checkpoint".
-        needed_for: what is expected in it, such as "a model's weights".
-        stand_ins: more classes that it may name; nothing of the modules they are named after is imported.
-        mapped: leave tensors on the disk until they are used, where the format allows.
+        needed_for: its expected content, such as "a model's weights".
+        stand_ins: further classes that the file may name; the modules in their names are not imported.
+        mapped: map tensors from disk until they are used, where the format allows.
 
     Raises:
-        HostError: of the class `error`: the file asks for code, or is damaged.
+        HostError: of the class `error`: the file names other classes or functions, or is damaged.
     """
     try:
         with torch.serialization.safe_globals(list(stand_ins)), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's advice on pickles of other protocols is not for here
+            warnings.simplefilter("ignore")  # torch warns of pickles of other protocols
             mmap = mapped and zipfile.is_zipfile(path)  # the format before torch 1.6 cannot be mapped
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except MemoryError:
         raise
-    except Exception as problem:  # a damaged pickle makes the machine raise nearly anything
+    except Exception as problem:  # a damaged pickle can make the unpickler raise nearly anything
         raise error(_one_line(path, problem, what, needed_for)) from problem
 
 

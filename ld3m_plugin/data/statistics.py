@@ -8,18 +8,18 @@ from torch import Tensor
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.task import ImagesByClass
 
-#: Enough for three digits; reading more files would only cost time.
+#: Images to read; enough for three digits.
 SAMPLE = 2000
 
-#: One grey level. A set of black squares has no deviation, and dividing by zero would make every image NaN.
+#: One grey level: equal pixels have no deviation, and dividing by zero would make every image NaN.
 SMALLEST_STD = 1 / 255
 
 
 def channel_statistics(images: ImagesByClass, sample: int = SAMPLE) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel over pixels scaled to [0, 1].
 
-    At most `sample` images are read, drawn from a stream of their own, so that the numbers repeat. Computed from
-    histograms: exact, and no float copy of the images is made.
+    Reads at most `sample` images, drawn from a stream of their own, so that the result repeats. Computed from histograms,
+    which is exact and needs no float copy of the images.
 
     Returns:
         (mean, std), C numbers each.

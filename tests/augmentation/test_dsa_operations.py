@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kornia.constants import Resample
 from torch import Tensor
 
 from ld3m_plugin.augmentation import (
@@ -82,8 +81,7 @@ def drawn(name: str, shape: tuple[int, ...], seed: int = 0) -> dict[str, Tensor]
 
 
 def applied(name: str, images: Tensor, params: dict[str, Tensor]) -> Tensor:
-    operation = OPERATIONS[name]()
-    return operation.apply_transform(images, params, operation.flags)
+    return OPERATIONS[name]().augment(images, params)
 
 
 @pytest.mark.parametrize("name", RECORDED)
@@ -218,12 +216,10 @@ def test_gradient_of_one_row_for_all(name):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_shape_and_dtype_are_kept(name, shape, dtype):
     images = noise(*shape, dtype=dtype)
-    operation = OPERATIONS[name]()
-    out = operation(images)
+    out = OPERATIONS[name]()(images)
     assert out.shape == images.shape
     assert out.dtype == dtype
     assert torch.isfinite(out).all()
-    assert torch.isfinite(operation.transform_matrix).all()
 
 
 @settings(max_examples=40, deadline=None)
@@ -275,7 +271,7 @@ def test_crop_and_cutout_equal_loops(size, seed, largest):
 @every_operation
 def test_parameters_of_another_batch_size_are_refused(name):
     params = drawn(name, (3, 3, 8, 8))
-    with pytest.raises(ValueError, match=r"\(3,\) do not fit a batch of 4 images"):
+    with pytest.raises(ValueError, match=r"\(3,\).*\b4\b"):
         applied(name, noise(4, 3, 8, 8), params)
 
 
@@ -289,7 +285,7 @@ def test_replay_gives_the_same_result(name):
 @every_operation
 @pytest.mark.parametrize("same_on_batch", [False, True])
 def test_inside_a_kornia_sequence_with_other_augmentations(name, same_on_batch):
-    """`transform_matrix` of the sequence, replay, and gradients through a neighbour of Kornia's own."""
+    """Shape, replay, and gradients beside augmentations of Kornia's own."""
     images = noise(4, 3, 16, 16).requires_grad_()
     sequence = K.AugmentationSequential(
         OPERATIONS[name](same_on_batch=same_on_batch),
@@ -323,41 +319,13 @@ def test_one_image_without_a_batch(name):
     assert OPERATIONS[name](keepdim=True)(image).shape == image.shape
 
 
-@pytest.mark.parametrize("name", ["crop", "flip", "scale", "rotate"])
-def test_points_follow_the_images(name):
-    """A bright pixel and its key point arrive at the same place; the matrix maps input pixels to output pixels."""
-    images = torch.zeros(6, 1, 21, 21)
-    images[:, :, 12, 7] = 1
-    points = torch.tensor([[[7.0, 12.0]]]).repeat(6, 1, 1)
-    sequence = K.AugmentationSequential(OPERATIONS[name](), data_keys=["input", "keypoints"])
-    out, moved = sequence(images, points)
-    weights = out[:, 0] / out[:, 0].sum(dim=(1, 2), keepdim=True)
-    x = (weights.sum(dim=1) * torch.arange(21.0)).sum(dim=1)
-    y = (weights.sum(dim=2) * torch.arange(21.0)).sum(dim=1)
-    # the centre of mass of a bilinear spot is off by less than half a pixel
-    torch.testing.assert_close(torch.stack((x, y), dim=1), moved[:, 0], rtol=0, atol=0.5)
-
-
-@pytest.mark.parametrize("name", ["crop", "flip", "cutout", "scale", "rotate"])
-def test_masks_follow_the_images(name):
-    masks = (noise(4, 1, 16, 16) > 0).float()
-    sequence = K.AugmentationSequential(OPERATIONS[name](), data_keys=["input", "mask"])
-    images, moved = sequence(masks.clone(), masks)
-    assert set(moved.unique().tolist()) <= {0.0, 1.0}
-    if name in ("crop", "flip", "cutout"):
-        assert torch.equal(images, moved)
-
-
-@pytest.mark.parametrize("name", ["crop", "flip", "scale", "rotate"])
-def test_inverse(name):
-    """A smooth image away from the border comes back."""
-    ramp = torch.linspace(-1, 1, 33)
-    images = (ramp[:, None] + 2 * ramp[None, :]).expand(5, 1, 33, 33).clone()
-    sequence = K.AugmentationSequential(OPERATIONS[name](), data_keys=["input"])
-    back = sequence.inverse(sequence(images))
-    torch.testing.assert_close(back[..., 10:23, 10:23], images[..., 10:23, 10:23], rtol=0, atol=1e-4)
-    with pytest.raises(ValueError, match="needs the matrix"):
-        OPERATIONS[name]().inverse_transform(images, {"resample": Resample.BILINEAR})
+@every_operation
+def test_only_images_are_augmented(name):
+    """A mask that stays where it was would be wrong without a warning."""
+    operation = OPERATIONS[name]()
+    with pytest.raises(NotImplementedError):
+        K.AugmentationSequential(operation, data_keys=["input", "mask"])(noise(2, 1, 8, 8), noise(2, 1, 8, 8))
+    assert operation.transform_matrix.isnan().all()
 
 
 @every_operation

@@ -158,15 +158,15 @@ def test_a_draw_for_each_image_fits_its_batch_only(name, rng):
     dsa = DSA(name)
     for count in (1, 3):
         draw = dsa.draw((count, 3, 8, 8), rng, siamese=False)
-        with pytest.raises(ValueError, match=f"a draw for {count} images does not fit a batch of 4"):
+        with pytest.raises(ValueError, match=rf"\b{count}\b.*\b4\b"):
             dsa.apply(noise(4, 3, 8, 8), draw)
 
 
 def test_a_draw_fits_its_image_size_and_strategy_only(rng):
     draw = DSA("crop").draw((3, 3, 8, 8), rng, siamese=True)
-    with pytest.raises(ValueError, match=r"\(8, 8\) pixels does not fit"):
+    with pytest.raises(ValueError, match=r"\(8, 8\).*9, 9"):
         DSA("crop").apply(noise(3, 3, 9, 9), draw)
-    with pytest.raises(ValueError, match="not drawn by the strategy 'flip'"):
+    with pytest.raises(ValueError, match=r"'crop'.*'flip'"):
         DSA("flip").apply(noise(3, 3, 8, 8), draw)
 
 

@@ -74,14 +74,14 @@ def check(variant, task, place):
 @VARIANTS
 def test_the_four_forms_give_the_same_images(variant, tmp_path):
     place = write_binary(variant, tmp_path / "a")
-    check(variant, load_variant(variant, DataOptions(root=tmp_path / "a")), place)
-    check(variant, load_variant(variant, DataOptions(root=place)), place)
+    check(variant, load_variant(variant, "", DataOptions(root=tmp_path / "a")), place)
+    check(variant, load_variant(variant, "", DataOptions(root=place)), place)
     archive = pack(place, tmp_path / "a" / variant.binary_archive)
-    check(variant, load_variant(variant, DataOptions(root=tmp_path / "a")), archive)
+    check(variant, load_variant(variant, "", DataOptions(root=tmp_path / "a")), archive)
     place = write_python(variant, tmp_path / "b")
-    check(variant, load_variant(variant, DataOptions(root=tmp_path / "b")), place)
+    check(variant, load_variant(variant, "", DataOptions(root=tmp_path / "b")), place)
     archive = pack(place, tmp_path / "b" / variant.python_archive)
-    check(variant, load_variant(variant, DataOptions(root=tmp_path / "b")), archive)
+    check(variant, load_variant(variant, "", DataOptions(root=tmp_path / "b")), archive)
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == [variant.python_archive]
 
 
@@ -91,7 +91,7 @@ def test_torchvision_reads_the_same_images(tmp_path, monkeypatch):
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "_check_integrity", lambda self: True)
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *arguments: True)
     theirs = torchvision.datasets.CIFAR10(tmp_path, train=True)
-    ours = load_variant(SMALL10, DataOptions(root=tmp_path))
+    ours = load_variant(SMALL10, "", DataOptions(root=tmp_path))
     for index in range(10):
         wanted = torch.from_numpy(theirs.data[numpy.array(theirs.targets) == index]).permute(0, 3, 1, 2)
         assert torch.equal(ours.train.read(index, torch.arange(len(wanted))), wanted)
@@ -100,10 +100,10 @@ def test_torchvision_reads_the_same_images(tmp_path, monkeypatch):
 @VARIANTS
 def test_facts_and_forms(variant, tmp_path):
     write_binary(variant, tmp_path)
-    task = load_variant(variant, DataOptions(root=tmp_path))
+    task = load_variant(variant, "", DataOptions(root=tmp_path))
     assert (task.image_size, task.channels) == (32, 3)
     assert (task.mean, task.std) == (variant.mean, variant.std)
-    gray = load_variant(variant, DataOptions(root=tmp_path, grayscale=True, image_size=16))
+    gray = load_variant(variant, "", DataOptions(root=tmp_path, grayscale=True, image_size=16))
     assert gray.train.read(0, torch.tensor([0])).shape == (1, 1, 16, 16)
     weights = torch.tensor([0.299, 0.587, 0.114])
     pixels = torch.cat([task.train.read(k, torch.arange(n)) for k, n in enumerate(task.train.counts())])
@@ -123,15 +123,13 @@ def test_the_published_facts():
 
 @pytest.mark.parametrize("load", [load_cifar10, load_cifar100])
 def test_not_found_says_where_it_looked_and_what_to_put_there(load, tmp_path, monkeypatch):
-    with pytest.raises(
-        DataError, match=r"no CIFAR-100? in \S+: put cifar-100?-\S+/ or cifar-100?-\S+/ there"
-    ) as caught:
+    with pytest.raises(DataError, match=r"cifar-100?-\S+/.*cifar-100?-python\.tar\.gz.*root=PATH") as caught:
         load("", DataOptions(root=tmp_path))
     assert str(tmp_path) in str(caught.value)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="in data: put"):
+    with pytest.raises(DataError, match=r"\bdata\b"):
         load("", DataOptions())
-    with pytest.raises(InvalidOptionError, match="nothing after the colon, got 'x'"):
+    with pytest.raises(InvalidOptionError, match=r"cifar100?:x.*root=PATH"):
         load("x", DataOptions())
 
 
@@ -141,29 +139,27 @@ def test_a_missing_split_is_an_error_that_names_the_file(variant, tmp_path):
     for write, ending in ((write_binary, ".bin"), (write_python, "")):
         folder = write(variant, tmp_path / write.__name__)
         (folder / f"{last}{ending}").unlink()
-        with pytest.raises(DataError, match=rf"{folder} lacks {last}{ending}"):
-            load_variant(variant, DataOptions(root=folder.parent))
+        with pytest.raises(DataError, match=rf"{folder}.*{last}{ending}"):
+            load_variant(variant, "", DataOptions(root=folder.parent))
     archive = pack(folder, folder.parent / variant.python_archive)
-    with pytest.raises(DataError, match=rf"{archive} lacks {last}"):
-        load_variant(variant, DataOptions(root=archive.parent))
+    with pytest.raises(DataError, match=rf"{archive}.*{last}"):
+        load_variant(variant, "", DataOptions(root=archive.parent))
 
 
-@pytest.mark.parametrize(
-    ("keep", "message"), [(5000, "not a multiple of 3073"), (3073, "holds 1 images, 20 are"), (0, "0 bytes")]
-)
-def test_truncated_binary_files_are_errors(tmp_path, keep, message):
+@pytest.mark.parametrize(("keep", "numbers"), [(5000, "5000.*3073"), (3073, r"\b1\b.*\b20\b"), (0, r"\b0\b.*3073")])
+def test_truncated_binary_files_are_errors(tmp_path, keep, numbers):
     path = write_binary(SMALL10, tmp_path) / "data_batch_2.bin"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(DataError, match=message) as caught:
-        load_variant(SMALL10, DataOptions(root=tmp_path))
+    with pytest.raises(DataError, match=numbers) as caught:
+        load_variant(SMALL10, "", DataOptions(root=tmp_path))
     assert str(path) in str(caught.value)
 
 
 def test_a_truncated_archive_is_an_error(tmp_path):
     archive = pack(write_binary(SMALL10, tmp_path), tmp_path / SMALL10.binary_archive)
     archive.write_bytes(archive.read_bytes()[:-5000])
-    with pytest.raises(DataError, match=r"cannot read .*cifar-10-binary"):
-        load_variant(SMALL10, DataOptions(root=tmp_path))
+    with pytest.raises(DataError, match=r"cifar-10-binary\.tar\.gz"):
+        load_variant(SMALL10, "", DataOptions(root=tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -179,8 +175,8 @@ def test_a_truncated_archive_is_an_error(tmp_path):
 )
 def test_a_pickle_of_something_else_is_an_error(tmp_path, batch):
     (write_python(SMALL10, tmp_path) / "data_batch_1").write_bytes(pickle.dumps(batch))
-    with pytest.raises(DataError, match="data_batch_1 is not a CIFAR-10 batch"):
-        load_variant(SMALL10, DataOptions(root=tmp_path))
+    with pytest.raises(DataError, match=r"data_batch_1\b"):
+        load_variant(SMALL10, "", DataOptions(root=tmp_path))
 
 
 class Malicious:
@@ -196,7 +192,7 @@ class Malicious:
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, protocol):
     data = pickle.dumps({"data": Malicious(tmp_path / "owned")}, protocol=protocol)
-    with pytest.raises(DataError, match=r"batch asks for (posix|nt)\.mkdir"):
+    with pytest.raises(DataError, match=r"batch.*(posix|nt)\.mkdir"):
         load_arrays(data, tmp_path / "batch")
     assert not (tmp_path / "owned").exists()
     pickle.loads(data)  # noqa: S301 (the pickle does work)
@@ -204,18 +200,20 @@ def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, protocol):
 
 
 @pytest.mark.parametrize(
-    "stolen",
+    ("name", "stolen"),
     [
-        b"cbuiltins\neval\n(S'1'\ntR.",
-        b"cnumpy\nload\n(S'x'\ntR.",
-        b"cnumpy.core.multiarray\nfromfile\n(S'x'\ntR.",
-        b"c_codecs\ndecode\n(S'x'\ntR.",
-        b"\x80\x04\x8c\x05numpy\x8c\x0endarray.tofile\x93.",
+        ("builtins.eval", b"cbuiltins\neval\n(S'1'\ntR."),
+        ("numpy.load", b"cnumpy\nload\n(S'x'\ntR."),
+        ("numpy.core.multiarray.fromfile", b"cnumpy.core.multiarray\nfromfile\n(S'x'\ntR."),
+        ("_codecs.decode", b"c_codecs\ndecode\n(S'x'\ntR."),
+        ("numpy.ndarray.tofile", b"\x80\x04\x8c\x05numpy\x8c\x0endarray.tofile\x93."),
     ],
 )
-def test_other_names_of_the_same_modules_are_refused(tmp_path, stolen):
-    with pytest.raises(DataError, match="which an array of images does not need"):
+def test_other_names_of_the_same_modules_are_refused(tmp_path, name, stolen):
+    with pytest.raises(DataError) as caught:
         load_arrays(stolen, tmp_path / "batch")
+    assert str(tmp_path / "batch") in str(caught.value)
+    assert f" {name}," in str(caught.value)
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -244,5 +242,5 @@ def test_a_pickle_as_python_2_wrote_it(tmp_path):
 def test_damaged_pickles_are_errors_that_name_the_file(tmp_path):
     whole = pickle.dumps({"data": numpy.zeros((2, 3072), numpy.uint8)}, protocol=2)
     for data in (b"", whole[:50], whole[:-3], b"garbage", b"c_codecs\nencode\n(S'a'\nS'zip'\ntR."):
-        with pytest.raises(DataError, match=r"cannot read .*batch"):
+        with pytest.raises(DataError, match=str(tmp_path / "batch")):
             load_arrays(data, tmp_path / "batch")

@@ -66,16 +66,16 @@ def test_the_task_is_on_the_wanted_device():
 
 
 def test_mistaken_options_name_the_data_set():
-    with pytest.raises(UnknownOptionError, match=r"data set 'x' has no option 'image_sise'; did you mean 'image_size'"):
+    with pytest.raises(UnknownOptionError, match=r"'x'.*'image_sise'.*'image_size'"):
         load_task("x", registry=Recorder(), image_sise=8)
-    with pytest.raises(InvalidOptionError, match="data set 'x': image_size = 1"):
+    with pytest.raises(InvalidOptionError, match=r"'x'.*image_size = 1"):
         load_task("x:y", registry=Recorder(), image_size=1)
 
 
 def test_generators_and_objectives_cannot_reach_the_test_set():
     task = load_task("x", registry=Recorder())
     assert task.test.counts() == (3,)
-    with pytest.raises(DataError, match="only evaluation may read it"):
+    with pytest.raises(DataError, match="'x'"):
         _ = task.for_training().test
     assert task.for_training().test_images is None
 
@@ -83,5 +83,5 @@ def test_generators_and_objectives_cannot_reach_the_test_set():
 def test_more_images_than_a_class_has_is_an_error_that_names_the_source():
     task = load_task("x", registry=Recorder())
     assert task.real_images(0, 3, torch.Generator()).shape == (3, 1, 4, 4)
-    with pytest.raises(DataError, match=r"'only' has 3 images and 4 are asked for \(nowhere\)"):
+    with pytest.raises(DataError, match=r"'only'.*\b3\b.*\b4\b.*nowhere"):
         task.real_images(0, 4, torch.Generator())

@@ -73,7 +73,7 @@ def test_the_exif_orientation_is_applied(tmp_path):
 def test_garbage_is_an_error_that_names_the_file_and_the_way_on(tmp_path, content):
     (tmp_path / "bad.png").write_bytes(content)
     for attempt in (read_header, lambda path: read_image(path, Form(8, 3))):
-        with pytest.raises(UnreadableImageError, match=r"cannot read image .*bad\.png: .*--skip-unreadable"):
+        with pytest.raises(UnreadableImageError, match=r"bad\.png.*--skip-unreadable"):
             attempt(tmp_path / "bad.png")
 
 
@@ -103,14 +103,14 @@ def test_a_missing_file_and_a_decompression_bomb_are_errors(tmp_path, monkeypatc
         read_image(tmp_path / "absent.png", Form(8, 3))
     picture(64, 64).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(UnreadableImageError, match=r"bomb\.png.*exceeds limit"):
+    with pytest.raises(UnreadableImageError, match=r"bomb\.png"):
         read_image(tmp_path / "bomb.png", Form(8, 3))
 
 
 def test_sixteen_bits_are_refused_and_not_clipped(tmp_path):
     Image.fromarray(numpy.full((8, 8), 40_000, dtype=numpy.uint16)).save(tmp_path / "deep.png")
     for attempt in (read_header, lambda path: read_image(path, Form(8, 1))):
-        with pytest.raises(DataError, match=r"deep\.png has more than 8 bits a channel") as caught:
+        with pytest.raises(DataError, match=r"deep\.png") as caught:
             attempt(tmp_path / "deep.png")
         assert not isinstance(caught.value, UnreadableImageError)
 
@@ -119,11 +119,9 @@ def test_a_file_unlike_the_first_is_an_error_only_where_nothing_was_chosen(tmp_p
     first = Header(tmp_path / "first.png", "colour", (8, 8))
     gray, large = Header(tmp_path / "gray.png", "grayscale", (8, 8)), Header(tmp_path / "large.png", "colour", (9, 8))
     strict = Form(8, 3, like=first, same_kind=True, same_size=True)
-    with pytest.raises(
-        DataError, match=r"mixed modes: .*first\.png is colour and .*gray\.png is grayscale.*grayscale="
-    ):
+    with pytest.raises(DataError, match=r"first\.png.*gray\.png.*grayscale="):
         check_alike(gray, strict)
-    with pytest.raises(DataError, match=r"differ in size: .*first\.png is 8x8 and .*large\.png is 9x8.*image_size"):
+    with pytest.raises(DataError, match=r"first\.png.*8x8.*large\.png.*9x8.*image_size"):
         check_alike(large, strict)
     check_alike(gray, Form(8, 3, like=first, same_size=True))
     check_alike(large, Form(8, 3, like=first, same_kind=True))

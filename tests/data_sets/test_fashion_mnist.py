@@ -128,14 +128,14 @@ def test_a_root_may_hold_the_files_themselves(tmp_path):
 
 
 def test_asking_for_the_full_set_says_how_to_get_it(nothing_installed):
-    with pytest.raises(DataError, match=r"no-package: no such folder.*dataset-fashion-mnist.*torchvision") as caught:
+    with pytest.raises(DataError, match=r"no-package.*dataset-fashion-mnist.*torchvision") as caught:
         load("full", DataOptions())
     assert "data/FashionMNIST/raw" in str(caught.value)
 
 
 def test_a_part_is_not_the_full_set(tmp_path):
     write_small(tmp_path)
-    with pytest.raises(DataError, match="holds 20 training and 10 test images, not the full"):
+    with pytest.raises(DataError, match=r"\b20\b.*\b10\b.*60000"):
         load("full", DataOptions(root=tmp_path))
 
 
@@ -143,21 +143,21 @@ def test_a_root_with_a_missing_split_is_an_error_that_names_the_files(tmp_path):
     write_small(tmp_path)
     for path in tmp_path.glob("t10k*"):
         path.unlink()
-    with pytest.raises(DataError, match=r"lacks t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte") as caught:
+    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte.*t10k-labels-idx1-ubyte") as caught:
         load("", DataOptions(root=tmp_path))
     assert str(tmp_path) in str(caught.value)
 
 
 def test_another_image_size_in_the_file_is_an_error(tmp_path):
     write_small(tmp_path, side=32)
-    with pytest.raises(DataError, match="has images of 32x32, not 28x28"):
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.*32x32.*28x28"):
         load("", DataOptions(root=tmp_path))
 
 
 def test_arguments_that_mean_nothing_are_refused(tmp_path):
-    with pytest.raises(InvalidOptionError, match="fashion-mnist:small"):
+    with pytest.raises(InvalidOptionError, match="'small'"):
         load("small", DataOptions())
-    with pytest.raises(InvalidOptionError, match="takes no root"):
+    with pytest.raises(InvalidOptionError, match=r"fashion-mnist:embedded.*root"):
         load("embedded", DataOptions(root=tmp_path))
 
 

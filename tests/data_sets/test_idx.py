@@ -6,6 +6,7 @@ import struct
 import pytest
 import torch
 
+from ld3m_plugin.data import idx
 from ld3m_plugin.data.idx import read_idx
 from ld3m_plugin.errors import DataError
 
@@ -24,25 +25,36 @@ def test_plain_and_compressed_files_read_the_same(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "found"),
     [
-        (b"", "begins with nothing"),
-        (b"\x89PNG....", "is not an IDX file"),
-        (bytes((0, 0, 13, 3)) + idx_bytes(VALUES)[4:], "is not an IDX file of unsigned bytes"),
-        (idx_bytes(VALUES[0]), "with 3 dimensions"),
-        (idx_bytes(VALUES)[:9], "ends inside its header"),
-        (idx_bytes(VALUES)[:-1], "should hold 24 bytes of data and holds only 23"),
-        (idx_bytes(VALUES) + b"x", "should hold 24 bytes of data and holds more"),
-        (bytes((0, 0, 8, 3)) + b"\xff" * 12, "holds only 0"),
-        (bytes((0, 0, 8, 3)) + bytes(12), "holds nothing"),
+        pytest.param(b"", "", id="empty"),
+        pytest.param(b"\x89PNG....", "89 50 4e 47", id="another format"),
+        pytest.param(bytes((0, 0, 13, 3)) + idx_bytes(VALUES)[4:], "00 00 0d 03", id="floats"),
+        pytest.param(idx_bytes(VALUES[0]), "00 00 08 02", id="two dimensions"),
+        pytest.param(idx_bytes(VALUES)[:9], "00 00 08 03", id="half a header"),
+        pytest.param(idx_bytes(VALUES)[:-1], " 23 ", id="too short"),
+        pytest.param(idx_bytes(VALUES) + b"x", " 25 ", id="too long"),
+        pytest.param(bytes((0, 0, 8, 3)) + b"\xff" * 12, " 0 ", id="large promise"),
+        pytest.param(bytes((0, 0, 8, 3)) + bytes(12), " 0 ", id="no images"),
     ],
 )
-def test_damaged_content_is_an_error_that_names_the_file(tmp_path, content, message):
+def test_damaged_content_is_an_error_that_names_the_file(tmp_path, content, found):
     for name, data in (("plain-file", content), ("packed-file.gz", gzip.compress(content))):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(DataError, match=message) as caught:
+        with pytest.raises(DataError, match=name) as caught:
             read_idx(tmp_path / name, 3)
-        assert name in str(caught.value)
+        assert found in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["bomb.gz", "plain"])
+def test_no_more_than_the_limit_is_read(tmp_path, monkeypatch, name):
+    content = bytes((0, 0, 8, 1)) + struct.pack(">I", 2**20) + bytes(2**20)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert len(read_idx(tmp_path / name, 1)) == 2**20
+    monkeypatch.setattr(idx, "LARGEST_FILE", len(content) - 1)
+    with pytest.raises(DataError, match=f"{name}.*{len(content) - 1}"):
+        read_idx(tmp_path / name, 1)
 
 
 @pytest.mark.parametrize("cut", [5, 15, -9, -1])
@@ -56,5 +68,5 @@ def test_truncated_gzip_is_an_error(tmp_path, cut):
 def test_no_gzip_and_no_file_are_errors(tmp_path):
     (tmp_path / "images.gz").write_bytes(b"<html>not found</html>")
     for name in ("images.gz", "absent"):
-        with pytest.raises(DataError, match=f"cannot read IDX file .*{name}"):
+        with pytest.raises(DataError, match=name):
             read_idx(tmp_path / name, 3)

@@ -71,7 +71,7 @@ def test_unreadable_files_stop_or_are_left_out_and_counted(classes, tmp_path, bu
 def test_a_class_with_nothing_left_is_an_error(classes, tmp_path, budget):
     for path in classes["b"]:
         path.write_bytes(b"")
-    with pytest.raises(DataError, match=r"class 'b' in .* has no image that can be read") as caught:
+    with pytest.raises(DataError, match="'b'") as caught:
         open_files(classes, FORM, tmp_path, budget=budget, skip_unreadable=True)
     assert str(tmp_path) in str(caught.value)
 

@@ -101,7 +101,7 @@ def test_other_seeds_and_classes_split_otherwise():
     names = [f"{number}.png" for number in range(100)]
     splits = {tuple(seeded_split(names, 0.5, seed, key)[1]) for seed in (0, 1) for key in ("cat", "dog")}
     assert len(splits) == 4
-    with pytest.raises(ValueError, match="two or more"):
+    with pytest.raises(ValueError, match="names"):
         seeded_split(["one"], 0.5, 0, "x")
 
 
@@ -126,14 +126,14 @@ def test_the_folder_may_be_relative_to_a_root(tree):
 def test_no_folder(tmp_path):
     with pytest.raises(InvalidOptionError, match="imagefolder:PATH"):
         load("", DataOptions())
-    with pytest.raises(DataError, match="absent is not there"):
+    with pytest.raises(DataError, match=r"absent\b"):
         load_folder(tmp_path / "absent")
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="file is a file, not a folder"):
+    with pytest.raises(DataError, match=str(tmp_path / "file")):
         load_folder(tmp_path / "file")
 
 
-@pytest.mark.parametrize(("gone", "missing"), [("val", r"no val/ or test/"), ("train", r"no train/")])
+@pytest.mark.parametrize(("gone", "missing"), [("val", r"val/.*test/"), ("train", r"train/")])
 def test_a_missing_split_is_an_error(tree, gone, missing):
     shutil.rmtree(tree / gone)
     with pytest.raises(DataError, match=missing) as caught:
@@ -145,28 +145,27 @@ def test_a_missing_split_is_an_error(tree, gone, missing):
 @pytest.mark.parametrize(("split", "other"), [("train", "val"), ("val", "train")])
 def test_a_class_in_one_split_alone_is_an_error(tree, split, other):
     fill(tree / split / "zebra")
-    with pytest.raises(DataError, match=rf"class 'zebra' is in \S*{split} and not in \S*{other}"):
+    with pytest.raises(DataError, match=rf"'zebra'.*/{split}\b.*/{other}\b"):
         load_folder(tree)
 
 
 def test_an_empty_class_is_an_error_that_names_its_folder(tree):
     (tree / "train" / "bird").mkdir()
-    with pytest.raises(DataError, match=r"class folder \S*train/bird has no image"):
+    with pytest.raises(DataError, match=r"train/bird\b"):
         load_folder(tree)
 
 
 def test_a_class_with_one_image_cannot_be_split(tmp_path):
     fill(tmp_path / "a", 1)
-    with pytest.raises(DataError, match=r"class folder \S*/a has one image"):
+    with pytest.raises(DataError, match=rf"{tmp_path}/a\b"):
         load_folder(tmp_path)
 
 
 def test_no_class_folders(tmp_path):
-    with pytest.raises(DataError, match="has no class folders"):
-        load_folder(tmp_path)
-    fill(tmp_path, 2)
-    with pytest.raises(DataError, match="holds image files but has no class folders"):
-        load_folder(tmp_path)
+    for count in (0, 2):
+        fill(tmp_path, count)
+        with pytest.raises(DataError, match=str(tmp_path)):
+            load_folder(tmp_path)
 
 
 def test_unreadable_files_stop_or_are_left_out_and_counted(tree):
@@ -183,13 +182,13 @@ def test_nothing_readable_at_all(tmp_path):
     fill(tmp_path / "a", 3)
     for path in (tmp_path / "a").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(DataError, match=r"none of the images around \S*a/00"):
+    with pytest.raises(DataError, match=r"a/00\d\.png"):
         load_folder(tmp_path, skip_unreadable=True)
 
 
 def test_mixed_modes_are_an_error_that_names_two_files(tree):
     fill(tree / "train" / "n02084071", 1, mode="L", first=104)
-    with pytest.raises(DataError, match=r"cat/000\.png is colour and \S*n02084071/104\.png is grayscale"):
+    with pytest.raises(DataError, match=r"cat/000\.png.*n02084071/104\.png.*grayscale="):
         load_folder(tree)
     assert load_folder(tree, grayscale=True).channels == 1
     assert load_folder(tree, grayscale=False).channels == 3
@@ -197,7 +196,7 @@ def test_mixed_modes_are_an_error_that_names_two_files(tree):
 
 def test_a_mixed_test_split_is_found_too(tree):
     fill(tree / "val" / "cat", 1, mode="L", first=99)
-    with pytest.raises(DataError, match=r"mixed modes: .*val/cat/099\.png is grayscale"):
+    with pytest.raises(DataError, match=r"val/cat/099\.png.*grayscale="):
         load_folder(tree)
 
 
@@ -208,11 +207,9 @@ def test_grayscale_images_give_one_channel(tmp_path):
 
 def test_a_size_is_needed_where_images_differ_or_are_no_squares(tree):
     fill(tree / "train" / "cat", 1, size=(10, 10), first=9)
-    with pytest.raises(
-        DataError, match=r"differ in size: .*is 8x8 and .*009\.png is 10x10; choose one with image_size"
-    ):
+    with pytest.raises(DataError, match=r"8x8.*009\.png.*10x10.*image_size"):
         load_folder(tree)
     assert load_folder(tree, image_size=6).train.read(0, torch.arange(4)).shape == (4, 3, 6, 6)
     fill(tree / "train" / "cat", 1, size=(8, 9), first=0)
-    with pytest.raises(DataError, match=r"000\.png is 8x9, not a square: choose a size with image_size"):
+    with pytest.raises(DataError, match=r"000\.png.*8x9.*image_size"):
         load_folder(tree)

@@ -122,24 +122,24 @@ def test_grayscale_has_statistics_of_its_own(root):
 
 
 def test_unknown_subsets_name_the_known_ones(root):
-    with pytest.raises(InvalidOptionError, match="no subset 'wof'; did you mean 'woof'"):
+    with pytest.raises(InvalidOptionError, match=r"'wof'.*'woof'"):
         load("wof", DataOptions(root=root))
-    with pytest.raises(InvalidOptionError, match="imagenet:SUBSET; known: a, b, birds"):
+    with pytest.raises(InvalidOptionError, match=r"imagenet:SUBSET.*a, b, birds"):
         load("", DataOptions(root=root))
 
 
 def test_no_root(root, monkeypatch):
     monkeypatch.delenv("IMAGENET_ROOT", raising=False)
-    with pytest.raises(DataError, match="root=PATH or set IMAGENET_ROOT"):
+    with pytest.raises(DataError, match=r"root=PATH.*IMAGENET_ROOT"):
         load("nette", DataOptions())
-    with pytest.raises(DataError, match="absent is not there"):
+    with pytest.raises(DataError, match=r"absent\b"):
         load("nette", DataOptions(root=root / "absent"))
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_missing_split_is_an_error(root, split):
     shutil.rmtree(root / split)
-    with pytest.raises(DataError, match=f"has no {split}/") as caught:
+    with pytest.raises(DataError, match=f"{split}/") as caught:
         load("nette", DataOptions(root=root))
     assert str(root) in str(caught.value)
 
@@ -147,16 +147,14 @@ def test_a_missing_split_is_an_error(root, split):
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_missing_class_is_an_error_that_names_it(root, split):
     shutil.rmtree(root / split / NETTE[4])
-    with pytest.raises(
-        DataError, match=rf"{split} lacks the folders of these classes of imagenet:nette: church \(n03028079\)"
-    ):
+    with pytest.raises(DataError, match=rf"/{split}\b.*imagenet:nette.*church.*n03028079"):
         load("nette", DataOptions(root=root))
 
 
 def test_an_empty_class_is_an_error_that_names_its_folder(root):
     shutil.rmtree(root / "train" / NETTE[4])
     (root / "train" / NETTE[4]).mkdir()
-    with pytest.raises(DataError, match=r"train/n03028079 has no image"):
+    with pytest.raises(DataError, match=r"train/n03028079\b"):
         load("nette", DataOptions(root=root))
 
 
@@ -164,7 +162,7 @@ def test_validation_files_without_class_folders_are_an_error(root):
     shutil.rmtree(root / "val")
     (root / "val").mkdir()
     (root / "val" / "ILSVRC2012_val_00000001.JPEG").touch()
-    with pytest.raises(DataError, match="val holds image files and no class folders"):
+    with pytest.raises(DataError, match=str(root / "val")):
         load("nette", DataOptions(root=root))
 
 

@@ -63,9 +63,9 @@ def test_reshaped_copies_and_reshaping_on_use_give_the_same_images(monkeypatch):
 
 
 def test_images_in_memory_have_one_shape_and_are_uint8():
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="shape"):
         InMemoryImages([random_images(1, 1, 4, 4), random_images(1, 1, 5, 5)], "x")
-    with pytest.raises(ValueError, match="no class"):
+    with pytest.raises(ValueError, match="class"):
         InMemoryImages([], "x")
     with pytest.raises(ValueError, match="uint8"):
         InMemoryImages([torch.zeros(1, 1, 4, 4)], "x")
@@ -83,15 +83,15 @@ def test_sorting_by_class_keeps_every_image_and_its_order(labels):
 
 
 @pytest.mark.parametrize(
-    ("labels", "message"),
+    ("labels", "values"),
     [
-        ([0, 1], "3 images and 2 labels"),
-        ([0, 1, 5], "labels 0 to 5 for 2 classes"),
-        ([0, 0, 0], "class 'b' has no image"),
+        ([0, 1], r"\b3\b.*\b2\b"),
+        ([0, 1, 5], r"\b0\b.*\b5\b.*\b2\b"),
+        ([0, 0, 0], "'b'"),
     ],
 )
-def test_labels_that_do_not_fit_are_errors(labels, message):
-    with pytest.raises(DataError, match=message) as caught:
+def test_labels_that_do_not_fit_are_errors(labels, values):
+    with pytest.raises(DataError, match=values) as caught:
         by_class(random_images(3, 1, 2, 2), torch.tensor(labels), "ab", "some/file")
     assert "some/file" in str(caught.value)
 

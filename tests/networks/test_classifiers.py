@@ -190,33 +190,35 @@ SHAPE = {"channels": 3, "image_size": 32, "num_classes": 10}
 
 
 @pytest.mark.parametrize(
-    ("network", "wrong", "message"),
+    ("network", "wrong", "words"),
     [
-        (ConvNet, {"norm": "bathnorm"}, r"ConvNet: norm = 'bathnorm': must be one of batchnorm, layernorm, instance"),
-        (VGG11, {"norm": "batch"}, r"VGG11: norm = 'batch': must be one of batchnorm"),
-        (ResNet18, {"norm": None}, r"ResNet18: norm = None: must be one of batchnorm"),
-        (ConvNet, {"act": "gelu"}, r"ConvNet: act = 'gelu': must be one of relu, leakyrelu, sigmoid, swish"),
-        (ConvNet, {"pooling": "mean"}, r"ConvNet: pooling = 'mean': must be one of avg, max, none"),
-        (ConvNet, {"depth": 6}, r"ConvNet: depth = 6: image_size 32 is too small, it can be halved 5 times"),
-        (ConvNet, {"depth": 0}, r"ConvNet: depth = 0: must be a whole number of at least 1"),
-        (ConvNet, {"image_size": 1}, r"image_size 1 is too small, it can be halved 0 times"),
-        (ConvNet, {"width": 2.5}, r"ConvNet: width = 2.5: must be a whole number"),
-        (ConvNet, {"width": "64"}, r"ConvNet: width = '64': must be a whole number"),
-        (ConvNet, {"width": True}, r"ConvNet: width = True: must be a whole number"),
-        (ConvNet, {"width": 30, "norm": "groupnorm"}, r"ConvNet: width = 30: must be a multiple of 4"),
-        (AlexNet, {"image_size": 7}, r"AlexNet: image_size = 7: too small, AlexNet needs images of at least 8 pixels"),
-        (AlexNet, {"channels": 0}, r"AlexNet: channels = 0: must be a whole number"),
-        (VGG11, {"image_size": 16}, r"VGG11: image_size = 16: too small, VGG11 needs images of at least 32 pixels"),
-        (ResNet18, {"image_size": 8}, r"ResNet18: image_size = 8: too small"),
-        (ViT, {"num_classes": 0}, r"ViT: num_classes = 0: must be a whole number"),
-        (ViT, {"dim": 100}, r"ViT: dim = 100: must be a multiple of heads = 8"),
-        (ViT, {"dropout": 1.0}, r"ViT: dropout = 1.0: must be at least 0 and less than 1"),
-        (ViT, {"dropout": "a lot"}, r"ViT: dropout = 'a lot': must be at least 0"),
+        (ConvNet, {"norm": "bathnorm"}, ["norm = 'bathnorm'", "batchnorm", "layernorm", "instancenorm"]),
+        (VGG11, {"norm": "batch"}, ["norm = 'batch'", "batchnorm"]),
+        (ResNet18, {"norm": None}, ["norm = None", "batchnorm"]),
+        (ConvNet, {"act": "gelu"}, ["act = 'gelu'", "relu", "leakyrelu", "sigmoid", "swish"]),
+        (ConvNet, {"pooling": "mean"}, ["pooling = 'mean'", "avg", "max", "none"]),
+        (ConvNet, {"depth": 6}, ["depth = 6", "image_size 32", "5"]),
+        (ConvNet, {"depth": 0}, ["depth = 0"]),
+        (ConvNet, {"image_size": 1}, ["depth = 1", "image_size 1", "0"]),
+        (ConvNet, {"width": 2.5}, ["width = 2.5"]),
+        (ConvNet, {"width": "64"}, ["width = '64'"]),
+        (ConvNet, {"width": True}, ["width = True"]),
+        (ConvNet, {"width": 30, "norm": "groupnorm"}, ["width = 30", "multiple of 4", "'groupnorm'"]),
+        (AlexNet, {"image_size": 7}, ["image_size = 7", "8"]),
+        (AlexNet, {"channels": 0}, ["channels = 0"]),
+        (VGG11, {"image_size": 16}, ["image_size = 16", "32"]),
+        (ResNet18, {"image_size": 8}, ["image_size = 8", "9"]),
+        (ViT, {"num_classes": 0}, ["num_classes = 0"]),
+        (ViT, {"dim": 100}, ["dim = 100", "heads = 8"]),
+        (ViT, {"dropout": 1.0}, ["dropout = 1.0"]),
+        (ViT, {"dropout": "a lot"}, ["dropout = 'a lot'"]),
     ],
 )
-def test_wrong_settings_are_one_line(network, wrong, message):
-    with pytest.raises(InvalidOptionError, match=message) as caught:
+def test_wrong_settings_are_one_line(network, wrong, words):
+    with pytest.raises(InvalidOptionError) as caught:
         network(**{**SHAPE, **wrong})
+    for word in (network.__name__, *words):
+        assert word in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -37,13 +37,13 @@ def test_a_registered_network_is_built_by_its_name():
 
 
 def test_an_unknown_network_names_the_nearest():
-    with pytest.raises(UnknownBackendError, match=r"unknown network 'Convnet'.*did you mean 'ConvNet'"):
+    with pytest.raises(UnknownBackendError, match=r"'Convnet'.*'ConvNet'"):
         get_network("Convnet", registry=registry_of("ConvNet", ConvNet), **SHAPE)
 
 
 def test_a_factory_that_gives_no_network_is_refused():
     registry = registry_of("Layer", lambda channels, image_size, num_classes: torch.nn.Linear(1, 1))
-    with pytest.raises(PluginLoadError, match=r"network 'Layer' is a Linear, not an ld3m_plugin\.contracts.Network"):
+    with pytest.raises(PluginLoadError, match=r"'Layer'.*Linear.*ld3m_plugin\.contracts\.Network"):
         get_network("Layer", registry=registry, **SHAPE)
 
 
@@ -99,12 +99,12 @@ def test_the_network_is_moved_to_the_device():
 
 
 def test_an_unknown_setting_names_the_nearest():
-    with pytest.raises(UnknownOptionError, match="network 'ConvNet' has no setting 'dept'; did you mean 'depth'"):
+    with pytest.raises(UnknownOptionError, match=r"'ConvNet'.*'dept'.*'depth'"):
         build(dept=3, **SHAPE)
 
 
 def test_missing_settings_are_named():
-    with pytest.raises(InvalidOptionError, match="network 'ConvNet' needs a value for image_size, num_classes"):
+    with pytest.raises(InvalidOptionError, match=r"'ConvNet'.*image_size, num_classes"):
         build(channels=3)
 
 
