@@ -6,8 +6,7 @@ without importing torch.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ld3m_plugin import moved
 from ld3m_plugin.hookspecs import hookimpl
@@ -88,10 +87,7 @@ __all__ = [
 moved.install()
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        return moved.renamed(__name__, name)
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__ = moved.lazy(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

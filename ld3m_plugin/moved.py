@@ -1,10 +1,10 @@
-"""Modules and names that moved in version 0.2. The old ones go on working until version 1.0, with one warning each."""
+"""Names imported on first use, and names that moved in version 0.2: the old ones work until 1.0, with one warning each."""
 
 from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -110,6 +110,19 @@ def renamed(module: str, name: str) -> Any:
         stacklevel=3,
     )
     return getattr(import_module(module), new)
+
+
+def lazy(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """Make a module's `__getattr__`: names are imported on first use, so that listing plugins imports no torch.
+
+    Args:
+        homes: name -> the module that has it.
+    """
+
+    def get(name: str) -> Any:
+        return getattr(import_module(homes[name]), name) if name in homes else renamed(module, name)
+
+    return get
 
 
 class _Forwarding(ModuleType):

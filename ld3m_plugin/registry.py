@@ -28,7 +28,9 @@ from ld3m_plugin.errors import DuplicateBackendError, PluginLoadError, UnknownBa
 from ld3m_plugin.hookspecs import Register
 
 HOST_DISTRIBUTION = "ld3m-plugin"
-_VALID_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_ANY_NAME = (re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), "'-', '_' and '.'")
+# A strategy joins names of augmentations by `_`, so that they have none themselves.
+_VALID_NAME = {"augmentation": (re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*"), "'-' and '.'")}
 _HOOK_OF_KIND = {
     "generator": "register_generators",
     "objective": "register_objectives",
@@ -101,10 +103,9 @@ class Registry:
         Raises:
             DuplicateBackendError: the name is taken; both distributions are named.
         """
-        if not _VALID_NAME.fullmatch(backend.name):
-            raise PluginLoadError(
-                f"{backend.kind} name {backend.name!r} is not valid: letters, digits, '-', '_' and '.', no spaces"
-            )
+        valid, signs = _VALID_NAME.get(backend.kind, _ANY_NAME)
+        if not valid.fullmatch(backend.name):
+            raise PluginLoadError(f"{backend.kind} name {backend.name!r} is not valid: use letters, digits, {signs}")
         key = (backend.kind, backend.name)
         first = self._backends.setdefault(key, backend)
         if first is not backend:

@@ -1,15 +1,38 @@
 """Differentiable augmentation: the operations of DSA as Kornia augmentations, and the strategy that draws one.
 
-`ld3m_plugin.augmentation.strategy` lists the traps of Kornia that shape the code.
+Listing plugins imports this module, so it imports neither torch nor Kornia. `ld3m_plugin.augmentation.strategy` lists the
+traps of Kornia that shape the code.
 """
 
-from ld3m_plugin.augmentation.color import DSABrightness, DSAColor, DSAContrast, DSASaturation
-from ld3m_plugin.augmentation.cutout import DSACutout
-from ld3m_plugin.augmentation.geometric import DSACrop, DSAFlip, DSARotate, DSAScale
-from ld3m_plugin.augmentation.strategy import DSA, DSADraw
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ld3m_plugin import moved
+from ld3m_plugin.hookspecs import Register, hookimpl
+
+if TYPE_CHECKING:
+    from ld3m_plugin.augmentation.color import DSABrightness, DSAColor, DSAContrast, DSASaturation
+    from ld3m_plugin.augmentation.cutout import DSACutout
+    from ld3m_plugin.augmentation.geometric import DSACrop, DSAFlip, DSARotate, DSAScale
+    from ld3m_plugin.augmentation.parameters import Operation, Parameters, UniformGenerator, broadcast
+    from ld3m_plugin.augmentation.strategy import DSA, DSADraw
+
+#: The strategy of all six operations, as DSA was published (Zhao and Bilen, ICML 2021).
+FULL = "color_crop_cutout_flip_scale_rotate"
+
+_HERE = "ld3m_plugin.augmentation"
+_HOMES = {
+    **dict.fromkeys(("DSABrightness", "DSAColor", "DSAContrast", "DSASaturation"), f"{_HERE}.color"),
+    "DSACutout": f"{_HERE}.cutout",
+    **dict.fromkeys(("DSACrop", "DSAFlip", "DSARotate", "DSAScale"), f"{_HERE}.geometric"),
+    **dict.fromkeys(("Operation", "Parameters", "UniformGenerator", "broadcast"), f"{_HERE}.parameters"),
+    **dict.fromkeys(("DSA", "DSADraw"), f"{_HERE}.strategy"),
+}
 
 __all__ = [
     "DSA",
+    "FULL",
     "DSABrightness",
     "DSAColor",
     "DSAContrast",
@@ -20,4 +43,21 @@ __all__ = [
     "DSARotate",
     "DSASaturation",
     "DSAScale",
+    "Operation",
+    "Parameters",
+    "UniformGenerator",
+    "broadcast",
 ]
+
+__getattr__ = moved.lazy(__name__, _HOMES)
+
+
+@hookimpl
+def register_augmentations(register: Register) -> None:
+    """Register the six operations that DSA was published with."""
+    register("color", f"{_HERE}.color:DSAColor", summary="brightness, saturation and contrast")
+    register("crop", f"{_HERE}.geometric:DSACrop", summary="a shift, with zeros moved in")
+    register("cutout", f"{_HERE}.cutout:DSACutout", summary="a square of zeros")
+    register("flip", f"{_HERE}.geometric:DSAFlip", summary="left and right exchanged, for half of the images")
+    register("scale", f"{_HERE}.geometric:DSAScale", summary="height and width scaled")
+    register("rotate", f"{_HERE}.geometric:DSARotate", summary="a rotation")

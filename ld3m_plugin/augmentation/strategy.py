@@ -17,28 +17,19 @@ Traps of Kornia (0.8 and 0.9), each with a test in `tests/augmentation/test_korn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from ld3m_plugin.augmentation.color import DSAColor
-from ld3m_plugin.augmentation.cutout import DSACutout
-from ld3m_plugin.augmentation.geometric import DSACrop, DSAFlip, DSARotate, DSAScale
+from ld3m_plugin.augmentation import FULL
 from ld3m_plugin.augmentation.parameters import Operation
 from ld3m_plugin.errors import InvalidOptionError, nearest
 from ld3m_plugin.randomness import lent_to_global
+from ld3m_plugin.registry import current_registry
 
 IDENTITY = "none"
-OPERATIONS: Mapping[str, Callable[[], Operation]] = {
-    "color": DSAColor,
-    "crop": DSACrop,
-    "cutout": DSACutout,
-    "flip": DSAFlip,
-    "scale": DSAScale,
-    "rotate": DSARotate,
-}
 
 
 @dataclass(frozen=True)
@@ -82,12 +73,14 @@ class DSA(nn.Module):
         InvalidOptionError: a name is unknown or repeated.
     """
 
-    def __init__(self, strategy: str = "color_crop_cutout_flip_scale_rotate") -> None:
+    def __init__(self, strategy: str = FULL) -> None:
         super().__init__()
         self.strategy = strategy
         self.names = parse(strategy)
         # A plain dict, not submodules: the operations have no weights or state to move or save.
-        self.operations: dict[str, Operation] = {name: OPERATIONS[name]() for name in self.names}
+        self.operations: dict[str, Operation] = {
+            name: current_registry().resolve("augmentation", name)() for name in self.names
+        }
 
     def forward(self, images: Tensor, *, rng: torch.Generator, siamese: bool = False) -> Tensor:
         """`images` (B, C, H, W) under a new draw, with separate parameters for each image unless `siamese`."""
@@ -140,11 +133,11 @@ def parse(strategy: str) -> tuple[str, ...]:
     """
     if strategy in ("", IDENTITY):
         return ()
-    names = tuple(strategy.split("_"))
+    names, known = tuple(strategy.split("_")), current_registry().names("augmentation")
     for name in names:
-        if name not in OPERATIONS:
+        if name not in known:
             raise InvalidOptionError(
-                f"augmentation strategy {strategy!r} has no operation {name!r}; {nearest(name, OPERATIONS)}"
+                f"augmentation strategy {strategy!r} has no operation {name!r}; {nearest(name, known)}"
             )
         if names.count(name) > 1:
             raise InvalidOptionError(f"augmentation strategy {strategy!r} names {name!r} more than once")

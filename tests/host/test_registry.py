@@ -323,8 +323,11 @@ class Linear(Network):
         super().__init__()
         self.last = nn.Linear(channels * image_size**2, num_classes, bias)
 
+    def embed(self, images):
+        return images.flatten(1)
+
     def forward(self, images):
-        return self.last(images.flatten(1))
+        return self.last(self.embed(images))
 
 
 class Diary(Tracker):
