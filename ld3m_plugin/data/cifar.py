@@ -22,7 +22,8 @@ from ld3m_plugin.data.memory import LARGEST_FILE, InMemoryImages, by_class, resh
 from ld3m_plugin.data.safe_pickle import load_arrays
 from ld3m_plugin.data.statistics import channel_statistics
 from ld3m_plugin.errors import DataError, InvalidOptionError
-from ld3m_plugin.task import DataOptions, Task
+from ld3m_plugin.options import takes
+from ld3m_plugin.task import ImageOptions, Task
 
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
@@ -87,17 +88,19 @@ CIFAR100 = Variant(
 )
 
 
-def load_cifar10(argument: str, options: DataOptions) -> Task:
+@takes(ImageOptions)
+def load_cifar10(argument: str, options: ImageOptions) -> Task:
     """CIFAR-10; see `load_variant`."""
     return load_variant(CIFAR10, argument, options)
 
 
-def load_cifar100(argument: str, options: DataOptions) -> Task:
+@takes(ImageOptions)
+def load_cifar100(argument: str, options: ImageOptions) -> Task:
     """CIFAR-100 with its 100 fine classes; see `load_variant`."""
     return load_variant(CIFAR100, argument, options)
 
 
-def load_variant(variant: Variant, argument: str, options: DataOptions) -> Task:
+def load_variant(variant: Variant, argument: str, options: ImageOptions) -> Task:
     """Read one of the two data sets.
 
     Args:

@@ -11,7 +11,8 @@ from pathlib import Path
 from ld3m_plugin.data.idx import read_idx
 from ld3m_plugin.data.memory import InMemoryImages, by_class, reshaped
 from ld3m_plugin.errors import DataError, InvalidOptionError
-from ld3m_plugin.task import DataOptions, Task
+from ld3m_plugin.options import takes
+from ld3m_plugin.task import ImageOptions, Task
 
 CLASS_NAMES = (
     "T-shirt/top",
@@ -39,7 +40,8 @@ _SIDE, _PADDED = 28, 32
 _FULL = (60_000, 10_000)
 
 
-def load(argument: str, options: DataOptions) -> Task:
+@takes(ImageOptions)
+def load(argument: str, options: ImageOptions) -> Task:
     """Read Fashion-MNIST.
 
     Images are 28x28 with one grey channel, by default centred in a black 32x32 square. `image_size=28` leaves them

@@ -17,6 +17,7 @@ from ld3m_plugin.data.decode import Form, Header, UnreadableImageError, check_al
 from ld3m_plugin.data.files import list_images, open_files
 from ld3m_plugin.data.statistics import channel_statistics
 from ld3m_plugin.errors import DataError, InvalidOptionError
+from ld3m_plugin.options import takes
 from ld3m_plugin.task import DataOptions, Task
 
 Classes = dict[str, list[Path]]
@@ -26,6 +27,7 @@ _WORDNET_ID = re.compile(r"n\d{8}")
 _HEADERS_LOOKED_AT = 64
 
 
+@takes(DataOptions)
 def load(argument: str, options: DataOptions) -> Task:
     """Read a folder of images.
 

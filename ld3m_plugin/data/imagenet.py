@@ -15,7 +15,8 @@ from ld3m_plugin.data.imagefolder import Classes, class_files, describe_counts
 from ld3m_plugin.data.imagenet_subsets import ALIASES, SUBSETS, subset_hash
 from ld3m_plugin.data.statistics import channel_statistics
 from ld3m_plugin.errors import DataError, InvalidOptionError, nearest
-from ld3m_plugin.task import DataOptions, Task
+from ld3m_plugin.options import takes
+from ld3m_plugin.task import FileOptions, Task
 
 #: Of ImageNet at 224 pixels; all published results on the subsets normalise with these.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -23,7 +24,8 @@ DEFAULT_SIZE = 128
 ROOT_VARIABLE = "IMAGENET_ROOT"
 
 
-def load(argument: str, options: DataOptions) -> Task:
+@takes(FileOptions)
+def load(argument: str, options: FileOptions) -> Task:
     """Read one of the ten subsets; labels are in the papers' order, class names are words.
 
     Args:
@@ -66,7 +68,7 @@ def _subset(argument: str) -> str:
     return name
 
 
-def _root(options: DataOptions) -> Path:
+def _root(options: FileOptions) -> Path:
     value = options.root or os.environ.get(ROOT_VARIABLE)
     if not value:
         raise DataError(f"no ImageNet folder (train/ and val/): give root=PATH or set {ROOT_VARIABLE}")

@@ -10,43 +10,49 @@ from ld3m_plugin import hookspecs
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["plugins"], ["presets"]])
-def test_readme_shows_what_the_program_prints(arguments, ld3m, monkeypatch):
+def test_the_commands_page_shows_what_the_program_prints(arguments, ld3m, monkeypatch):
     monkeypatch.setenv("LD3M_PLUGINS", "")
-    (shown,) = re.findall(rf"```\n\$ ld3m {' '.join(arguments)}\n((?:.*\n)*?)```", README)
+    (shown,) = re.findall(rf"```\n\$ ld3m {' '.join(arguments)}\n((?:.*\n)*?)```", COMMANDS)
     # Words, not lines: the width at which help is wrapped is the terminal's.
     assert shown.split() == ld3m(*arguments).out.split()
 
 
 DISTIL_LINES = [
     line.partition("  #")[0].replace("--config run.yaml --preset NAME", "--preset demo")
-    for line in re.findall(r"^ld3m (distill .*)$", README, re.MULTILINE)
+    for line in re.findall(r"^ld3m (distill .*)$", README + COMMANDS, re.MULTILINE)
     if "--resume" not in line
 ]
 
 
 @pytest.mark.parametrize("line", DISTIL_LINES)
-def test_readme_commands_are_accepted(line, ld3m):
+def test_commands_in_documents_are_accepted(line, ld3m):
     outcome = ld3m(*shlex.split(line), "--dry-run")
     assert outcome.code == 0, outcome.err
     assert "generator:" in outcome.out
 
 
-def test_readme_has_commands_to_check():
+def test_there_are_commands_to_check():
     assert len(DISTIL_LINES) >= 5
 
 
 def test_every_hook_is_documented():
     text = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
     hooks = [name for name in vars(hookspecs) if name.startswith("register_")]
-    assert len(hooks) == 6
+    assert len(hooks) == 9
     for hook in hooks:
         assert f"### {hook}(register)\n" in text
 
 
-DOCUMENTS = ["README.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+DOCUMENTS = [
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
+]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

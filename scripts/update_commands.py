@@ -1,6 +1,6 @@
-"""Rewrite the blocks of README.md that show what `ld3m` prints. A test compares them.
+"""Rewrite the blocks of docs/commands.md that show what `ld3m` prints. A test compares them.
 
-usage: python scripts/update_readme.py
+usage: python scripts/update_commands.py
 """
 
 import re
@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "commands.md"
 
 
 def printed(match: re.Match[str]) -> str:
@@ -19,5 +19,5 @@ def printed(match: re.Match[str]) -> str:
     return f"```\n$ ld3m {match[1]}\n{output.rstrip()}\n```"
 
 
-text = README.read_text(encoding="utf-8")
-README.write_text(re.sub(r"```\n\$ ld3m (.*)\n(?:.*\n)*?```", printed, text), encoding="utf-8")
+text = DOCUMENT.read_text(encoding="utf-8")
+DOCUMENT.write_text(re.sub(r"```\n\$ ld3m (.*)\n(?:.*\n)*?```", printed, text), encoding="utf-8")
