@@ -1,4 +1,7 @@
-"""The built-in classifiers, registered by name. Importing this module imports no torch: listing plugins stays quick."""
+"""The built-in classifiers, of images (N, C, H, W).
+
+This module only registers them by name: listing plugins must not import torch.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_networks(register: Register) -> None:
-    """The five classifiers that dataset distillation is measured with."""
+    """Register the five classifiers of the dataset distillation literature."""
     where = "ld3m_plugin.networks"
     register("ConvNet", f"{where}.convnet:ConvNet", summary="blocks of 3x3 convolution, norm, activation and pooling")
     register("AlexNet", f"{where}.alexnet:AlexNet", summary="five convolutions without normalisation")

@@ -24,7 +24,7 @@ class AlexNet(Network):
         num_classes: K.
 
     Raises:
-        InvalidOptionError: a setting outside what is allowed.
+        InvalidOptionError: a setting is out of range.
     """
 
     def __init__(self, *, channels: int, image_size: int, num_classes: int) -> None:

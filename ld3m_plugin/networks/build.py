@@ -1,4 +1,4 @@
-"""Networks by name, with settings that are checked and initial weights that repeat."""
+"""Build networks by name, with checked settings and reproducible initial weights."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def get_network(
     registry: Registry | None = None,
     **settings: Any,
 ) -> Network:
-    """A freshly initialised network.
+    """Build and initialise a network.
 
     Args:
         name: as registered by a plugin, such as "ConvNet".
-        rng: the stream to draw initial weights from, on the CPU. The weights are then a function of its state alone and
-            torch's global stream is left as it was. Without it, weights come from the global stream.
-        device: where the network is moved after it was initialised on the CPU.
+        rng: stream of the initial weights, on the CPU; the weights depend on its state alone, and torch's global stream is
+            left unchanged. Without it, weights come from the global stream.
+        device: device to move the network to, after it is initialised on the CPU.
         registry: where names are looked up; default: those of `use_registry`, else the installed plugins.
-        settings: `channels`, `image_size`, `num_classes` and what else the network takes.
+        settings: `channels`, `image_size`, `num_classes` and the network's other settings.
 
     Raises:
         UnknownBackendError: no plugin registered `name`.
         UnknownOptionError: the network has no such setting.
-        InvalidOptionError: a setting is missing or has a value that is not allowed.
-        PluginLoadError: the plugin's factory does not give a `Network`.
+        InvalidOptionError: a setting is missing, or its value is not allowed.
+        PluginLoadError: the plugin's factory does not return a `Network`.
     """
     factory = (registry or current_registry()).resolve("network", name)
     _check_names(name, factory, settings)
@@ -45,17 +45,16 @@ def get_network(
         network = factory(**settings)
     if not isinstance(network, Network):
         raise PluginLoadError(
-            f"network {name!r} is a {type(network).__name__}, "
-            "not an ld3m_plugin.contracts.Network: derive it from there"
+            f"network {name!r} is a {type(network).__name__}, not an ld3m_plugin.contracts.Network: derive it from that class"
         )
     return network.to(device)
 
 
 def for_forward(network: Network) -> Network:
-    """Lays the weights out for forward passes of many images, in place; values, names and shapes stay as they are.
+    """Lay out the weights, in place, for fast forward passes; values, names and shapes do not change.
 
-    On the CPU, channels last makes them faster. With a backward pass it is slower, because that of group norm is: networks in
-    training keep the plain layout (docs/results.md has both).
+    On the CPU, channels last is faster forward, but slower with a backward pass because of group norm: networks in training
+    keep the plain layout (docs/results.md has both measurements).
     """
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     return network.to(memory_format=torch.channels_last) if device.type == "cpu" else network

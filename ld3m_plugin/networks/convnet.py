@@ -1,4 +1,4 @@
-"""ConvNet, the network on which distilled images are usually learned.
+"""ConvNet, the usual network for learning distilled images.
 
 Gidaris and Komodakis, Dynamic Few-Shot Visual Learning without Forgetting (CVPR 2018), in the form of Zhao et al.,
 Dataset Condensation with Gradient Matching (ICLR 2021).
@@ -26,7 +26,7 @@ from ld3m_plugin.networks.layers import (
 
 
 def default_depth(image_size: int) -> int:
-    """Blocks that leave a 4×4 grid of a power of two: 3 at 28 and 32 pixels, 4 at 64, 5 at 128, 6 at 256.
+    """Number of blocks that reduce a power of two to a 4×4 grid: 3 at 28 and 32 pixels, 4 at 64, 5 at 128, 6 at 256.
 
     >>> [default_depth(size) for size in (28, 32, 64, 128, 256)]
     [3, 3, 4, 5, 6]
@@ -38,7 +38,7 @@ def default_depth(image_size: int) -> int:
 class ConvNet(Network):
     """`depth` blocks of 3×3 convolution, norm, activation and pooling, then one linear layer.
 
-    Parameter names are those of published expert trajectories: "features.<index>" counts only layers that are there.
+    Parameters are named as in published expert trajectories: "features.<index>" counts only existing layers.
     Images of 28×28 are padded to 32×32 by the first convolution.
 
     Args:
@@ -48,11 +48,11 @@ class ConvNet(Network):
         depth: number of blocks; default: `default_depth(image_size)`.
         width: channels of every convolution.
         norm: "instancenorm" is `GroupNorm(width, width)`, "groupnorm" has four groups, "layernorm" spans (width, h, w).
-        act: what follows the norm.
-        pooling: halves height and width in every block.
+        act: activation after the norm.
+        pooling: halves height and width in every block, unless "none".
 
     Raises:
-        InvalidOptionError: a setting outside what is allowed, or more blocks than the image can be halved.
+        InvalidOptionError: a setting is out of range, or there are more blocks than the image can be halved.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class ConvNet(Network):
             layers.append(nn.Conv2d(width if block else channels, width, 3, padding=padding))
             layers += [normalisation(norm, width, size), activation(act), downsampling(pooling)]
             size = size if pooling == "none" else size // 2
-        # Layers that do nothing are left out, because the index of a layer is part of its parameters' names.
+        # Identity layers are left out: a layer's index is part of its parameters' names.
         self.features = nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity)))
         self.classifier = nn.Linear(width * size * size, num_classes)
 
@@ -103,6 +103,6 @@ def _check_depth(depth: int, image_size: int) -> None:
     deepest = padded_size(image_size).bit_length() - 1
     if depth > deepest:
         raise InvalidOptionError(
-            f"ConvNet: depth = {depth!r}: image_size {image_size} is too small, it can be halved {deepest} times; "
-            "ask for fewer blocks, larger images or pooling = 'none'"
+            f"ConvNet: depth = {depth!r}: image_size {image_size} can be halved only {deepest} times; "
+            "choose fewer blocks, larger images or pooling = 'none'"
         )

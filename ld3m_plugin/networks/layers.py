@@ -1,4 +1,4 @@
-"""Layers by name, and the checks of settings that the networks share.
+"""Layers by name, and checks of settings that the networks share.
 
 "Instance norm" in this field is `GroupNorm(C, C)` with learned scale and shift, not `InstanceNorm2d`: published figures
 depend on those learned parameters.
@@ -22,10 +22,10 @@ GROUPS = 4
 
 
 def check_counts(owner: str, **settings: int) -> None:
-    """Refuse settings that are not whole numbers of at least 1.
+    """Reject settings that are not whole numbers of at least 1.
 
     Raises:
-        InvalidOptionError: names `owner`, the setting and its value.
+        InvalidOptionError: the message names `owner`, the setting and its value.
     """
     for name, value in settings.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -33,10 +33,10 @@ def check_counts(owner: str, **settings: int) -> None:
 
 
 def check_choice(owner: str, name: str, value: str, choices: object) -> None:
-    """Refuse a value that the `Literal` type `choices` does not list.
+    """Reject a value that the `Literal` type `choices` does not list.
 
     Raises:
-        InvalidOptionError: names `owner`, the setting, its value and what is allowed.
+        InvalidOptionError: the message names `owner`, the setting, its value and the choices.
     """
     allowed = get_args(choices)
     if value not in allowed:
@@ -44,22 +44,20 @@ def check_choice(owner: str, name: str, value: str, choices: object) -> None:
 
 
 def check_image_size(owner: str, image_size: int, smallest: int) -> None:
-    """Refuse images that the pooling and strides of `owner` would shrink to nothing.
+    """Reject images that the pooling and strides of `owner` would shrink to nothing.
 
     Raises:
-        InvalidOptionError: names the smallest size.
+        InvalidOptionError: the message names the smallest size.
     """
     if image_size < smallest:
-        raise InvalidOptionError(
-            f"{owner}: image_size = {image_size!r}: too small, {owner} needs images of at least {smallest} pixels"
-        )
+        raise InvalidOptionError(f"{owner}: image_size = {image_size!r}: must be at least {smallest}")
 
 
 def check_norm(owner: str, norm: str, width: int) -> None:
-    """Refuse an unknown `norm`, and group norm of a width that does not divide into groups.
+    """Reject an unknown `norm`, and group norm if the groups do not divide the width.
 
     Raises:
-        InvalidOptionError: says what is allowed.
+        InvalidOptionError: the message names the allowed values.
     """
     check_choice(owner, "norm", norm, Norm)
     if norm == "groupnorm" and width % GROUPS:
@@ -67,7 +65,7 @@ def check_norm(owner: str, norm: str, width: int) -> None:
 
 
 def padded_size(image_size: int) -> int:
-    """The size a network works at: MNIST's 28 pixels are padded to 32 by the first layer, other sizes stay."""
+    """Image size after the first layer, which pads MNIST's 28 pixels to 32; other sizes do not change."""
     return 32 if image_size == 28 else image_size
 
 
@@ -77,14 +75,14 @@ def stem_padding(kernel_size: int, image_size: int) -> int:
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer norm of feature maps, through the kernel of group norm with one group.
+    """Layer norm of feature maps, computed by the kernel of group norm with one group.
 
-    torch.func differentiates the kernel of layer norm twice to a wrong result (seen with torch 2.14), silently; this one it
-    differentiates rightly. Parameters keep their names and shapes.
+    The second derivative of the layer norm kernel in torch.func is silently wrong (seen with torch 2.14); that of group norm
+    is right. Parameters keep their names and shapes.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(N, C, h, w) of (N, C, h, w)."""
+        """Normalised maps (N, C, h, w) of maps (N, C, h, w)."""
         return F.group_norm(maps, 1, eps=self.eps) * self.weight + self.bias
 
 
@@ -104,7 +102,7 @@ def normalisation(norm: Norm, channels: int, size: int) -> nn.Module:
 
 
 def activation(act: Activation) -> nn.Module:
-    """A pointwise layer. None works in place, so that forward hooks see what a layer really gave."""
+    """A pointwise layer, never in place, so that forward hooks see the true output of the layer before."""
     match act:
         case "relu":
             return nn.ReLU()

@@ -1,7 +1,7 @@
 """ResNet18 with a 3×3 stem and instance norm.
 
 He et al., Deep Residual Learning for Image Recognition (CVPR 2016), in the form of Zhao et al., Dataset Condensation
-with Gradient Matching (ICLR 2021): no max pooling after the stem. The last feature map is averaged whatever its size,
+with Gradient Matching (ICLR 2021): no max pooling after the stem. The last feature map is averaged, of any size,
 as in Cazenavette et al., Generalizing Dataset Distillation via Deep Generative Prior (CVPR 2023).
 """
 
@@ -15,7 +15,7 @@ from ld3m_plugin.networks.layers import Norm, check_counts, check_image_size, ch
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions around which the input is added: (N, before, H, W) -> (N, width, H/stride, W/stride).
+    """Two 3×3 convolutions plus the input: (N, before, H, W) -> (N, width, H/stride, W/stride).
 
     Args:
         size: height and width of the output, for layer norm.
@@ -24,7 +24,7 @@ class BasicBlock(nn.Module):
     def __init__(self, before: int, width: int, stride: int, norm: Norm, size: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(before, width, 3, stride=stride, padding=1, bias=False)
-        # Called bn whatever the norm, as in published checkpoints.
+        # Named bn for every norm, as in published checkpoints.
         self.bn1 = normalisation(norm, width, size)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = normalisation(norm, width, size)
@@ -49,7 +49,7 @@ class ResNet18(Network):
         norm: "instancenorm" is `GroupNorm(C, C)`, "groupnorm" has four groups, "layernorm" spans (C, h, w).
 
     Raises:
-        InvalidOptionError: a setting outside what is allowed.
+        InvalidOptionError: a setting is out of range.
     """
 
     def __init__(self, *, channels: int, image_size: int, num_classes: int, norm: Norm = "instancenorm") -> None:
@@ -57,7 +57,7 @@ class ResNet18(Network):
         check_counts("ResNet18", channels=channels, image_size=image_size, num_classes=num_classes)
         check_image_size("ResNet18", image_size, smallest=9)
         check_norm("ResNet18", norm, 64)
-        # Strides round up, so 28 pixels need no padding (28, 14, 7, 4) and the field gives them none.
+        # Strides round up, so 28 pixels need no padding (28, 14, 7, 4), and published code does not pad them.
         halved = [-(-image_size // 2**stage) for stage in range(4)]
         self.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
         self.bn1 = normalisation(norm, 64, image_size)

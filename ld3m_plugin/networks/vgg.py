@@ -2,7 +2,7 @@
 
 Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition (ICLR 2015), configuration A,
 in the form of Cazenavette et al., Generalizing Dataset Distillation via Deep Generative Prior (CVPR 2023): the last
-feature map is max-pooled to 7×7 whatever the image size, which at 32 pixels repeats one pixel 49 times.
+feature map is max-pooled to 7×7 at every image size; at 32 pixels that repeats one pixel 49 times.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class VGG11(Network):
         norm: "instancenorm" is `GroupNorm(C, C)`, "groupnorm" has four groups, "layernorm" spans (C, h, w).
 
     Raises:
-        InvalidOptionError: a setting outside what is allowed.
+        InvalidOptionError: a setting is out of range.
     """
 
     def __init__(self, *, channels: int, image_size: int, num_classes: int, norm: Norm = "instancenorm") -> None:

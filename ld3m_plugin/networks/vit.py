@@ -1,4 +1,4 @@
-"""Vision transformer without layer norm, as dataset distillation evaluates it.
+"""Vision transformer without layer norm, as the dataset distillation literature evaluates it.
 
 Dosovitskiy et al., An Image is Worth 16x16 Words (ICLR 2021), in the form of Cazenavette et al., Generalizing Dataset
 Distillation via Deep Generative Prior (CVPR 2023), whose published code leaves every LayerNorm out.
@@ -16,7 +16,7 @@ from ld3m_plugin.networks.layers import check_counts
 
 
 class Patches(nn.Module):
-    """Cuts images into rows of patches: (N, C, H, W) -> (N, patches, size·size·C), colour innermost.
+    """Cuts images into patches, row by row: (N, C, H, W) -> (N, patches, size·size·C), channels innermost.
 
     Images that patches do not tile are padded with zeros on all sides (28×28 to 32×32 for patches of 16).
     """
@@ -38,7 +38,7 @@ class Patches(nn.Module):
 
 
 class Residual(nn.Module):
-    """Adds to its input what `fn` makes of it."""
+    """Adds the output of `fn` to its input."""
 
     def __init__(self, fn: nn.Module) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Attention(nn.Module):
         count, length, dim = tokens.shape
         qkv = self.to_qkv(tokens).reshape(count, length, 3, self.heads, dim // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (N, heads, T, dim/heads) each
-        # Written out: the fused kernels have no second derivative, which gradient matching needs.
+        # No fused attention kernel: it has no second derivative, which gradient matching needs.
         weights = (query @ key.transpose(-1, -2) * (dim // self.heads) ** -0.5).softmax(-1)
         mixed: Tensor = self.to_out((weights @ value).transpose(1, 2).reshape(count, length, dim))
         return mixed
@@ -86,7 +86,7 @@ class FeedForward(nn.Module):
 
 
 class Transformer(nn.Module):
-    """`depth` pairs of attention and feed-forward layer on tokens (N, T, dim), each added to its input."""
+    """`depth` pairs of an attention and a feed-forward layer on tokens (N, T, dim), each added to its input."""
 
     def __init__(self, dim: int, depth: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class Transformer(nn.Module):
 
 
 class ViT(Network):
-    """Patches as tokens, a class token, learned positions, a transformer; the class token is classified.
+    """Patches as tokens, a class token, learned positions and a transformer; a linear layer classifies the class token.
 
     Args:
         channels: C.
@@ -121,7 +121,7 @@ class ViT(Network):
         dropout: share of features set to zero in training, at least 0 and less than 1.
 
     Raises:
-        InvalidOptionError: a setting outside what is allowed.
+        InvalidOptionError: a setting is out of range.
     """
 
     def __init__(

@@ -10,13 +10,13 @@ GOLDEN = Path(__file__).parents[1] / "data" / "core_dsa.safetensors"
 
 @pytest.fixture(scope="session")
 def golden() -> dict[str, Tensor]:
-    """Six images 3×20×20, and for each operation the numbers it drew and what the published code made of them."""
+    """Six images 3×20×20, and for each operation its parameters and the output of the published code."""
     return load_file(GOLDEN)
 
 
 @pytest.fixture(autouse=True)
 def seeded():
-    """Kornia's classes draw from the global stream; each test starts it at the same place and leaves it as it was."""
+    """Seed the global stream, which Kornia's classes draw from, and restore it after each test."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
@@ -29,7 +29,7 @@ def rng() -> torch.Generator:
 
 @pytest.fixture
 def global_stream_untouched(seeded):
-    """The test fails if it moves torch's global stream."""
+    """Fail the test if it moves torch's global stream."""
     before = torch.get_rng_state()
     yield
     assert torch.equal(torch.get_rng_state(), before)

@@ -62,10 +62,6 @@ SAMPLED = {"scale": 2e-5, "rotate": 2e-5}
 every_operation = pytest.mark.parametrize("name", OPERATIONS)
 
 
-def relative_error(value: Tensor, expected: Tensor) -> float:
-    return float((value - expected).norm() / expected.norm())
-
-
 def recorded(golden: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     return {ours: golden[f"{name}.{theirs}"] for ours, theirs in RECORDED[name].items()}
 
@@ -85,14 +81,14 @@ def applied(name: str, images: Tensor, params: dict[str, Tensor]) -> Tensor:
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_values_are_those_of_the_published_code(name, golden):
+def test_values_are_those_of_the_published_code(name, golden, relative_error):
     out = OPERATIONS[name]()(golden["images"], params=recorded(golden, name))
     assert relative_error(out, golden[f"{name}.out"]) < 1e-5
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_one_row_of_parameters_holds_for_every_image(name, golden):
-    """The short ways of a single row (a slice for crop, one grid for scale and rotate) are the same function."""
+def test_one_row_of_parameters_holds_for_every_image(name, golden, relative_error):
+    """The faster code for a single row (a slice for crop, one grid for scale and rotate) computes the same."""
     for row in range(6):
         params = {key: value[row : row + 1] for key, value in recorded(golden, name).items()}
         out = applied(name, golden["images"], params)
@@ -246,7 +242,7 @@ def test_a_row_depends_on_its_own_row_alone(name, batch, channels, size, seed, d
 @settings(max_examples=40, deadline=None)
 @given(size=st.integers(2, 15), seed=st.integers(0, 2**31), largest=st.integers(0, 20))
 def test_crop_and_cutout_equal_loops(size, seed, largest):
-    """Written a second time, pixel by pixel, from the published description; also for shifts beyond the image."""
+    """A second implementation, pixel by pixel, from the published description; also for shifts beyond the image."""
     images = noise(3, 2, size, size, seed=seed) + 10
     generator = torch.Generator().manual_seed(seed)
     shifts = torch.randint(-largest, largest + 1, (2, 3), generator=generator)
@@ -285,7 +281,7 @@ def test_replay_gives_the_same_result(name):
 @every_operation
 @pytest.mark.parametrize("same_on_batch", [False, True])
 def test_inside_a_kornia_sequence_with_other_augmentations(name, same_on_batch):
-    """Shape, replay, and gradients beside augmentations of Kornia's own."""
+    """Shape, replay and gradients next to Kornia's own augmentations."""
     images = noise(4, 3, 16, 16).requires_grad_()
     sequence = K.AugmentationSequential(
         OPERATIONS[name](same_on_batch=same_on_batch),

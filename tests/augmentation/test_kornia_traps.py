@@ -1,4 +1,4 @@
-"""What Kornia does that the augmentation is built around; a test that fails here says that Kornia has changed."""
+"""Traps of Kornia that shape the augmentation; a failure here means that Kornia has changed."""
 
 import kornia.augmentation as K
 import pytest

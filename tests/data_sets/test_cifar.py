@@ -1,4 +1,4 @@
-"""CIFAR in all four forms it is distributed in, and pickles that ask for more than arrays."""
+"""CIFAR in its four distributed forms, and pickles that ask for more than arrays."""
 
 import dataclasses
 import os

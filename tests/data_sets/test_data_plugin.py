@@ -17,7 +17,7 @@ NAMES = ["fashion-mnist", "cifar10", "cifar100", "imagefolder", "imagenet"]
 
 
 class Recorder:
-    """A registry with one data set, which remembers how it was called."""
+    """A registry with one data set, which records its calls."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []

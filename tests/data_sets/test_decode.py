@@ -1,4 +1,4 @@
-"""One image file to one tensor: modes, orientation, geometry, and files that are not what they should be."""
+"""Decoding of one image file: modes, orientation, geometry, and damaged files."""
 
 import numpy
 import pytest

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: the embedded subset, the full set, and which of them is used."""
+"""Fashion-MNIST: the embedded subset, the full set, and the choice between them."""
 
 import gzip
 import shutil
@@ -154,7 +154,7 @@ def test_another_image_size_in_the_file_is_an_error(tmp_path):
         load("", DataOptions(root=tmp_path))
 
 
-def test_arguments_that_mean_nothing_are_refused(tmp_path):
+def test_unknown_arguments_are_refused(tmp_path):
     with pytest.raises(InvalidOptionError, match="'small'"):
         load("small", DataOptions())
     with pytest.raises(InvalidOptionError, match=r"fashion-mnist:embedded.*root"):

@@ -1,4 +1,4 @@
-"""Splits that are read from files: in memory, and from disk."""
+"""Splits of image files, in memory and on disk."""
 
 import pytest
 import torch

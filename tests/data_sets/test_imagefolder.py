@@ -1,4 +1,4 @@
-"""`imagefolder:PATH`: layouts, splits, and everything that can be wrong with a folder."""
+"""`imagefolder:PATH`: layouts, splits, and faulty folders."""
 
 import shutil
 

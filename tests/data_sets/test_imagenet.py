@@ -42,7 +42,7 @@ POSITIONS = {
 
 @pytest.fixture
 def root(tmp_path):
-    """imagenette with two training images and one for validation a class; the red of each is 10 times its label."""
+    """imagenette with two training images and one validation image per class, whose red is 10 times the label."""
     for split, count in (("train", 2), ("val", 1)):
         for label, wordnet_id in enumerate(NETTE):
             folder = tmp_path / split / wordnet_id
