@@ -6,23 +6,28 @@ Dataset Condensation with Gradient Matching (ICLR 2021).
 
 from __future__ import annotations
 
+from typing import Any
+
+from pydantic import Field
 from torch import Tensor, nn
 
 from ld3m_plugin.contracts import Network
 from ld3m_plugin.errors import InvalidOptionError
 from ld3m_plugin.networks.layers import (
+    NORMS,
     Activation,
+    Count,
     Norm,
     Pooling,
     activation,
-    check_choice,
     check_counts,
-    check_norm,
+    check_groups,
     downsampling,
     normalisation,
     padded_size,
     stem_padding,
 )
+from ld3m_plugin.options import Options, build
 
 
 def default_depth(image_size: int) -> int:
@@ -35,6 +40,18 @@ def default_depth(image_size: int) -> int:
     return max(1, ceil_log2 - 2)
 
 
+class ConvNetOptions(Options):
+    """Settings of a ConvNet."""
+
+    depth: Count | None = Field(
+        None, description="blocks; default: those that leave a 4x4 grid, 3 at 32 pixels, 5 at 128"
+    )
+    width: Count = Field(128, description="channels of every convolution")
+    norm: Norm = Field("instancenorm", description=NORMS)
+    act: Activation = Field("relu", description="activation after the norm")
+    pooling: Pooling = Field("avg", description="halves height and width in every block")
+
+
 class ConvNet(Network):
     """`depth` blocks of 3×3 convolution, norm, activation and pooling, then one linear layer.
 
@@ -45,35 +62,21 @@ class ConvNet(Network):
         channels: C.
         image_size: H = W.
         num_classes: K.
-        depth: number of blocks; default: `default_depth(image_size)`.
-        width: channels of every convolution.
-        norm: "instancenorm" is `GroupNorm(width, width)`, "groupnorm" has four groups, "layernorm" spans (width, h, w).
-        act: activation after the norm.
-        pooling: halves height and width in every block, unless "none".
+        settings: the fields of `ConvNetOptions`.
 
     Raises:
         InvalidOptionError: a setting is out of range, or there are more blocks than the image can be halved.
     """
 
-    def __init__(
-        self,
-        *,
-        channels: int,
-        image_size: int,
-        num_classes: int,
-        depth: int | None = None,
-        width: int = 128,
-        norm: Norm = "instancenorm",
-        act: Activation = "relu",
-        pooling: Pooling = "avg",
-    ) -> None:
+    Options = ConvNetOptions
+
+    def __init__(self, *, channels: int, image_size: int, num_classes: int, **settings: Any) -> None:
         super().__init__()
-        check_counts("ConvNet", channels=channels, image_size=image_size, num_classes=num_classes, width=width)
-        blocks = default_depth(image_size) if depth is None else depth
-        check_counts("ConvNet", depth=blocks)
-        check_norm("ConvNet", norm, width)
-        check_choice("ConvNet", "act", act, Activation)
-        check_choice("ConvNet", "pooling", pooling, Pooling)
+        check_counts("ConvNet", channels=channels, image_size=image_size, num_classes=num_classes)
+        options = build(ConvNetOptions, settings, "network 'ConvNet'")
+        width, norm, pooling = options.width, options.norm, options.pooling
+        blocks = default_depth(image_size) if options.depth is None else options.depth
+        check_groups("ConvNet", norm, width)
         size = padded_size(image_size)
         if pooling != "none":
             _check_depth(blocks, image_size)
@@ -82,7 +85,7 @@ class ConvNet(Network):
         for block in range(blocks):
             padding = stem_padding(3, image_size) if block == 0 else 1
             layers.append(nn.Conv2d(width if block else channels, width, 3, padding=padding))
-            layers += [normalisation(norm, width, size), activation(act), downsampling(pooling)]
+            layers += [normalisation(norm, width, size), activation(options.act), downsampling(pooling)]
             size = size if pooling == "none" else size // 2
         # Identity layers are left out: a layer's index is part of its parameters' names.
         self.features = nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity)))

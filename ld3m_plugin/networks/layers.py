@@ -6,16 +6,23 @@ depend on those learned parameters.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ld3m_plugin.errors import InvalidOptionError
+from ld3m_plugin.options import Options
 
+#: Description of the option `norm`.
+NORMS = "instancenorm is GroupNorm(C, C), groupnorm has four groups, layernorm spans (C, h, w)"
 Norm = Literal["batchnorm", "layernorm", "instancenorm", "groupnorm", "none"]
 Activation = Literal["relu", "leakyrelu", "sigmoid", "swish"]
 Pooling = Literal["avg", "max", "none"]
+
+#: A whole number of at least 1; `True` and 3.0 are none.
+Count = Annotated[int, Field(ge=1, strict=True)]
 
 #: Groups of `groupnorm`, as in Zhao et al., Dataset Condensation with Gradient Matching (ICLR 2021).
 GROUPS = 4
@@ -32,17 +39,6 @@ def check_counts(owner: str, **settings: int) -> None:
             raise InvalidOptionError(f"{owner}: {name} = {value!r}: must be a whole number of at least 1")
 
 
-def check_choice(owner: str, name: str, value: str, choices: object) -> None:
-    """Reject a value that the `Literal` type `choices` does not list.
-
-    Raises:
-        InvalidOptionError: the message names `owner`, the setting, its value and the choices.
-    """
-    allowed = get_args(choices)
-    if value not in allowed:
-        raise InvalidOptionError(f"{owner}: {name} = {value!r}: must be one of {', '.join(allowed)}")
-
-
 def check_image_size(owner: str, image_size: int, smallest: int) -> None:
     """Reject images that the pooling and strides of `owner` would shrink to nothing.
 
@@ -53,13 +49,12 @@ def check_image_size(owner: str, image_size: int, smallest: int) -> None:
         raise InvalidOptionError(f"{owner}: image_size = {image_size!r}: must be at least {smallest}")
 
 
-def check_norm(owner: str, norm: str, width: int) -> None:
-    """Reject an unknown `norm`, and group norm if the groups do not divide the width.
+def check_groups(owner: str, norm: str, width: int) -> None:
+    """Reject group norm if the groups do not divide the width.
 
     Raises:
-        InvalidOptionError: the message names the allowed values.
+        InvalidOptionError: the message names the multiple.
     """
-    check_choice(owner, "norm", norm, Norm)
     if norm == "groupnorm" and width % GROUPS:
         raise InvalidOptionError(f"{owner}: width = {width!r}: must be a multiple of {GROUPS} for norm = 'groupnorm'")
 
@@ -72,6 +67,12 @@ def padded_size(image_size: int) -> int:
 def stem_padding(kernel_size: int, image_size: int) -> int:
     """Padding of a first convolution of stride 1 whose output has `padded_size(image_size)` pixels."""
     return kernel_size // 2 + (padded_size(image_size) - image_size) // 2
+
+
+class NormOptions(Options):
+    """The setting of networks of which only the norm can be chosen."""
+
+    norm: Norm = Field("instancenorm", description=NORMS)
 
 
 class LayerNorm(nn.LayerNorm):

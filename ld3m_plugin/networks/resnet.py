@@ -7,11 +7,14 @@ as in Cazenavette et al., Generalizing Dataset Distillation via Deep Generative 
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ld3m_plugin.contracts import Network
-from ld3m_plugin.networks.layers import Norm, check_counts, check_image_size, check_norm, normalisation
+from ld3m_plugin.networks.layers import Norm, NormOptions, check_counts, check_image_size, normalisation
+from ld3m_plugin.options import build
 
 
 class BasicBlock(nn.Module):
@@ -46,17 +49,19 @@ class ResNet18(Network):
         channels: C.
         image_size: H = W, at least 9: the last stage of a smaller image is one pixel, whose instance norm is constant.
         num_classes: K.
-        norm: "instancenorm" is `GroupNorm(C, C)`, "groupnorm" has four groups, "layernorm" spans (C, h, w).
+        settings: the fields of `NormOptions`.
 
     Raises:
         InvalidOptionError: a setting is out of range.
     """
 
-    def __init__(self, *, channels: int, image_size: int, num_classes: int, norm: Norm = "instancenorm") -> None:
+    Options = NormOptions
+
+    def __init__(self, *, channels: int, image_size: int, num_classes: int, **settings: Any) -> None:
         super().__init__()
+        norm = build(NormOptions, settings, "network 'ResNet18'").norm
         check_counts("ResNet18", channels=channels, image_size=image_size, num_classes=num_classes)
         check_image_size("ResNet18", image_size, smallest=9)
-        check_norm("ResNet18", norm, 64)
         # Strides round up, so 28 pixels need no padding (28, 14, 7, 4), and published code does not pad them.
         halved = [-(-image_size // 2**stage) for stage in range(4)]
         self.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)

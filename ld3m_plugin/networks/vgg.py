@@ -7,18 +7,20 @@ feature map is max-pooled to 7×7 at every image size; at 32 pixels that repeats
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from ld3m_plugin.contracts import Network
 from ld3m_plugin.networks.layers import (
-    Norm,
+    NormOptions,
     check_counts,
     check_image_size,
-    check_norm,
     normalisation,
     padded_size,
     stem_padding,
 )
+from ld3m_plugin.options import build
 
 #: Widths of the convolutions; max pooling follows each group.
 GROUPS_OF_WIDTHS = ((64,), (128,), (256, 256), (512, 512), (512, 512))
@@ -33,17 +35,19 @@ class VGG11(Network):
         channels: C.
         image_size: H = W, at least 32 (or 28).
         num_classes: K.
-        norm: "instancenorm" is `GroupNorm(C, C)`, "groupnorm" has four groups, "layernorm" spans (C, h, w).
+        settings: the fields of `NormOptions`.
 
     Raises:
         InvalidOptionError: a setting is out of range.
     """
 
-    def __init__(self, *, channels: int, image_size: int, num_classes: int, norm: Norm = "instancenorm") -> None:
+    Options = NormOptions
+
+    def __init__(self, *, channels: int, image_size: int, num_classes: int, **settings: Any) -> None:
         super().__init__()
+        norm = build(NormOptions, settings, "network 'VGG11'").norm
         check_counts("VGG11", channels=channels, image_size=image_size, num_classes=num_classes)
         check_image_size("VGG11", padded_size(image_size), smallest=2 ** len(GROUPS_OF_WIDTHS))
-        check_norm("VGG11", norm, 64)
         layers: list[nn.Module] = []
         before, size = channels, padded_size(image_size)
         for widths in GROUPS_OF_WIDTHS:

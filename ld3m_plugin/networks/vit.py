@@ -6,13 +6,16 @@ Distillation via Deep Generative Prior (CVPR 2023), whose published code leaves 
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ld3m_plugin.contracts import Network
-from ld3m_plugin.errors import InvalidOptionError
-from ld3m_plugin.networks.layers import check_counts
+from ld3m_plugin.networks.layers import Count, check_counts
+from ld3m_plugin.options import Options, build
 
 
 class Patches(nn.Module):
@@ -106,6 +109,23 @@ class Transformer(nn.Module):
         return changed
 
 
+class ViTOptions(Options):
+    """Settings of a vision transformer."""
+
+    patch_size: Count = Field(16, description="height and width of a patch, in pixels")
+    dim: Count = Field(512, description="features of a token, a multiple of heads")
+    depth: Count = Field(10, description="attention layers")
+    heads: Count = Field(8, description="attention heads")
+    mlp_dim: Count = Field(512, description="hidden features of the feed-forward layers")
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of features set to zero in training")
+
+    @model_validator(mode="after")
+    def _heads_divide_dim(self) -> Self:
+        if self.dim % self.heads:
+            raise ValueError(f"dim = {self.dim}: must be a multiple of heads = {self.heads}")
+        return self
+
+
 class ViT(Network):
     """Patches as tokens, a class token, learned positions and a transformer; a linear layer classifies the class token.
 
@@ -113,43 +133,25 @@ class ViT(Network):
         channels: C.
         image_size: H = W; padded with zeros to a multiple of `patch_size`.
         num_classes: K.
-        patch_size: height and width of a patch, in pixels.
-        dim: features of a token, a multiple of `heads`.
-        depth: number of attention layers.
-        heads: attention heads.
-        mlp_dim: hidden features of the feed-forward layers.
-        dropout: share of features set to zero in training, at least 0 and less than 1.
+        settings: the fields of `ViTOptions`.
 
     Raises:
         InvalidOptionError: a setting is out of range.
     """
 
-    def __init__(
-        self,
-        *,
-        channels: int,
-        image_size: int,
-        num_classes: int,
-        patch_size: int = 16,
-        dim: int = 512,
-        depth: int = 10,
-        heads: int = 8,
-        mlp_dim: int = 512,
-        dropout: float = 0.1,
-    ) -> None:
+    Options = ViTOptions
+
+    def __init__(self, *, channels: int, image_size: int, num_classes: int, **settings: Any) -> None:
         super().__init__()
-        check_counts("ViT", channels=channels, image_size=image_size, num_classes=num_classes, patch_size=patch_size)
-        check_counts("ViT", dim=dim, depth=depth, heads=heads, mlp_dim=mlp_dim)
-        if dim % heads:
-            raise InvalidOptionError(f"ViT: dim = {dim!r}: must be a multiple of heads = {heads}")
-        if not isinstance(dropout, float | int) or not 0 <= dropout < 1:
-            raise InvalidOptionError(f"ViT: dropout = {dropout!r}: must be at least 0 and less than 1")
+        check_counts("ViT", channels=channels, image_size=image_size, num_classes=num_classes)
+        options = build(ViTOptions, settings, "network 'ViT'")
+        patch_size, dim = options.patch_size, options.dim
         patches = (-(-image_size // patch_size)) ** 2
         self.pos_embedding = nn.Parameter(torch.randn(1, patches + 1, dim))
         self.cls_token = nn.Parameter(torch.randn(1, 1, dim))
         self.to_patch_embedding = nn.Sequential(Patches(patch_size), nn.Linear(patch_size**2 * channels, dim))
-        self.dropout = nn.Dropout(dropout)
-        self.transformer = Transformer(dim, depth, heads, mlp_dim, dropout)
+        self.dropout = nn.Dropout(options.dropout)
+        self.transformer = Transformer(dim, options.depth, options.heads, options.mlp_dim, options.dropout)
         self.mlp_head = nn.Sequential(nn.Linear(dim, num_classes))
 
     def embed(self, images: Tensor) -> Tensor:

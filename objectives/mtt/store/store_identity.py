@@ -19,6 +19,7 @@ from ld3m_plugin.errors import ExpertError, InvalidOptionError
 from ld3m_plugin.objectives.matching import random_network
 from ld3m_plugin.objectives.mtt.experts import check_no_batch_norm
 from ld3m_plugin.objectives.mtt.store.expert_settings import EXTENT, ExpertSettings, TrainingOptions
+from ld3m_plugin.options import options_model
 from ld3m_plugin.registry import current_registry
 
 #: Changes when the same settings would train other experts or write other files.
@@ -136,8 +137,15 @@ def _made(task: Task, settings: ExpertSettings) -> Network:
 
 
 def _defaults(network: str) -> dict[str, Any]:
-    parameters = inspect.signature(current_registry().resolve("network", network)).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not p.empty and _is_plain(p.default)}
+    factory = current_registry().resolve("network", network)
+    model = options_model(factory)
+    if model is not None:
+        stated = model().model_dump(mode="json")
+    else:
+        stated = {
+            name: p.default for name, p in inspect.signature(factory).parameters.items() if p.default is not p.empty
+        }
+    return {name: value for name, value in stated.items() if _is_plain(value)}
 
 
 def _is_plain(value: Any) -> bool:
