@@ -43,8 +43,8 @@ def default_depth(image_size: int) -> int:
 class ConvNetOptions(Options):
     """Settings of a ConvNet."""
 
-    depth: Count | None = Field(
-        None, description="blocks; default: those that leave a 4x4 grid, 3 at 32 pixels, 5 at 128"
+    depth: int | None = Field(
+        None, ge=1, strict=True, description="blocks; default: those that leave a 4x4 grid, 3 at 32 pixels, 5 at 128"
     )
     width: Count = Field(128, description="channels of every convolution")
     norm: Norm = Field("instancenorm", description=NORMS)
