@@ -12,8 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ld3m_plugin.contracts import Network, Task
+from ld3m_plugin.data.numbered_images import NumberedImages
 from ld3m_plugin.errors import DataError, InvalidOptionError
 from ld3m_plugin.networks.build import for_forward, get_network
+from ld3m_plugin.networks.learning_rate import warmup_cosine
 from ld3m_plugin.options import Options
 from ld3m_plugin.randomness import lent_to_global, spawn
 
@@ -63,10 +65,7 @@ class JudgeRecipe(Options):
         >>> [round(JudgeRecipe(learning_rate=1).rate(step, 100), 2) for step in (0, 9, 10, 55, 99)]
         [0.1, 1.0, 1.0, 0.5, 0.0]
         """
-        warmup = max(1, round(_WARMUP * steps))
-        if step < warmup:
-            return self.learning_rate * (step + 1) / warmup
-        return self.learning_rate * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
+        return warmup_cosine(step, steps, max(1, round(_WARMUP * steps)), peak=self.learning_rate)
 
 
 def train_judge(
@@ -105,7 +104,7 @@ def train_judge(
     with lent_to_global(spawn(rng), task.device):
         for epoch in range(1, epochs + 1):
             total = 0.0
-            for batch, labels in _shuffled(task, recipe.batch_size, rng):
+            for batch, labels in real_batches(task, recipe.batch_size, rng):
                 optimizer.param_groups[0]["lr"] = recipe.rate(step, steps)
                 optimizer.zero_grad(set_to_none=True)
                 loss = F.cross_entropy(judge(batch), labels)
@@ -131,13 +130,10 @@ def _build(task: Task, rng: torch.Generator, recipe: JudgeRecipe) -> Network:
     return judge
 
 
-def _shuffled(task: Task, batch_size: int, rng: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+def real_batches(task: Task, batch_size: int, rng: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     """One pass in random order: normalised images (n, C, H, W) and their labels (n,) on the task's device."""
-    counts = torch.tensor(task.train.counts())
-    starts = counts.cumsum(0) - counts
-    for chosen in torch.randperm(int(counts.sum()), generator=rng).split(batch_size):
-        # Images are read class by class; batch norm and the loss do not mind the order inside a batch.
-        chosen = chosen.sort().values
-        labels = torch.searchsorted(starts, chosen, right=True) - 1
-        parts = [task.train.read(k, chosen[labels == k] - starts[k]) for k in labels.unique().tolist()]
-        yield task.normalise(torch.cat(parts)), labels.to(task.device)
+    numbered = NumberedImages(task.train)
+    for chosen in torch.randperm(len(numbered), generator=rng).split(batch_size):
+        # Sorted: floating-point sums depend on the order inside a batch, and judges must stay the same.
+        images, labels = numbered.read(chosen.sort().values)
+        yield task.normalise(images), labels.to(task.device)
