@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ld3m_plugin.data.numbered_images import NumberedImages
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.task import ImagesByClass
 
 #: Images to read; enough for three digits.
 SAMPLE = 2000
+_READ_AT_ONCE = 256
 
 #: One grey level: equal pixels have no deviation, and dividing by zero would make every image NaN.
 SMALLEST_STD = 1 / 255
@@ -24,21 +26,14 @@ def channel_statistics(images: ImagesByClass, sample: int = SAMPLE) -> tuple[tup
     Returns:
         (mean, std), C numbers each.
     """
-    histogram = torch.stack([_histogram(chunk) for chunk in _sampled(images, sample)]).sum(0)
+    numbered = NumberedImages(images)
+    chosen = torch.randperm(len(numbered), generator=stream(0, "statistics"))[:sample].sort().values
+    histogram = torch.stack([_histogram(numbered.read(part)[0]) for part in chosen.split(_READ_AT_ONCE)]).sum(0)
     levels = torch.arange(256, dtype=torch.float64) / 255
     share = histogram / histogram.sum(1, keepdim=True)
     mean = share @ levels
     std = (share @ levels.square() - mean.square()).clamp_min(0).sqrt().clamp_min(SMALLEST_STD)
     return tuple(mean.tolist()), tuple(std.tolist())
-
-
-def _sampled(images: ImagesByClass, sample: int) -> list[Tensor]:
-    counts = images.counts()
-    chosen = torch.randperm(sum(counts), generator=stream(0, "statistics"))[:sample].sort().values
-    ends = torch.tensor(counts).cumsum(0)
-    owner = torch.searchsorted(ends, chosen, right=True)
-    starts = ends - torch.tensor(counts)
-    return [images.read(k, chosen[owner == k] - starts[k]) for k in range(len(counts)) if (owner == k).any()]
 
 
 def _histogram(images: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
-"""Named training recipes for evaluation. The whole recipe is stored with every result, so that numbers of different recipes
-are never compared by mistake."""
+"""Named training recipes for evaluation. Every result stores its whole recipe, so that results of different recipes are
+never compared by mistake."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pydantic import Field
 from ld3m_plugin.errors import UsageError, nearest
 from ld3m_plugin.options import Options
 
-#: What the learned rate of a student is called in `Objective.learned` and in the artefact's metadata.
+#: Name of a learned learning rate in `Objective.learned` and in the artefact's metadata.
 LEARNED_RATE = "synthetic_learning_rate"
 
 
 class Protocol(Options):
-    """How networks are trained on the images that are tested."""
+    """A training recipe for the networks that are tested."""
 
     name: str
     summary: str
@@ -44,14 +44,14 @@ class Protocol(Options):
     optimizer: Literal["sgd"] = "sgd"
 
     def rate(self, network: str) -> float:
-        """The learning rate of one architecture."""
+        """Return the learning rate of one architecture."""
         return self.learning_rates.get(network, self.learning_rate)
 
     def for_images(self, learned: Mapping[str, float]) -> Self:
-        """The protocol as it trains on images that were distilled with `learned`: a learned rate becomes its learning rate.
+        """Fill in the learned rate of images that were distilled with the values `learned`, if the protocol wants one.
 
         Raises:
-            UsageError: the protocol wants a learned rate and there is none.
+            UsageError: the protocol wants a learned rate and `learned` has none.
         """
         if not self.learned_rate:
             return self
@@ -64,7 +64,7 @@ def check_learned(protocol: Protocol, learned: Iterable[str]) -> None:
     if protocol.learned_rate and LEARNED_RATE not in learned:
         raise UsageError(
             f"protocol {protocol.name!r} trains at a learning rate that was learned with the images, and these have none "
-            "(objective mtt learns one): take --protocol dsa-2021, the same at a fixed rate, or another"
+            "(distill with an objective that learns one): take --protocol dsa-2021, the same at a fixed rate, or another"
         )
 
 
@@ -134,7 +134,7 @@ PROTOCOLS = {protocol.name: protocol for protocol in _PROTOCOLS}
 
 
 def get_protocol(name: str) -> Protocol:
-    """The protocol of that name.
+    """Return the protocol of that name.
 
     Raises:
         UsageError: there is none.

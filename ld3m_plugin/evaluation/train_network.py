@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator
 
 import torch
@@ -14,6 +13,7 @@ from ld3m_plugin.augmentation import DSA
 from ld3m_plugin.contracts import Network, Task
 from ld3m_plugin.evaluation.protocols import Protocol
 from ld3m_plugin.networks.build import for_forward
+from ld3m_plugin.networks.learning_rate import warmup_cosine
 from ld3m_plugin.randomness import lent_to_global, spawn
 
 _WARMUP_START = 1e-7
@@ -21,18 +21,15 @@ _TEST_BATCH = 256
 
 
 def rate_factor(epoch: int, protocol: Protocol) -> float:
-    """What the learning rate is multiplied with in `epoch` (from 0): linear warm-up, then the protocol's schedule.
+    """Compute the factor on the learning rate in `epoch` (from 0): linear warm-up, then the protocol's schedule.
 
     >>> from ld3m_plugin.evaluation.protocols import get_protocol
     >>> [round(rate_factor(epoch, get_protocol("glad-2023")), 3) for epoch in (0, 250, 500, 750, 1000)]
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
-    warmup = protocol.warmup_epochs
-    if epoch < warmup:
-        return _WARMUP_START + (1 - _WARMUP_START) * epoch / warmup
-    if protocol.schedule == "drop":
+    if protocol.schedule == "drop" and epoch >= protocol.warmup_epochs:
         return 1.0 if epoch <= protocol.epochs // 2 else 0.1
-    return (1 + math.cos(math.pi * (epoch - warmup) / (protocol.epochs - warmup))) / 2
+    return warmup_cosine(epoch, protocol.epochs, protocol.warmup_epochs, start=_WARMUP_START)
 
 
 class WeightAverage:

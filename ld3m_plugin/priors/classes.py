@@ -1,58 +1,62 @@
-"""What the rows of a class embedding are called."""
+"""Names of the classes that the rows of a class embedding stand for."""
 
 from __future__ import annotations
 
-import json
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from ld3m_plugin.errors import PriorError
-from ld3m_plugin.priors.prior_json import PriorClass
+from ld3m_plugin.priors.prior_json import PriorClass, read_as, read_bounded, unreadable
 
+_LISTED = TypeAdapter(list[str | PriorClass])
+_EXPECTED = ("is not a readable list of class names", "write one name a line")
 _WORDNET = re.compile(r"(n\d{8})\s+(.+)")
 
 
 def imagenet_classes() -> tuple[PriorClass, ...]:
-    """The 1,000 classes of ILSVRC-2012 in the order of their labels, which is that of their WordNet ids."""
+    """List the 1,000 classes of ILSVRC-2012 in label order, which is the order of their WordNet ids."""
     text = resources.files("ld3m_plugin.priors").joinpath("imagenet1k.txt").read_text(encoding="utf-8")
     return tuple(_line(line) for line in text.splitlines())
 
 
 def read_classes(path: Path) -> tuple[PriorClass, ...]:
-    """Names from a text file (one a line, a WordNet id before it if there is one) or from a JSON list.
+    """Read class names from a text file, one a line, or from a JSON list.
 
-    In JSON a class is a text like a line, or {"name": ..., "wordnet_id": ...}.
+    A line is a name, with its WordNet id before it if it has one. In JSON, a class is such a line, or
+    {"name": ..., "wordnet_id": ...}.
 
     Raises:
         PriorError: the file cannot be read or holds something else.
     """
+    if path.suffix == ".json":
+        listed = read_as(path, _LISTED, *_EXPECTED)
+        return tuple(_line(item) if isinstance(item, str) else item for item in listed)
     try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".json":
-            listed = json.loads(text)
-            if not isinstance(listed, list):
-                raise TypeError("not a list")
-            return tuple(_item(item) for item in listed)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise PriorError(f"{path} is not a readable list of class names ({error!r}): one name a line") from error
-    return tuple(_line(line) for line in text.splitlines() if line.strip())
+        lines = read_bounded(path).decode().splitlines()
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error, *_EXPECTED) from error
+    return tuple(_line(line) for line in lines if line.strip())
 
 
 def class_names(
     rows: int, listed: tuple[PriorClass, ...] | None, owner: str
 ) -> tuple[tuple[PriorClass, ...], int | None]:
-    """The classes of an embedding of so many rows, and the row that stands for no class.
+    """Name the `rows` rows of a class embedding.
 
-    The published models keep the last row for "no class"; a list that names every row says that this one does not.
-    Without a list, 1,001 rows are ImageNet's and others are numbered.
+    The published models keep the last row for "no class"; a list that names every row has no such row. Without a list,
+    1,001 rows are ImageNet's, and the classes of any other number of rows are numbered.
 
     Args:
-        owner: of the list, for the message.
+        owner: file of the list, for the message.
+
+    Returns:
+        The classes, and the row that stands for "no class", or None.
 
     Raises:
-        PriorError: the list has another length.
+        PriorError: the list names neither all rows nor all but the last.
     """
     if listed is None:
         listed = imagenet_classes() if rows == 1001 else tuple(PriorClass(f"class {row}") for row in range(rows - 1))
@@ -67,12 +71,3 @@ def class_names(
 def _line(line: str) -> PriorClass:
     match = _WORDNET.fullmatch(line.strip())
     return PriorClass(match[2], match[1]) if match else PriorClass(line.strip())
-
-
-def _item(item: Any) -> PriorClass:
-    if isinstance(item, str):
-        return _line(item)
-    wordnet = item.get("wordnet_id")
-    if wordnet is not None and not isinstance(wordnet, str):
-        raise TypeError(f"wordnet_id {wordnet!r} is not text")
-    return PriorClass(str(item["name"]), wordnet)

@@ -1,21 +1,23 @@
-"""What a prior folder says beside its weights, in `prior.json`, and what a prior is known by: the digest of its files."""
+"""`prior.json`, the facts that a prior folder holds beside its weights, and the digest that identifies a prior."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import starmap
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from ld3m_plugin.errors import PriorError
 from ld3m_plugin.storage import write_json
 from ld3m_plugin.task import Task
 
 FACTS = "prior.json"
-_FORMAT = 1
+_LARGEST = 16 * 2**20  # bytes; the 1,000 classes of ImageNet take 0.1 MiB
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,13 @@ class PriorClass:
 
 @dataclass(frozen=True)
 class PriorFacts:
-    """What the tensors do not say.
+    """Facts that the tensors do not hold.
 
     Attributes:
         classes: in the order of the rows of the class embedding; empty when unconditional or unknown.
         null_class: row of the class embedding that stands for "no class", or None.
-        source: where the weights come from.
-        licence: of the weights, or None when it is not stated.
+        source: origin of the weights.
+        licence: of the weights; None: not stated.
     """
 
     classes: tuple[PriorClass, ...] = ()
@@ -44,12 +46,28 @@ class PriorFacts:
 
 
 def classes_of(task: Task) -> tuple[PriorClass, ...]:
-    """The task's classes, for a prior that is trained on it."""
+    """List the task's classes, for a prior that is trained on it."""
     return tuple(starmap(PriorClass, zip(task.class_names, task.wordnet_ids, strict=True)))
 
 
+@dataclass(frozen=True)
+class _FactsFile:
+    """Content of `prior.json`."""
+
+    format: Literal[1]
+    kind: str
+    classes: list[PriorClass] | None
+    null_class: int | None
+    source: str
+    licence: str | None = None
+
+
+_FACTS_FILE = TypeAdapter(_FactsFile)
+_OBJECT = TypeAdapter(dict[str, Any])
+
+
 def read_facts(folder: Path, kind: str) -> PriorFacts:
-    """What `prior.json` says; without the file nothing is known.
+    """Read `prior.json`; a missing file gives empty facts.
 
     Args:
         kind: of the priors the caller can read.
@@ -60,58 +78,70 @@ def read_facts(folder: Path, kind: str) -> PriorFacts:
     path = folder / FACTS
     if not path.exists():
         return PriorFacts()
-    content = read_json(path)
-    try:
-        if content["format"] != _FORMAT:
-            raise PriorError(f"{path} has format {content['format']!r}, this version reads {_FORMAT}")
-        if content["kind"] != kind:
-            raise PriorError(f"{path} is of a prior of kind {content['kind']!r}, not {kind!r}")
-        null = content["null_class"]
-        if null is not None and (not isinstance(null, int) or isinstance(null, bool)):
-            raise ValueError(f"null_class {null!r} is not a row number")
-        source, licence = _text(content, "source"), _text(content, "licence", optional=True)
-        return PriorFacts(_classes(content["classes"]), null, source or "unknown", licence)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise PriorError(f"{path} is damaged ({error!r}): write the prior again") from error
+    content = read_as(path, _FACTS_FILE)
+    if content.kind != kind:
+        raise PriorError(f"{path} is of a prior of kind {content.kind!r}, not {kind!r}: name a prior of kind {kind!r}")
+    classes = tuple(content.classes or ())
+    return PriorFacts(classes, content.null_class, content.source or "unknown", content.licence)
 
 
 def write_facts(folder: Path, facts: PriorFacts, kind: str) -> None:
     """Write `prior.json`."""
-    write_json(folder / FACTS, {"format": _FORMAT, "kind": kind, **asdict(facts)})
-
-
-def _classes(listed: Any) -> tuple[PriorClass, ...]:
-    if listed is not None and not isinstance(listed, list):
-        raise ValueError("classes is not a list")
-    return tuple(PriorClass(str(_text(row, "name")), _text(row, "wordnet_id", optional=True)) for row in listed or ())
-
-
-def _text(content: Any, key: str, *, optional: bool = False) -> str | None:
-    value = content.get(key) if optional else content[key]
-    if isinstance(value, str) or (optional and value is None):
-        return value
-    raise ValueError(f"{key} {value!r} is not text")
+    write_json(folder / FACTS, {"format": 1, "kind": kind, **asdict(facts)})
 
 
 def read_json(path: Path) -> Any:
-    """The mapping in a JSON file.
+    """Read the object in a JSON file of a prior folder.
 
     Raises:
-        PriorError: it is missing or not a JSON object.
+        PriorError: it is missing, too large, or not a JSON object.
+    """
+    if not path.exists():
+        raise PriorError(f"{path} is missing: {path.parent} is not a complete prior folder")
+    return read_as(path, _OBJECT)
+
+
+def read_as(
+    path: Path, content: TypeAdapter[_T], wrong: str = "is damaged", advice: str = "write the prior again"
+) -> _T:
+    """Read a JSON file as one type. Nothing is converted: the text "3" is no number.
+
+    Args:
+        wrong, advice: for the message, the problem and what to do about it.
+
+    Raises:
+        PriorError: the file is missing, too large, no JSON, or holds something else; one line.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise PriorError(f"{path} is missing: {path.parent} is not a complete prior folder") from error
-    except (ValueError, OSError, RecursionError) as error:
-        raise PriorError(f"{path} is not readable JSON ({error}): write the prior again") from error
-    if not isinstance(content, Mapping):
-        raise PriorError(f"{path} must hold a JSON object, not {type(content).__name__}")
+        return content.validate_json(read_bounded(path), strict=True)
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error, wrong, advice) from error
+
+
+def read_bounded(path: Path) -> bytes:
+    """Read a file of at most 16 MiB: a file of another purpose must not fill the memory.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is larger.
+    """
+    with path.open("rb") as file:
+        content = file.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise ValueError(f"it has more than {_LARGEST // 2**20} MiB")
     return content
 
 
+def unreadable(path: Path, error: Exception, wrong: str, advice: str) -> PriorError:
+    """Make one line of a failed read; of a `ValidationError`, the place and the first problem."""
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    if isinstance(error, ValidationError):
+        problem = error.errors(include_url=False)[0]
+        reason = ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"])))
+    return PriorError(f"{path} {wrong} ({' '.join(reason.split())}): {advice}")
+
+
 def digest(folder: Path, files: Iterable[Path]) -> str:
-    """SHA-256 over the names, relative to `folder`, and the bytes of those of `files` that are there, in the order of names."""
+    """Compute the SHA-256 of names (relative to `folder`) and bytes of `files`, in the order of names; skip missing files."""
     total = hashlib.sha256()
     there = (path for path in files if path.is_file())
     for path in sorted(there, key=lambda path: path.relative_to(folder).as_posix()):
@@ -122,7 +152,7 @@ def digest(folder: Path, files: Iterable[Path]) -> str:
 
 
 def converted_from(source: Path, note: str | None) -> str:
-    """What `PriorFacts.source` says of a conversion: where the file is from, its name and SHA-256."""
+    """Compose `PriorFacts.source` of a conversion: the user's note, the file's name and its SHA-256."""
     with source.open("rb") as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
     return f"{note + '; ' if note else ''}converted from {source.name}, SHA-256 {checksum}"

@@ -1,7 +1,6 @@
-"""Priors, the pre-trained models that generators render with: trained, converted and described by their kind.
+"""Training, converting and describing priors, the pre-trained models that generators render with.
 
-Which kinds there are is known from plugins alone. What is common to all of them is here: the kind is found, options are
-checked, and nothing that is there is written over.
+Plugins register the kinds of priors. This module finds the kind, checks its options, and never overwrites what a folder holds.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from ld3m_plugin.storage import complete_folder, write_json
 
 
 def get_prior_kind(name: str) -> PriorKind:
-    """The kind of that name.
+    """Return the kind of that name.
 
     Raises:
-        UnknownBackendError: with the nearest known names.
-        PluginLoadError: the plugin's factory does not import, or does not give a `PriorKind`.
+        UnknownBackendError: no kind has that name; the message names the nearest ones.
+        PluginLoadError: the plugin's factory does not import, or does not return a `PriorKind`.
     """
     registry = current_registry()
     kind = registry.resolve("prior", name)()
@@ -37,34 +36,29 @@ def get_prior_kind(name: str) -> PriorKind:
 
 
 def kind_of(path: Path, name: str | None = None) -> tuple[str, PriorKind]:
-    """The name of a kind, and the kind: the one that is named, or the only one that recognises `path`.
+    """Return the kind of the prior at `path`, with its name: the kind `name`, or the only one that recognises `path`.
 
     Raises:
         PriorError: nothing is at `path`, or no kind, or more than one, recognises it.
         UsageError: no kind has that name.
     """
-    named = None if name is None else get_prior_kind(name)
     if not path.exists():
         raise PriorError(f"{path} does not exist: name the file or folder of a prior")
-    if name is not None and named is not None:
-        return name, named
-    found, problems = _recognising(path)
+    found, problems = _recognising(path) if name is None else ({name: get_prior_kind(name)}, [])
     if len(found) == 1:
         return next(iter(found.items()))
     known = ", ".join(current_registry().names("prior")) or "none"
     if found:
         raise PriorError(f"{path} is recognised by {' and '.join(found)}: choose with --kind (known: {known})")
-    raise PriorError(
-        f"no kind of prior recognises {path}: name one with --kind (known: {known})"
-        + "".join(f"; {p}" for p in problems)
-    )
+    more = "; ".join(["", *problems])
+    raise PriorError(f"no kind of prior recognises {path}: name one with --kind (known: {known}){more}")
 
 
 def check_training(name: str, out: Path, options: Mapping[str, Any]) -> tuple[PriorKind, Options]:
-    """The kind and its options; called before the data is read, which may take longer.
+    """Check the arguments of a training before the data is read, which may take long; return the kind and its options.
 
     Raises:
-        UsageError: an unknown kind or option, a value out of range, or `out` has something in it that no training left.
+        UsageError: an unknown kind or option, a value out of range, or `out` holds something that no training left.
     """
     kind = get_prior_kind(name)
     checked = build(kind.TrainingOptions, options, f"training of prior {name!r}")
@@ -85,9 +79,9 @@ def train_prior(
     seed: int = 0,
     reporter: TrainingReporter | None = None,
 ) -> None:
-    """Train a prior of the kind `name` into `out`, or go on with the training that was stopped there.
+    """Train a prior of the kind `name` into `out`, or continue the training that was stopped there.
 
-    While a training is unfinished, a hidden file beside `out` says so: a folder with other things in it is never written to.
+    While a training is unfinished, a hidden file beside `out` says so. A folder that holds anything else is never written to.
 
     Args:
         task: the data, with its test set for the quality report.
@@ -95,24 +89,20 @@ def train_prior(
 
     Raises:
         UsageError: see `check_training`.
-        HostError: the training failed, or the one that was stopped there had other settings.
+        HostError: the training failed, or the stopped one had other settings.
     """
     kind, checked = check_training(name, out, options or {})
     with _noted(out, name):
         kind.train(task, out, checked, seed=seed, reporter=reporter or TrainingReporter())
 
 
-def convert_prior(
-    source: Path,
-    out: Path,
-    options: Mapping[str, Any] | None = None,
-    *,
-    kind: str | None = None,
-) -> str:
-    """Convert a published file or folder into the prior folder `out`, complete or not there; returns the kind's name.
+def convert_prior(source: Path, out: Path, options: Mapping[str, Any] | None = None, *, kind: str | None = None) -> str:
+    """Convert a published file or folder into the prior folder `out`, and return the kind's name.
+
+    `out` appears only when it is complete.
 
     Raises:
-        UsageError: an unknown kind or option, or `out` has something in it.
+        UsageError: an unknown kind or option, or `out` is not empty.
         PriorError: no kind, or more than one, recognises the source, or it is damaged.
     """
     name, converter = kind_of(source, kind)
@@ -120,14 +110,14 @@ def convert_prior(
     _check_name(out)
     if not _is_free(out):
         raise UsageError(f"{out} is not empty: choose another folder to write to")
-    _note(out).unlink(missing_ok=True)  # of a training whose folder was deleted: what comes now is not its
+    _note(out).unlink(missing_ok=True)  # left by a training whose folder was deleted
     with complete_folder(out) as folder:
         converter.convert(source, folder, checked)
     return name
 
 
 def describe_prior(path: Path, *, kind: str | None = None) -> dict[str, str]:
-    """Facts of a prior by title, its kind first.
+    """Return facts of a prior by title, its kind first.
 
     Raises:
         PriorError: no kind, or more than one, recognises it, or it is damaged.
@@ -138,18 +128,18 @@ def describe_prior(path: Path, *, kind: str | None = None) -> dict[str, str]:
 
 
 def _by_name(path: Path) -> Path:
-    """`path`, or where a kind says a prior of that name is: `embedded` is no path."""
+    """Return `path` if it exists, else the folder of the prior that a kind knows by that name, such as `embedded`."""
     if path.exists():
         return path
     for name in current_registry().names("prior"):
-        with suppress(Exception):  # a stranger's kind may raise anything; the others are still asked
+        with suppress(Exception):  # a plugin's kind may raise anything; the others are still asked
             if (found := get_prior_kind(name).find(str(path))) is not None:
                 return found
     return path
 
 
 def _recognising(path: Path) -> tuple[dict[str, PriorKind], list[str]]:
-    """The kinds that recognise `path` by name, and why others could not be asked."""
+    """Return the kinds that recognise `path`, by name, and the errors of kinds that could not be asked."""
     found, problems = {}, []
     for name in current_registry().names("prior"):
         try:
@@ -158,14 +148,14 @@ def _recognising(path: Path) -> tuple[dict[str, PriorKind], list[str]]:
                 found[name] = kind
         except HostError as error:
             problems.append(str(error))
-        except Exception as error:  # a stranger's kind may raise anything; the others are still asked
+        except Exception as error:  # a plugin's kind may raise anything; the others are still asked
             problems.append(f"{name} raised {type(error).__name__}: {' '.join(str(error).split())}")
     return found, problems
 
 
 @contextmanager
 def _noted(out: Path, name: str) -> Iterator[None]:
-    """The kind's name is beside `out` for as long as an unfinished training is in it."""
+    """Keep the kind's name beside `out` as long as `out` holds an unfinished training."""
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(_note(out), {"kind": name})
     finished = False
@@ -178,7 +168,7 @@ def _noted(out: Path, name: str) -> Iterator[None]:
 
 
 def _kind_of_stopped(out: Path) -> str | None:
-    """The kind whose training was stopped in `out`, or None."""
+    """Return the name of the kind whose training was stopped in `out`, or None."""
     try:
         return str(json.loads(_note(out).read_text(encoding="utf-8"))["kind"])
     except (OSError, ValueError, TypeError, KeyError):
@@ -186,7 +176,7 @@ def _kind_of_stopped(out: Path) -> str | None:
 
 
 def _note(out: Path) -> Path:
-    # Beside and not inside: what is inside is the kind's own, and may be replaced as a whole.
+    # Beside and not inside: the folder belongs to the kind, which may replace it as a whole.
     return out.with_name(f".{out.name}.training.json")
 
 

@@ -1,4 +1,4 @@
-"""Batches of real images as generative models are trained on them."""
+"""Batches of real images for the training of generative models."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ld3m_plugin.data.numbered_images import NumberedImages
 from ld3m_plugin.task import Task
 
 _READ_AT_ONCE = 256
@@ -17,26 +18,22 @@ class RealBatches:
 
     def __init__(self, task: Task, batch_size: int) -> None:
         self._task, self._size = task, batch_size
-        counts = torch.tensor(task.train.counts())
-        self._ends = counts.cumsum(0)
-        self.total = int(self._ends[-1])
+        self._numbered = NumberedImages(task.train)
+        self.total = len(self._numbered)
 
     def draw(self, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Pictures (batch, C, H, W) and classes (batch,), on the task's device."""
         numbers = torch.randint(self.total, (self._size,), generator=rng).sort().values
-        labels = torch.searchsorted(self._ends, numbers, right=True)
-        starts = self._ends.roll(1).index_fill(0, torch.tensor(0), 0)
-        parts = [self._read(int(c), numbers[labels == c] - starts[c]) for c in labels.unique()]
-        return torch.cat(parts), labels.to(self._task.device)
+        images, labels = self._numbered.read(numbers)
+        return self._scaled(images), labels.to(self._task.device)
 
     def everything(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images class by class, in batches."""
-        for class_index, count in enumerate(self._task.train.counts()):
-            for which in torch.arange(count).split(_READ_AT_ONCE):
-                if not len(which):  # splitting nothing gives one empty part
-                    continue
-                yield self._read(class_index, which), torch.full((len(which),), class_index)
+        """All pictures, on the task's device, and classes, on the CPU; no batch spans two classes."""
+        for of_class in torch.arange(self.total).split(self._task.train.counts()):
+            for numbers in of_class.split(_READ_AT_ONCE):
+                if len(numbers):  # a class without images gives one empty part
+                    images, labels = self._numbered.read(numbers)
+                    yield self._scaled(images), labels
 
-    def _read(self, class_index: int, which: Tensor) -> Tensor:
-        images = self._task.train.read(class_index, which).to(self._task.device)
-        return images.float().div_(127.5).sub_(1)
+    def _scaled(self, images: Tensor) -> Tensor:
+        return images.to(self._task.device).float().div_(127.5).sub_(1)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ld3m_plugin.contracts import TrainingReporter
 from ld3m_plugin.errors import InvalidOptionError, PriorError
+from ld3m_plugin.networks.learning_rate import warmup_cosine as rate_factor
 from ld3m_plugin.priors.training.training_options import PriorTrainingOptions
 from ld3m_plugin.storage import write_tensors
 from ld3m_plugin.task import Task
@@ -188,17 +189,6 @@ def with_average(phase: Phase, average: EMAModel, done: int) -> None:
         phase.pictures(phase.model, done)
     phase.model.train()
     average.restore(phase.model.parameters())
-
-
-def rate_factor(step: int, steps: int, warmup: int) -> float:
-    """What the learning rate is multiplied with at update `step` (from 0).
-
-    >>> [round(rate_factor(step, 110, 10), 2) for step in (0, 4, 9, 10, 60, 109)]
-    [0.1, 0.5, 1.0, 1.0, 0.5, 0.0]
-    """
-    if step < warmup:
-        return (step + 1) / warmup
-    return (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2
 
 
 def _save(state: _State) -> None:

@@ -84,7 +84,7 @@ def test_the_digest_is_of_what_makes_the_prior(prior):
     [
         (lambda f: (f / "network.safetensors").unlink(), "is missing"),
         (lambda f: (f / "network.safetensors").write_bytes(b"short"), "is damaged"),
-        (lambda f: (f / "network.json").write_text("["), "not readable JSON"),
+        (lambda f: (f / "network.json").write_text("["), "network.json is damaged .Invalid JSON"),
         (lambda f: edit(f / "network.json", format=7), "format 1 that this version reads"),
         (lambda f: edit(f / "network.json", kind="ldm"), "is not of a GAN"),
         (lambda f: edit(f / "network.json", w_dim=None), "is damaged"),

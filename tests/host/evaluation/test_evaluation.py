@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from ld3m_plugin.contracts import ImagesByClass, Network
 from ld3m_plugin.errors import ArtefactError, InvalidOptionError, UsageError
-from ld3m_plugin.evaluation import RANDOM_REAL, Evaluation, Row, _random_real, evaluate, get_protocol
+from ld3m_plugin.evaluation import RANDOM_REAL, Evaluation, Row, evaluate, get_protocol
 from ld3m_plugin.evaluation import train_network as training
+from ld3m_plugin.evaluation.evaluating import random_real_images
 from ld3m_plugin.evaluation.train_network import WeightAverage, accuracy, chosen_tests, rate_factor, train
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.randomness import stream
@@ -152,13 +153,13 @@ def test_table_has_random_real_beside_and_repeats():
 
 def test_random_real_images_are_distinct_training_images_and_differ_between_repeats():
     task = tiny_task(train=12)
-    images, labels = _random_real(torch.tensor([0, 0, 0, 1, 2, 2]), task.for_training(), seed=0, repeat=0)
+    images, labels = random_real_images(torch.tensor([0, 0, 0, 1, 2, 2]), task.for_training(), seed=0, repeat=0)
     assert labels.tolist() == [0, 0, 0, 1, 2, 2]
     pool = [task.normalise(task.train.read(k, torch.arange(12))) for k in range(3)]
     matches = [(pool[k] == image).flatten(1).all(1) for image, k in zip(images, labels, strict=True)]
     found = [int(match.nonzero()) for match in matches]
     assert len(set(zip(found, labels.tolist(), strict=True))) == 6
-    other, _ = _random_real(torch.tensor([0, 0, 0, 1, 2, 2]), task.for_training(), seed=0, repeat=1)
+    other, _ = random_real_images(torch.tensor([0, 0, 0, 1, 2, 2]), task.for_training(), seed=0, repeat=1)
     assert not torch.equal(images, other)
 
 
@@ -316,7 +317,7 @@ def test_a_learned_rate_is_what_both_kinds_of_images_are_trained_with(monkeypatc
         rates.append(rate)
         return network
 
-    monkeypatch.setattr("ld3m_plugin.evaluation.train", noting)
+    monkeypatch.setattr("ld3m_plugin.evaluation.evaluating.train", noting)
     distilled = Real(task)
     distilled.learned = {"synthetic_learning_rate": 0.037}
     protocol = get_protocol("mtt").model_copy(update={"repeats": 1, "network_settings": SHORT.network_settings})

@@ -13,7 +13,7 @@ from ld3m_plugin.contracts import Network
 from ld3m_plugin.errors import DataError, InvalidOptionError, PriorError, UnknownBackendError
 from ld3m_plugin.evaluation.train_network import accuracy
 from ld3m_plugin.priors.quality.frechet import fit_gaussian, frechet_distance, nearest_distance, variance
-from ld3m_plugin.priors.quality.judge import JudgeRecipe, _shuffled, train_judge
+from ld3m_plugin.priors.quality.judge import JudgeRecipe, real_batches, train_judge
 from ld3m_plugin.priors.quality.measure import Reconstruction, measure_quality, name_without_path, reconstruction_error
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.registry import Backend, Owner, Registry, use_registry
@@ -147,7 +147,7 @@ def test_dropout_of_a_judge_repeats():
 
 def test_a_pass_shows_every_image_once_with_its_label_and_mixes_classes():
     task = tiny_task(train=11)
-    batches = list(_shuffled(task, 8, stream(0)))
+    batches = list(real_batches(task, 8, stream(0)))
     images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
     assert labels.bincount().tolist() == [11, 11, 11]
     assert sum(len(labels.unique()) > 1 for _, labels in batches) >= 3

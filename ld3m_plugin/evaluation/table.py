@@ -1,0 +1,93 @@
+"""Tables of test accuracies, and their records in JSON."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Self
+
+from pydantic import Field, TypeAdapter
+
+from ld3m_plugin.evaluation.protocols import Protocol
+
+#: `Row.images` of a row that was trained on random real images.
+RANDOM_REAL = "random real"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Test accuracies of one architecture trained on one kind of images.
+
+    Attributes:
+        images: name of the training images, such as `distilled` or `random real`.
+        network: the architecture.
+        accuracies: in percent, one a trained network.
+    """
+
+    images: str
+    network: str
+    accuracies: Annotated[tuple[float, ...], Field(min_length=1)]
+
+    @property
+    def n(self) -> int:
+        """Number of trained networks."""
+        return len(self.accuracies)
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy, percent."""
+        return statistics.fmean(self.accuracies)
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation (divisor n − 1), percentage points; None for n = 1."""
+        return statistics.stdev(self.accuracies) if self.n > 1 else None
+
+    def __str__(self) -> str:
+        spread = "" if self.std is None else f" +- {self.std:.1f}"
+        return f"{self.mean:.1f}{spread} (n={self.n})"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A table of accuracies with everything needed to repeat it.
+
+    Attributes:
+        test_images: number of test images that each network was tested on.
+        test_per_class: number of test images of each class that was asked for; None: all.
+    """
+
+    protocol: Protocol
+    rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+    test_images: int
+    seed: int
+    seconds: float
+    data: str = ""
+    test_per_class: int | None = None
+
+    def mean(self, images: str) -> float:
+        """Mean accuracy over architectures, percent."""
+        return statistics.fmean(row.mean for row in self.rows if row.images == images)
+
+    def record(self) -> dict[str, Any]:
+        """Return the table as plain data, for JSON."""
+        rows = [{**asdict(row), "mean": row.mean, "std": row.std, "n": row.n} for row in self.rows]
+        return {
+            "protocol": self.protocol.model_dump(mode="json"),
+            "rows": rows,
+            "data": self.data,
+            "test_images": self.test_images,
+            "test_per_class": self.test_per_class,
+            "seed": self.seed,
+            "seconds": round(self.seconds, 1),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """Read what `record` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is something else.
+        """
+        return TypeAdapter(cls).validate_python({**record, "data": record["data"]})
