@@ -4,12 +4,15 @@ never compared by mistake."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field
 
-from ld3m_plugin.errors import UsageError, nearest
-from ld3m_plugin.options import Options
+from ld3m_plugin.augmentation import FULL
+from ld3m_plugin.errors import PluginLoadError, UsageError
+from ld3m_plugin.options import Options, build
+from ld3m_plugin.registry import current_registry
 
 #: Name of a learned learning rate in `Objective.learned` and in the artefact's metadata.
 LEARNED_RATE = "synthetic_learning_rate"
@@ -68,9 +71,22 @@ def check_learned(protocol: Protocol, learned: Iterable[str]) -> None:
         )
 
 
-_DSA = "color_crop_cutout_flip_scale_rotate"
+GLAD_2023 = Protocol(
+    name="glad-2023",
+    summary="1000 epochs of SGD, linear warm-up then cosine, weight average, DSA, five architectures",
+    source="Cazenavette et al., CVPR 2023, and the code of GLaD and LD3M",
+    networks=("ConvNet", "AlexNet", "VGG11", "ResNet18", "ViT"),
+    repeats=5,
+    epochs=1000,
+    batch_size=256,
+    learning_rate=0.001,
+    learning_rates={"VGG11": 0.0001},
+    warmup_epochs=500,
+    ema=0.995,
+    dsa=FULL,
+)
 
-_DSA_2021 = Protocol(
+DSA_2021 = Protocol(
     name="dsa-2021",
     summary="1000 epochs of SGD at 0.01, a tenth of it from half time on, DSA: the evaluation of DSA and DM",
     source="Zhao and Bilen, ICML 2021 and WACV 2023 (published with 20 networks a row)",
@@ -80,65 +96,71 @@ _DSA_2021 = Protocol(
     batch_size=256,
     learning_rate=0.01,
     schedule="drop",
-    dsa=_DSA,
+    dsa=FULL,
 )
 
-_PROTOCOLS = (
-    Protocol(
-        name="glad-2023",
-        summary="1000 epochs of SGD, linear warm-up then cosine, weight average, DSA, five architectures",
-        source="Cazenavette et al., CVPR 2023, and the code of GLaD and LD3M",
-        networks=("ConvNet", "AlexNet", "VGG11", "ResNet18", "ViT"),
-        repeats=5,
-        epochs=1000,
-        batch_size=256,
-        learning_rate=0.001,
-        learning_rates={"VGG11": 0.0001},
-        warmup_epochs=500,
-        ema=0.995,
-        dsa=_DSA,
-    ),
-    _DSA_2021,
-    _DSA_2021.model_copy(
-        update={
-            "name": "dc-2021",
-            "summary": "as dsa-2021, for 300 epochs and without augmentation: the evaluation of DC",
-            "source": "Zhao, Mopuri and Bilen, ICLR 2021, and its code (published with 20 networks a row; MNIST was augmented)",
-            "epochs": 300,
-            "dsa": "none",
-        }
-    ),
-    _DSA_2021.model_copy(
-        update={
-            "name": "mtt",
-            "summary": "as dsa-2021, at the learning rate that MTT learned with the images (for random real images as well)",
-            "source": "Cazenavette et al., CVPR 2022, and its code",
-            "learned_rate": True,
-        }
-    ),
-    Protocol(
-        name="quick",
-        summary="200 epochs of SGD at 0.01 with cosine decay, DSA, two architectures: minutes on two cores",
-        source="this project; for a first look, not for a paper",
-        networks=("ConvNet", "AlexNet"),
-        repeats=3,
-        epochs=200,
-        batch_size=256,
-        learning_rate=0.01,
-        learning_rates={"VGG11": 0.001, "ViT": 0.001},  # at 0.01 they stay at chance on ten images
-        dsa=_DSA,
-    ),
+DC_2021 = DSA_2021.model_copy(
+    update={
+        "name": "dc-2021",
+        "summary": "as dsa-2021, for 300 epochs and without augmentation: the evaluation of DC",
+        "source": "Zhao, Mopuri and Bilen, ICLR 2021, and its code (published with 20 networks a row; MNIST was augmented)",
+        "epochs": 300,
+        "dsa": "none",
+    }
 )
 
-PROTOCOLS = {protocol.name: protocol for protocol in _PROTOCOLS}
+MTT = DSA_2021.model_copy(
+    update={
+        "name": "mtt",
+        "summary": "as dsa-2021, at the learning rate that MTT learned with the images (for random real images as well)",
+        "source": "Cazenavette et al., CVPR 2022, and its code",
+        "learned_rate": True,
+    }
+)
+
+QUICK = Protocol(
+    name="quick",
+    summary="200 epochs of SGD at 0.01 with cosine decay, DSA, two architectures: minutes on two cores",
+    source="this project; for a first look, not for a paper",
+    networks=("ConvNet", "AlexNet"),
+    repeats=3,
+    epochs=200,
+    batch_size=256,
+    learning_rate=0.01,
+    learning_rates={"VGG11": 0.001, "ViT": 0.001},  # at 0.01 they stay at chance on ten images
+    dsa=FULL,
+)
+
+#: The built-in protocols by name; plugins register more.
+PROTOCOLS = {protocol.name: protocol for protocol in (GLAD_2023, DSA_2021, DC_2021, MTT, QUICK)}
 
 
-def get_protocol(name: str) -> Protocol:
-    """Return the protocol of that name.
+def get_protocol(protocol: str | Mapping[str, Any] | Protocol) -> Protocol:
+    """Get a protocol by its registered name, from a YAML file, or from the fields of one.
+
+    >>> get_protocol("quick").epochs, get_protocol({**QUICK.model_dump(), "epochs": 3}).epochs
+    (200, 3)
+
+    Args:
+        protocol: a name; a path that ends in `.yaml` or `.yml`, whose file has the fields of a `Protocol` (`name` is the file's
+            without one); a mapping of the fields; or a `Protocol`.
 
     Raises:
-        UsageError: there is none.
+        UsageError: an unknown name, or a file or mapping that is not a protocol.
+        PluginLoadError: a plugin registered something else under the name.
     """
-    if name not in PROTOCOLS:
-        raise UsageError(f"unknown protocol {name!r}: {nearest(name, PROTOCOLS)}")
-    return PROTOCOLS[name]
+    if isinstance(protocol, Protocol):
+        return protocol
+    if isinstance(protocol, str) and protocol.endswith((".yaml", ".yml")):
+        protocol = _from_file(Path(protocol))
+    if isinstance(protocol, Mapping):
+        return build(Protocol, protocol, "the protocol")
+    found = current_registry().resolve("protocol", protocol)
+    if not isinstance(found, Protocol):
+        owner = current_registry().find("protocol", protocol).owner
+        raise PluginLoadError(f"protocol {protocol!r} ({owner}) is a {type(found).__name__}, not a Protocol")
+    return found
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    return {"name": path.stem, "summary": "", "source": path.name, **read_yaml(path)}
