@@ -7,13 +7,10 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, cast
 
-from ld3m_plugin.config import RunConfig
 from ld3m_plugin.contracts import Generator, Objective, Tracker
 from ld3m_plugin.errors import PluginLoadError
-from ld3m_plugin.evaluation.protocols import get_protocol
-from ld3m_plugin.options import build
+from ld3m_plugin.options import Options, build
 from ld3m_plugin.registry import Registry, current_registry, use_registry
-from ld3m_plugin.task import DataOptions
 
 _CONTRACTS: dict[str, type] = {"generator": Generator, "objective": Objective}
 
@@ -71,44 +68,14 @@ def default_rates(generator: Generator) -> dict[str, float]:
     return generator.learning_rates("")  # type: ignore[call-arg]
 
 
-def completed(config: RunConfig) -> RunConfig:
-    """The configuration with every option of its backends and every learning rate written out, so that it repeats the run
-    also when a later version changes a default. Every name in it is looked up: a misspelt one should not cost a run."""
-    _check_names(config)
-    generator = create("generator", config.generator.name, config.generator.options)
-    objective = create("objective", config.objective.name, config.objective.options)
-    defaults = default_rates(generator) if config.optimizer.name == "adam" else {}
-    rates = {**defaults, **config.optimizer.learning_rates}
-    parts = {
-        kind: getattr(config, kind).model_copy(update={"options": backend.options.model_dump(mode="json")})
-        for kind, backend in (("generator", generator), ("objective", objective))
-    }
-    data = build(DataOptions, config.data.options, f"data set {config.data.name!r}").model_dump(mode="json")
-    protocol = get_protocol(config.evaluation.protocol)
-    chosen = {
-        "networks": config.evaluation.networks or protocol.networks,
-        "repeats": config.evaluation.repeats or protocol.repeats,
-    }
-    return config.model_copy(
-        update={
-            **parts,
-            "data": config.data.model_copy(update={"options": data}),
-            "optimizer": config.optimizer.model_copy(update={"learning_rates": rates}),
-            "evaluation": config.evaluation.model_copy(update=chosen),
-        }
-    )
+def get_tracker(name: str, **options: Any) -> Tracker:
+    """The tracker of that name; one whose class takes no options is built without arguments."""
+    checked = tracker_options(name, options)
+    factory = current_registry().resolve("tracker", name)
+    return cast(Tracker, factory(checked) if type(checked).model_fields else factory())
 
 
-def _check_names(config: RunConfig) -> None:
-    registry = current_registry()
-    protocol = get_protocol(config.evaluation.protocol)
-    registry.find("dataset", config.data.name.partition(":")[0])
-    for network in config.evaluation.networks or protocol.networks:
-        registry.find("network", network)
-    for tracker in config.trackers:
-        registry.find("tracker", tracker)
-
-
-def get_tracker(name: str) -> Tracker:
-    """The tracker of that name."""
-    return cast(Tracker, current_registry().resolve("tracker", name)())
+def tracker_options(name: str, options: Mapping[str, Any]) -> Options:
+    """`options` validated by the tracker's own model; see `create` for the errors."""
+    model = getattr(current_registry().resolve("tracker", name), "Options", Options)
+    return cast(Options, build(model, options, f"tracker {name!r}"))

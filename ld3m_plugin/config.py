@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ld3m_plugin.errors import UsageError
 from ld3m_plugin.options import Options, build
+from ld3m_plugin.plain_yaml import dump_yaml, parse_value
+from ld3m_plugin.plain_yaml import read_yaml as read_yaml  # other modules take it from here
 from ld3m_plugin.presets import load_preset
 
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -31,27 +32,55 @@ _BELONGS_TO = {
 }
 
 
-class GeneratorConfig(Options):
-    """A generator by name, with the options it takes (`ld3m plugins show NAME` lists them)."""
-
-    name: str = Field("ld3m", description="registered generator")
-    options: dict[str, Any] = Field(default_factory=dict, description="options of that generator")
-
-
-class ObjectiveConfig(Options):
-    """An objective by name, with the options it takes (`ld3m plugins show NAME` lists them)."""
-
-    name: str = Field("dm", description="registered objective")
-    options: dict[str, Any] = Field(default_factory=dict, description="options of that objective")
+@cache
+def _default_name(part: str) -> str:
+    """The name that preset `default` has for one part of the configuration."""
+    return str(load_preset("default").config[part]["name"])
 
 
-class DataConfig(Options):
-    """Which data, and how it is read."""
+class _Choice(Options):
+    """A registered name, with the options it takes (`ld3m plugins show NAME` lists them)."""
 
-    name: str = Field("fashion-mnist", description="registered data set, with its argument: NAME or NAME:ARGUMENT")
-    options: dict[str, Any] = Field(
-        default_factory=dict, description="image_size, grayscale, root, skip_unreadable, ..."
+    read_later = frozenset({"options"})
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict, description="its own options")
+
+
+class DataConfig(_Choice):
+    """Which data set, and how it is read."""
+
+    name: str = Field(
+        default_factory=partial(_default_name, "data"),
+        description="registered data set, with its argument: NAME or NAME:ARGUMENT",
     )
+
+
+class GeneratorConfig(_Choice):
+    """A generator by name, with its options."""
+
+    name: str = Field(default_factory=partial(_default_name, "generator"), description="registered generator")
+
+
+class ObjectiveConfig(_Choice):
+    """An objective by name, with its options."""
+
+    name: str = Field(default_factory=partial(_default_name, "objective"), description="registered objective")
+
+
+class TrackerConfig(_Choice):
+    """A tracker by name, with its options; one without options is read and written as its name."""
+
+    name: str = Field(description="registered tracker")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_serializer(mode="wrap")
+    def _as_name(self, serialize: SerializerFunctionWrapHandler) -> Any:
+        return serialize(self) if self.options else self.name
 
 
 class OptimizerConfig(Options):
@@ -66,28 +95,28 @@ class OptimizerConfig(Options):
 
 
 class EvaluationConfig(Options):
-    """What the images are tested with, at the end and on the way."""
+    """How the images are tested, at the end and during the run."""
 
     protocol: str = Field("quick", description="named training recipe; stored with every result")
     networks: tuple[str, ...] = Field((), description="architectures; default: the protocol's own")
     repeats: int | None = Field(None, ge=1, description="networks trained for each row; default: the protocol's own")
     every: int = Field(0, ge=0, description="also evaluate every that many steps (0: only the end)")
     final: bool = Field(True, description="evaluate the final images")
-    random_real: bool = Field(True, description="with rows of random real images beside the final ones")
+    random_real: bool = Field(True, description="also evaluate random real images at the end")
     test_per_class: int | None = Field(
-        None, ge=1, description="test images of each class, evenly spaced over it; default: all of them"
+        None, ge=1, description="test images used of each class, evenly spaced; default: all"
     )
 
 
 class RunConfig(Options):
-    """Everything that decides a run. The resolved one is written to the run folder as `config.yaml`."""
+    """All settings of a run. A run folder holds them, completed, as `config.yaml`."""
 
-    data: DataConfig = DataConfig()
-    generator: GeneratorConfig = GeneratorConfig()
-    objective: ObjectiveConfig = ObjectiveConfig()
+    data: DataConfig = Field(default_factory=DataConfig)
+    generator: GeneratorConfig = Field(default_factory=GeneratorConfig)
+    objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig)
     images_per_class: int = Field(1, ge=1, description="I, synthetic images of each class")
     steps: int = Field(200, ge=0, description="updates of the latents")
-    seed: int = Field(0, ge=0, lt=2**63, description="all random streams are spawned from it")
+    seed: int = Field(0, ge=0, lt=2**63, description="all random streams derive from it")
     optimizer: OptimizerConfig = OptimizerConfig()
     render_batch: int | None = Field(
         None,
@@ -95,10 +124,12 @@ class RunConfig(Options):
         description="latent rows rendered at a time (a chunk is rendered again in the backward pass); default: all",
     )
     autocast: Literal["none", "bf16"] = Field("none", description="mixed precision of rendering and matching")
-    device: str = Field("auto", description="'cpu', 'cuda', 'cuda:1', 'mps', or 'auto' for the best that is there")
-    checkpoint_every: int = Field(100, ge=0, description="steps between checkpoints (0: only where the run ends)")
+    device: str = Field("auto", description="'cpu', 'cuda', 'cuda:1', 'mps', or 'auto' for the best available")
+    checkpoint_every: int = Field(100, ge=0, description="steps between checkpoints (0: only when the run ends)")
     evaluation: EvaluationConfig = EvaluationConfig()
-    trackers: tuple[str, ...] = Field((), description="registered trackers beside metrics.jsonl")
+    trackers: tuple[TrackerConfig, ...] = Field(
+        (), description="trackers beside metrics.jsonl, each a name or {name: NAME, options: {...}}"
+    )
 
 
 def resolve(
@@ -146,19 +177,6 @@ def _choose(merged: dict[str, Any], path: str, value: Any) -> None:
                 merged[part].pop(key, None)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A mapping from a YAML file; nothing in it is executed."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{path} must hold a mapping of settings, not {type(content).__name__}")
-    return content
-
-
 def merge(base: dict[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
     """Put `update` over `base`, part by part. The value of an option is replaced whole: what it holds is the backend's own.
 
@@ -199,7 +217,7 @@ def assign(base: dict[str, Any], path: str, value: Any) -> None:
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """`path=value` with the value read as YAML: numbers, booleans, lists and plain words.
+    """Split `path=value`; the value is read by `plain_yaml.parse_value`.
 
     >>> parse_assignment("optimizer.learning_rates.pixels=0.1")
     ('optimizer.learning_rates.pixels', 0.1)
@@ -210,20 +228,12 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     path, separator, value = text.partition("=")
     if not separator or not path:
         raise UsageError(f"{text!r} is not an assignment: write key=value")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        parsed = value
-    # YAML 1.1 takes 1e-3 (no dot) for a word. A number in quotes is meant as one.
-    if parsed == value.strip() and isinstance(parsed, str):
-        with contextlib.suppress(ValueError):
-            parsed = float(parsed) if any(c.isdigit() for c in parsed) else parsed
-    return path, parsed
+    return path, parse_value(value)
 
 
 def dump(config: RunConfig) -> str:
     """The configuration as YAML, complete and in the order of its definition."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return dump_yaml(config.model_dump(mode="json"))
 
 
 def digest(config: RunConfig) -> str:
@@ -237,3 +247,54 @@ def decisive(config: RunConfig) -> dict[str, Any]:
     settings = config.model_dump(mode="json", exclude=free)
     settings["data"]["options"].pop("root", None)  # the same data may have moved; the run compares what it reads
     return settings
+
+
+def completed(config: RunConfig) -> RunConfig:
+    """Write out all options of the backends, learning rates, networks and repeats, so that a later version's other defaults do
+    not change the run.
+
+    Raises:
+        UsageError: an unknown name, option or value.
+    """
+    # Imported here: they import torch, and settings should be read and rejected without waiting for it.
+    from ld3m_plugin.backends import create, default_rates
+    from ld3m_plugin.evaluation.protocols import get_protocol
+    from ld3m_plugin.task import DataOptions
+
+    _check_names(config)
+    generator = create("generator", config.generator.name, config.generator.options)
+    objective = create("objective", config.objective.name, config.objective.options)
+    defaults = default_rates(generator) if config.optimizer.name == "adam" else {}
+    protocol = get_protocol(config.evaluation.protocol)
+    options = {
+        "data": build(DataOptions, config.data.options, f"data set {config.data.name!r}"),
+        "generator": generator.options,
+        "objective": objective.options,
+    }
+    changes: dict[str, dict[str, Any]] = {
+        **{part: {"options": read.model_dump(mode="json")} for part, read in options.items()},
+        "optimizer": {"learning_rates": {**defaults, **config.optimizer.learning_rates}},
+        "evaluation": {
+            "networks": config.evaluation.networks or protocol.networks,
+            "repeats": config.evaluation.repeats or protocol.repeats,
+        },
+    }
+    return config.model_copy(
+        update={part: getattr(config, part).model_copy(update=change) for part, change in changes.items()}
+    )
+
+
+def _check_names(config: RunConfig) -> None:
+    """Look up every name that is used later, so that a misspelt one is found before the run and not at its end."""
+    from ld3m_plugin.backends import tracker_options
+    from ld3m_plugin.evaluation.protocols import get_protocol
+    from ld3m_plugin.registry import current_registry
+
+    registry = current_registry()
+    registry.find("dataset", config.data.name.partition(":")[0])
+    for network in config.evaluation.networks or get_protocol(config.evaluation.protocol).networks:
+        registry.find("network", network)
+    for tracker in config.trackers:
+        registry.find("tracker", tracker.name)
+        if tracker.options:
+            tracker_options(tracker.name, tracker.options)

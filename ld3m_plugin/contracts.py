@@ -290,6 +290,11 @@ class Network(nn.Module):
 class Tracker(_WithOptions, ABC):
     """Receives every record of a run. Errors it raises are reported once and never stop the run."""
 
+    Options: ClassVar[type[BackendOptions]] = BackendOptions
+
+    def __init__(self, options: BackendOptions | None = None, **keywords: Any) -> None:
+        self.options: Any = build(self.Options, keywords, type(self).__name__) if options is None else options
+
     @abstractmethod
     def start(self, folder: Path, config: Mapping[str, Any]) -> None:
         """Called once, with the run folder and the resolved configuration."""

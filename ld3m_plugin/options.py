@@ -1,4 +1,4 @@
-"""Options of backends: one pydantic model a backend, from which help, config files and the command line come.
+"""Options: one pydantic model for each backend, from which help, configuration files and the command line follow.
 
 Field descriptions carry the unit and the source; ranges are pydantic constraints (`ge`, `le`, `Literal`).
 """
@@ -6,17 +6,43 @@ Field descriptions carry the unit and the source; ranges are pydantic constraint
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from ld3m_plugin.errors import InvalidOptionError, UnknownOptionError, nearest
+from ld3m_plugin.plain_yaml import as_written, one_line, plain
 
 
 class Options(BaseModel):
-    """Base of all models of options: frozen; unknown names, infinity and NaN are refused."""
+    """Base of all models of options: frozen; unknown names, infinity and NaN are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=False, allow_inf_nan=False)
+
+    #: Fields that hold options of another model, which reads them later: numbers in them keep their text.
+    read_later: ClassVar[frozenset[str]] = frozenset()
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _read(cls, value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        """Validate `value`; where a number is not accepted, the text that was typed may be."""
+        try:
+            result = validate(value)
+        except ValidationError as refused:
+            try:
+                result = validate(as_written(value))
+            except ValidationError:
+                raise refused from None
+        if isinstance(value, bool) and isinstance(result, int | float) and not isinstance(result, bool):
+            raise ValueError(f"write a number, not {str(value).lower()}")
+        return result if info.field_name in cls.read_later else plain(result)
 
 
 #: The former name of `Options`.
@@ -36,23 +62,25 @@ def build(model: type[Model], values: Mapping[str, Any], owner: str) -> Model:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        raise _one_line(model, error, owner) from error
+        raise _refusal(model, error, owner) from error
 
 
-def _one_line(model: type[BaseModel], error: ValidationError, owner: str) -> UnknownOptionError | InvalidOptionError:
+def _refusal(model: type[BaseModel], error: ValidationError, owner: str) -> UnknownOptionError | InvalidOptionError:
     problem = error.errors(include_url=False, include_context=False)[0]
     location = tuple(part for part in problem["loc"] if isinstance(part, str))
     path = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = _fields_at(model, location[:-1])
-        return UnknownOptionError(f"{owner} has no option {path!r}; {nearest(location[-1], known)}")
+        return UnknownOptionError(f"{owner} has no option {one_line(repr(path))}; {nearest(location[-1], known)}")
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error" and isinstance(problem["input"], Mapping):
-        # Of a validator of several options: it names them, and the mapping is all there are.
+        # From a validator of several options: its message names them, and the input would be all of them.
         return InvalidOptionError(": ".join(part for part in (owner, path, message) if part))
     if problem["type"] in ("tuple_type", "list_type"):
-        message = f"write {_as_list(problem['input'])}"
-    return InvalidOptionError(f"{owner}: {path or 'value'} = {problem['input']!r}: {message}")
+        message = f"write {one_line(_as_list(problem['input']))}"
+    if problem["type"] == "string_type" and isinstance(problem["input"], bool | None):
+        message = "write text, in quotes if this word is meant"
+    return InvalidOptionError(f"{owner}: {path or 'value'} = {one_line(repr(problem['input']))}: {message}")
 
 
 def _as_list(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a run that is killed, never sees half of one."""
+"""Files and folders that are complete or not there at all, and the versions that records in them name."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,18 @@ from torch import Tensor
 _PARTIAL = ".partial"
 _SAFETENSORS_OWN = re.compile(r"\.tmp\w{6}")
 _LEFT_AFTER = 3600.0  # seconds
+_DECIDING_PACKAGES = (
+    "ld3m-plugin",
+    "torch",
+    "torchvision",
+    "kornia",
+    "diffusers",
+    "accelerate",
+    "numpy",
+    "safetensors",
+    "pluggy",
+    "pydantic",
+)
 
 
 @contextmanager
@@ -84,3 +97,12 @@ def remove_leftovers(folder: Path) -> None:
         with suppress(OSError):  # another process was faster, or it is not ours to delete
             if time.time() - path.stat().st_mtime > _LEFT_AFTER:
                 path.unlink()
+
+
+def versions() -> dict[str, str]:
+    """Versions of the installed packages that decide a result, by name."""
+    found = {}
+    for package in _DECIDING_PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found

@@ -104,13 +104,10 @@ def distill_command(
             raise UsageError("--resume takes the settings of the run it goes on with: leave all but --device out")
         _run(resume, None, device)
         return
-    from ld3m_plugin.config import resolve
+    from ld3m_plugin.config import completed, dump, resolve
 
     resolved = resolve(config or (), preset or (), given)
     if dry_run:
-        from ld3m_plugin.backends import completed
-        from ld3m_plugin.config import dump
-
         typer.echo(dump(completed(resolved)).rstrip())
         return
     _run(out, resolved)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ld3m_plugin.backends import completed, default_rates, get_generator
+from ld3m_plugin.backends import default_rates, get_generator
 from ld3m_plugin.comparison.finished_runs import (
     NUMBERS,
     PICTURES,
@@ -23,7 +23,7 @@ from ld3m_plugin.comparison.finished_runs import (
     read_run,
     write_comparison,
 )
-from ld3m_plugin.config import RunConfig, decisive, dump, read_yaml, resolve
+from ld3m_plugin.config import RunConfig, completed, decisive, dump, read_yaml, resolve
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.load import load_task
 from ld3m_plugin.distillation.loop import Distillation

@@ -52,4 +52,6 @@ def register_protocols(register: Register) -> None:
     register("dc-2021", f"{where}:DC_2021", summary="the evaluation of DC: 300 epochs, not augmented")
     register("dsa-2021", f"{where}:DSA_2021", summary="the evaluation of DSA and DM: 1000 epochs")
     register("mtt", f"{where}:MTT", summary="as dsa-2021, at the learning rate learned with the images")
-    register("glad-2023", f"{where}:GLAD_2023", summary="the evaluation of GLaD and LD3M: five architectures, 1000 epochs")
+    register(
+        "glad-2023", f"{where}:GLAD_2023", summary="the evaluation of GLaD and LD3M: five architectures, 1000 epochs"
+    )

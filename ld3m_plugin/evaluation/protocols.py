@@ -12,6 +12,7 @@ from pydantic import Field
 from ld3m_plugin.augmentation import FULL
 from ld3m_plugin.errors import PluginLoadError, UsageError
 from ld3m_plugin.options import Options, build
+from ld3m_plugin.plain_yaml import read_yaml
 from ld3m_plugin.registry import current_registry
 
 #: Name of a learned learning rate in `Objective.learned` and in the artefact's metadata.

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.distillation.loop import Distillation
 from ld3m_plugin.errors import ArtefactError
+from ld3m_plugin.registry import Registry
+from ld3m_plugin.storage import versions
 
 #: The file of a run folder that records these facts, beside versions and the machine.
 ENVIRONMENT = "environment.json"
@@ -65,3 +70,25 @@ def check_same_provenance(folder: Path, made_with: Mapping[str, Any], now: Mappi
                 f"the run in {folder} was made with {name} {old.get(name)} of its {kind}, and now it is {facts[name]}: put "
                 "the former one back, or start a new run"
             )
+
+
+def environment(device: torch.device, registry: Registry) -> dict[str, Any]:
+    """What `environment.json` holds."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    plugins = [
+        {
+            "plugin": record.owner.plugin,
+            "distribution": record.owner.distribution,
+            "version": record.owner.version,
+            "status": record.status,
+        }
+        for record in registry.records
+    ]
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "versions": versions(),
+        "device": {"type": device.type, "name": name},
+        "threads": torch.get_num_threads(),
+        "plugins": plugins,
+    }

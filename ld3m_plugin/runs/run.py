@@ -20,11 +20,10 @@ from typing import Any
 from torch import Tensor
 
 from ld3m_plugin.artefact.distilled_set import DistilledSet
-from ld3m_plugin.backends import completed, get_tracker
-from ld3m_plugin.config import RunConfig, digest, dump, read_yaml
+from ld3m_plugin.backends import get_tracker
+from ld3m_plugin.config import RunConfig, TrackerConfig, completed, digest, dump, read_yaml
 from ld3m_plugin.contracts import Task, Tracker
 from ld3m_plugin.distillation.loop import Distillation, Step
-from ld3m_plugin.environment import environment, versions
 from ld3m_plugin.errors import ArtefactError, NonFiniteError, UsageError
 from ld3m_plugin.evaluation import Evaluation, check_evaluation, evaluate, get_protocol
 from ld3m_plugin.evaluation.protocols import check_learned
@@ -36,9 +35,10 @@ from ld3m_plugin.runs.provenance import (
     check_recorded_provenance,
     check_same_data,
     data_facts,
+    environment,
     provenance,
 )
-from ld3m_plugin.storage import complete_folder, write_json, write_text
+from ld3m_plugin.storage import complete_folder, versions, write_json, write_text
 from ld3m_plugin.trackers.jsonl import FILE_NAME as METRICS
 
 BEST = "best_over_test_set_evaluations.json"
@@ -290,16 +290,16 @@ class _Run:
 
     @contextlib.contextmanager
     def _trackers(self) -> Iterator[dict[str, Tracker]]:
-        names = dict.fromkeys(("jsonl", *self.config.trackers))
+        chosen = {"jsonl": TrackerConfig(name="jsonl"), **{part.name: part for part in self.config.trackers}}
         plain = self.config.model_dump(mode="json")
         trackers: dict[str, Tracker] = {}
 
         def start(name: str) -> None:
-            tracker = get_tracker(name)
+            tracker = get_tracker(name, **chosen[name].options)
             tracker.start(self.folder, plain)
             trackers[name] = tracker
 
-        for name in names:
+        for name in chosen:
             self._safely(name, partial(start, name))
         try:
             yield trackers

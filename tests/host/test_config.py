@@ -5,18 +5,19 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ld3m_plugin.backends import completed
-from ld3m_plugin.config import RunConfig, assign, digest, dump, merge, parse_assignment, read_yaml, resolve
+from ld3m_plugin.config import RunConfig, assign, completed, digest, dump, merge, parse_assignment, resolve
 from ld3m_plugin.errors import InvalidOptionError, UnknownOptionError, UsageError
 from ld3m_plugin.generators.ld3m.ld3m_options import LD3MOptions
 from ld3m_plugin.options import build
+from ld3m_plugin.plain_yaml import plain
 from ld3m_plugin.presets import load_preset, preset_names
 
 
-def test_nothing_given_is_a_complete_run():
+def test_without_settings_the_names_are_those_of_preset_default():
     config = resolve()
-    assert config == RunConfig()
-    assert (config.generator.name, config.objective.name, config.data.name) == ("ld3m", "dm", "fashion-mnist")
+    assert config == RunConfig() == resolve(presets=["default"])
+    names = {part: {"name": getattr(config, part).name} for part in ("data", "generator", "objective")}
+    assert names == load_preset("default").config
 
 
 def test_files_presets_and_settings_compose_in_that_order(tmp_path):
@@ -75,7 +76,7 @@ def test_rates_that_cannot_learn_are_refused(path, value):
 
 
 def test_a_path_through_a_value_is_refused():
-    with pytest.raises(UsageError, match="'steps' is a single value"):
+    with pytest.raises(UsageError, match="'steps'"):
         resolve(settings=[("steps", 3), ("steps.x", 1)])
 
 
@@ -108,6 +109,15 @@ def test_merging_leaves_what_was_merged_alone():
         ("a=", None),
         ("a=word", "word"),
         ("a=nan", "nan"),
+        ("a=.inf", float("inf")),
+        ("a=010", 10),
+        ("a=0o10", 8),
+        ("a=0x1F", 31),
+        ("a=1:30", "1:30"),
+        ("a=no", "no"),
+        ("a=2024-01-01", "2024-01-01"),
+        ("a=*x", "*x"),
+        ("a=b # c", "b # c"),
         ("a='1'", "1"),
         ("a=[1, 2]", [1, 2]),
         ("a={width: 8}", {"width": 8}),
@@ -120,8 +130,8 @@ def test_merging_leaves_what_was_merged_alone():
 def test_values_are_read_as_yaml(text, value):
     path, parsed = parse_assignment(text)
     assert path == "a"
-    assert parsed == value
-    assert type(parsed) is type(value)
+    assert plain(parsed) == value
+    assert type(plain(parsed)) is type(value)
 
 
 @given(st.integers() | st.booleans() | st.floats(allow_nan=False) | st.lists(st.integers()))
@@ -132,14 +142,16 @@ def test_every_value_survives_being_written_as_an_assignment(value):
 
 @pytest.mark.parametrize("text", ["steps", "", "=3"])
 def test_what_is_no_assignment_is_refused(text):
-    with pytest.raises(UsageError, match="is not an assignment: write key=value"):
+    with pytest.raises(UsageError, match="key=value") as raised:
         parse_assignment(text)
+    assert repr(text) in str(raised.value)
 
 
 @pytest.mark.parametrize("path", [".", "a.", ".a", "a..b"])
 def test_what_is_no_path_is_refused(path):
-    with pytest.raises(UsageError, match=r"is not a setting: write it as part\.name"):
+    with pytest.raises(UsageError) as raised:
         assign({}, path, 1)
+    assert repr(path) in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -165,38 +177,13 @@ def test_a_mistake_is_one_line_that_names_the_setting(path, value, error, messag
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"a: [", "is not valid YAML"),
-        (b"\xff\xfe\xff", "is not valid YAML"),
-        (b"- 1", "must hold a mapping of settings, not list"),
-        (b"", "must hold a mapping of settings, not NoneType"),
-        (b"!!python/object/apply:os.getcwd []", "is not valid YAML"),
-    ],
-)
-def test_a_file_that_is_no_configuration_is_named(tmp_path, content, message):
-    path = tmp_path / "run.yaml"
-    path.write_bytes(content)
-    with pytest.raises(UsageError, match=message) as raised:
-        read_yaml(path)
-    assert str(path) in str(raised.value)
-    assert "\n" not in str(raised.value)
-
-
-@pytest.mark.parametrize("name", ["missing.yaml", "."])
-def test_a_file_that_cannot_be_read_is_named(tmp_path, name):
-    with pytest.raises(UsageError, match="cannot read"):
-        read_yaml(tmp_path / name)
-
-
 def test_what_is_written_reads_as_the_same(tmp_path):
     config = resolve(
         settings=[
             ("evaluation.networks", ["ConvNet", "ViT"]),
             ("optimizer.learning_rates.pixels", 1e-7),
             ("optimizer.betas", [0.5, 0.9]),
-            ("generator.options.words", "null"),
+            ("generator.options.words", ["null", "1e3", "089", "010", "no", "2024-01-01", "0x1", ".inf", "1_0"]),
         ]
     )
     path = tmp_path / "run.yaml"
@@ -289,3 +276,16 @@ def test_digest_is_of_what_decides_a_step():
     )
     assert digest(moved) == digest(base)
     assert digest(base.model_copy(update={"seed": 1})) != digest(base)
+
+
+def test_a_tracker_is_a_name_or_a_name_with_options(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("trackers: [jsonl, {name: mine, options: {project: 007}}]")
+    config = resolve([file])
+    assert config.model_dump(mode="json")["trackers"] == ["jsonl", {"name": "mine", "options": {"project": 7}}]
+    assert resolve(settings=[parse_assignment("trackers=[jsonl]")]).trackers == config.trackers[:1]
+
+
+def test_options_that_a_tracker_does_not_have_are_refused_before_the_run():
+    with pytest.raises(UnknownOptionError, match=r"tracker 'jsonl'.*'projct'"):
+        completed(resolve(settings=[("trackers", [{"name": "jsonl", "options": {"projct": 1}}])]))

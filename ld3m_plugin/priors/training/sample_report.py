@@ -12,14 +12,13 @@ from torch import Tensor
 
 from ld3m_plugin.artefact.pictures import save_grid
 from ld3m_plugin.contracts import TrainingReporter
-from ld3m_plugin.environment import versions
 from ld3m_plugin.errors import DataError
 from ld3m_plugin.priors.quality.judge import JudgeRecipe, train_judge
 from ld3m_plugin.priors.quality.measure import measure_quality, name_without_path
 from ld3m_plugin.priors.quality.quality_report import Reconstruction
 from ld3m_plugin.priors.training.training_options import PriorTrainingOptions
 from ld3m_plugin.randomness import stream
-from ld3m_plugin.storage import write_json, write_text
+from ld3m_plugin.storage import versions, write_json, write_text
 from ld3m_plugin.task import Task
 
 #: Normalised images (n, C, H, W) of classes (n,), on the CPU, drawn from a stream.

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ld3m_plugin.contracts import Task
-from ld3m_plugin.environment import versions
 from ld3m_plugin.errors import ExpertError, UsageError
 from ld3m_plugin.objectives.mtt.store.description import SETTINGS, Description, Wanted, read_settings, store_folders
 from ld3m_plugin.objectives.mtt.store.expert_files import Header, cannot_write, expert_files, file_name, read_header
@@ -23,7 +22,7 @@ from ld3m_plugin.objectives.mtt.store.store_identity import (
     key_of,
     parameter_shapes,
 )
-from ld3m_plugin.storage import is_temporary, own_temporary, remove_leftovers, write_json
+from ld3m_plugin.storage import is_temporary, own_temporary, remove_leftovers, versions, write_json
 
 _SHOWN = 3
 

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from ld3m_plugin.artefact.distilled_set import DistilledSet
 from ld3m_plugin.augmentation import DSA
-from ld3m_plugin.backends import completed, get_objective
-from ld3m_plugin.config import RunConfig, dump
+from ld3m_plugin.backends import get_objective
+from ld3m_plugin.config import RunConfig, completed, dump
 from ld3m_plugin.errors import ArtefactError, ExpertError, HostError, InvalidOptionError, NonFiniteError, UsageError
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.objectives.mtt.experts import MemoryExperts, flat
