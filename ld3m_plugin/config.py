@@ -97,7 +97,12 @@ class OptimizerConfig(Options):
 class EvaluationConfig(Options):
     """How the images are tested, at the end and during the run."""
 
-    protocol: str = Field("quick", description="named training recipe; stored with every result")
+    read_later = frozenset({"protocol"})
+
+    protocol: str | dict[str, Any] = Field(
+        "quick",
+        description="training recipe: a registered name, a YAML file, or the fields of one; stored with every result",
+    )
     networks: tuple[str, ...] = Field((), description="architectures; default: the protocol's own")
     repeats: int | None = Field(None, ge=1, description="networks trained for each row; default: the protocol's own")
     every: int = Field(0, ge=0, description="also evaluate every that many steps (0: only the end)")
@@ -258,8 +263,8 @@ def completed(config: RunConfig) -> RunConfig:
     """
     # Imported here: they import torch, and settings should be read and rejected without waiting for it.
     from ld3m_plugin.backends import create, default_rates
+    from ld3m_plugin.data.load import data_options
     from ld3m_plugin.evaluation.protocols import get_protocol
-    from ld3m_plugin.task import DataOptions
 
     _check_names(config)
     generator = create("generator", config.generator.name, config.generator.options)
@@ -267,7 +272,7 @@ def completed(config: RunConfig) -> RunConfig:
     defaults = default_rates(generator) if config.optimizer.name == "adam" else {}
     protocol = get_protocol(config.evaluation.protocol)
     options = {
-        "data": build(DataOptions, config.data.options, f"data set {config.data.name!r}"),
+        "data": data_options(config.data.name, config.data.options),
         "generator": generator.options,
         "objective": objective.options,
     }
@@ -275,6 +280,10 @@ def completed(config: RunConfig) -> RunConfig:
         **{part: {"options": read.model_dump(mode="json")} for part, read in options.items()},
         "optimizer": {"learning_rates": {**defaults, **config.optimizer.learning_rates}},
         "evaluation": {
+            # A recipe that is not registered is recorded whole: its file may change.
+            "protocol": protocol.name
+            if protocol.name == config.evaluation.protocol
+            else protocol.model_dump(mode="json"),
             "networks": config.evaluation.networks or protocol.networks,
             "repeats": config.evaluation.repeats or protocol.repeats,
         },

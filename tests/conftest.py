@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from ld3m_plugin import cli
-from ld3m_plugin.evaluation.protocols import PROTOCOLS, get_protocol
+from ld3m_plugin.evaluation.protocols import get_protocol
 from ld3m_plugin.registry import Registry, build_registry, default_registry
 
 _DATA = Path(__file__).parent / "data"
@@ -206,11 +206,12 @@ def environment_of() -> Callable[[Site | None, Mapping[str, str]], dict[str, str
 
 
 @pytest.fixture
-def two_epochs(monkeypatch) -> str:
-    """The name of a protocol for tests that ask when an evaluation runs, not how well a network learns."""
+def two_epochs(tmp_path_factory) -> str:
+    """A file with a protocol for tests that ask when an evaluation runs, not how well a network learns."""
     protocol = get_protocol("quick").model_copy(update={"name": "two-epochs", "epochs": 2, "dsa": "none"})
-    monkeypatch.setitem(PROTOCOLS, protocol.name, protocol)
-    return protocol.name
+    path = tmp_path_factory.mktemp("protocols") / "two-epochs.yaml"
+    path.write_text(protocol.model_dump_json(), encoding="utf-8")
+    return str(path)
 
 
 @pytest.fixture(scope="session")

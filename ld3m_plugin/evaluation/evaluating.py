@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ def evaluate(
     task: Task,
     *,
     networks: Sequence[str] = (),
-    protocol: str | Protocol = "quick",
+    protocol: str | Mapping[str, Any] | Protocol = "quick",
     repeats: int | None = None,
     random_real: bool = True,
     test_per_class: int | None = None,
@@ -54,6 +55,7 @@ def evaluate(
         distilled: has `images` (N, C, H, W), normalised, and `labels` (N,) or (N, K); a `DistilledSet` does. A protocol with
             a learned rate reads it from `learned`, if the set has that.
         networks: architectures; default: the protocol's.
+        protocol: a registered name, a YAML file, or what else `get_protocol` takes.
         repeats: networks a row; default: the protocol's.
         random_real: add the rows of random real images.
         test_per_class: test on that many images of each class, evenly spaced over it; default: on the full test set. A class
@@ -69,8 +71,7 @@ def evaluate(
             raise InvalidOptionError(f"test_per_class = {test_per_class}: it must be at least 1, or None for all")
         _check_fits(distilled, task)
         started = time.perf_counter()
-        recipe = get_protocol(protocol) if isinstance(protocol, str) else protocol
-        recipe = recipe.for_images(getattr(distilled, "learned", {}))
+        recipe = get_protocol(protocol).for_images(getattr(distilled, "learned", {}))
         check_evaluation(task, recipe, networks, int(_hard(distilled.labels).bincount().max()) if random_real else 0)
         test = _Test(distilled, task, recipe, seed, test_per_class, on_progress)
         rows = tuple(
