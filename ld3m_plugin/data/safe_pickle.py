@@ -1,4 +1,4 @@
-"""Read the pickles of CIFAR without running code in them.
+"""Reading pickles without running what a pickle may ask for: those in which CIFAR is distributed, and others by `unpickle`.
 
 A pickle is a program: it can name any importable callable and call it. Here names are looked up in a table of the four
 that an array of numbers needs; any other name is an error, before anything is imported.
@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Callable
+from functools import partial
+from mmap import mmap
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy
 
@@ -27,11 +30,33 @@ def load_arrays(data: bytes, path: Path) -> Any:
         DataError: the pickle names anything else, or is damaged.
     """
     try:
-        return _ArrayUnpickler(io.BytesIO(data), path).load()
+        return unpickle(io.BytesIO(data), partial(_array_name, path))
     except (DataError, MemoryError):
         raise
     except Exception as error:  # a damaged pickle can make the unpickler raise nearly anything
         raise DataError(f"cannot read {path}: {type(error).__name__}: {error}; get it again") from error
+
+
+def unpickle(file: IO[bytes] | mmap, find_class: Callable[[str, str], Any]) -> Any:
+    """Build what the pickle at the file's position describes; Python 2 texts are read as Latin-1.
+
+    Args:
+        find_class: returns what the pickle gets for a module and a name, and may call with any arguments, or raises. Without
+            `__setstate__`, the pickle can set its attributes as well.
+
+    Raises:
+        Exception: of nearly any type, if the pickle is damaged.
+    """
+    return _Unpickler(file, find_class).load()
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: IO[bytes] | mmap, find_class: Callable[[str, str], Any]) -> None:
+        super().__init__(file, encoding="latin1")
+        self._find_class = find_class
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        return self._find_class(module_name, global_name)
 
 
 def _latin1(text: object, encoding: object = "latin1") -> bytes:
@@ -52,16 +77,11 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 }
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, path: Path) -> None:
-        super().__init__(file, encoding="latin1")
-        self._path = path
-
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        try:
-            return _ALLOWED[module_name, global_name]
-        except KeyError:
-            raise DataError(
-                f"{self._path} asks for {module_name}.{global_name}, which an array of images does not need: "
-                "nothing in it was run. Get the file from a source you trust"
-            ) from None
+def _array_name(path: Path, module_name: str, global_name: str) -> Any:
+    try:
+        return _ALLOWED[module_name, global_name]
+    except KeyError:
+        raise DataError(
+            f"{path} asks for {module_name}.{global_name}, which an array of images does not need: not read. "
+            "Get the file again from a source you trust"
+        ) from None

@@ -103,7 +103,10 @@ BACKENDS = below("ld3m_plugin.generators", "ld3m_plugin.objectives")
 GENERATORS, OBJECTIVES = below("ld3m_plugin.generators"), below("ld3m_plugin.objectives")
 #: What any module may reach: it reaches nothing above itself.
 CONTRACTS = below(
-    *(f"ld3m_plugin.{name}" for name in ("contracts", "task", "options", "plain_yaml", "errors", "storage", "randomness", "moved")),
+    *(
+        f"ld3m_plugin.{name}"
+        for name in ("contracts", "task", "options", "plain_yaml", "errors", "storage", "randomness", "moved")
+    ),
     "ld3m_plugin.hookspecs",
     "ld3m_plugin.priors.contract",
     "ld3m_plugin.priors",  # the package itself, a docstring; its modules are services

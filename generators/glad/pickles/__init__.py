@@ -1,6 +1,7 @@
 """Official StyleGAN-XL network files: pickles that carry source code, read without running or importing any of it.
 
-- `unpickler`: the entries of such a file; `machine`: the opcodes; `allowed`: every name a file may ask for
-- `records`: what stands for its objects; `arrays`: numpy's numbers; `storages`: tensors
-- `network`: from entries to a network's shape and tensors; `attributes`: its constructor's numbers; `tensors`: its tensors
+- `limits`: one pass over the opcodes, before anything is built
+- `stand_ins`: the names a file may ask for, and the inert objects it gets for them
+- `values`: numpy numbers and tensors in a pickle
+- `modules`: the attributes of a network's modules; `network`: its shape and tensors
 """

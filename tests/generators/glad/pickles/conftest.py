@@ -1,21 +1,65 @@
 """Official files read once, and files written as the official code writes them: with names that need not exist here."""
 
 import collections
+import io
 import pickle
 import sys
 import types
+import warnings
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 
-from ld3m_plugin.generators.glad.pickles.arrays import NumberArray
-from ld3m_plugin.generators.glad.pickles.records import Record
-from ld3m_plugin.generators.glad.pickles.storages import StoredTensor
-from ld3m_plugin.generators.glad.pickles.unpickler import read_network_pickle
+from ld3m_plugin.generators.glad.pickles.stand_ins import Record, read_network_pickle
+from ld3m_plugin.generators.glad.pickles.values import StoredTensor, number_of, read_storage
 
 DATA = Path(__file__).parents[3] / "data"
 SOURCE = "raise RuntimeError('source embedded in a network pickle was executed')"
+
+
+def storage_record(values):
+    """Record of a storage as a file has it."""
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.save(values.flatten().clone().storage(), stream, _use_new_zipfile_serialization=False)
+    return Record("torch.storage._load_from_bytes", arguments=(stream.getvalue(),))
+
+
+def tensor_record(values, storage=None, **changed):
+    """Record of a tensor as a file has it; `shape`, `stride` and `offset` may be false."""
+    values = values.contiguous()
+    view = {"offset": 0, "shape": tuple(values.shape), "stride": values.stride()} | changed
+    arguments = (storage or storage_record(values), *view.values(), False, {})
+    return Record("torch._utils._rebuild_tensor_v2", arguments=arguments)
+
+
+def array_record(values):
+    """Record of a numpy array as a file has it."""
+    dtype = Record("numpy.dtype", (3, "<", None, None, None, -1, -1, 0), (values.dtype.str[1:], False, True))
+    state = (1, values.shape, dtype, False, values.tobytes())
+    return Record("numpy._core.multiarray._reconstruct", state)
+
+
+def loaded(record):
+    """Values of a tensor's record."""
+    tensor = StoredTensor.of(record)
+    return tensor.view(read_storage(tensor.storage))
+
+
+@pytest.fixture
+def as_record():
+    """Record of a tensor, of a numpy array, or of the values of another tensor's record after `change`."""
+
+    def make(value, change=None, **changed):
+        if isinstance(value, numpy.ndarray):
+            return array_record(value)
+        value = loaded(value) if isinstance(value, Record) else value
+        return tensor_record(change(value) if change else value, **changed)
+
+    return make
 
 
 @pytest.fixture
@@ -52,14 +96,16 @@ def write(tmp_path, monkeypatch):
     def plain(value):
         if isinstance(value, Record) and value.class_name == "torch.nn.modules.sparse.Embedding":
             embedding = torch.nn.Embedding(value.state["num_embeddings"], value.state["embedding_dim"])
-            embedding.weight.data.copy_(value.state["_parameters"]["weight"].load())
+            embedding.weight.data.copy_(loaded(value.state["_parameters"]["weight"]))
             return embedding
+        if isinstance(value, Record) and value.class_name.startswith("torch._utils."):
+            return torch.nn.Parameter(loaded(value).clone())
+        if isinstance(value, Record) and value.class_name.endswith("multiarray._reconstruct"):
+            return numpy.full(value.state[1], number_of(value))
+        if isinstance(value, Record) and value.class_name.endswith("multiarray.scalar"):
+            return numpy.float64(number_of(value))
         if isinstance(value, Record):
             return Persistent(value)
-        if isinstance(value, StoredTensor):
-            return torch.nn.Parameter(value.load().clone())
-        if isinstance(value, NumberArray):
-            return value.values
         if isinstance(value, dict):
             return collections.OrderedDict((name, plain(item)) for name, item in value.items())
         return value

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from ld3m_plugin.generators.glad.pickles.network import expected_tensors, network_of, read_network
-from ld3m_plugin.generators.glad.pickles.records import Record
-from ld3m_plugin.generators.glad.pickles.unpickler import read_network_pickle
+from ld3m_plugin.generators.glad.pickles.stand_ins import Record, read_network_pickle
 from ld3m_plugin.generators.glad.stylegan_shape import make_shape
 
 STEM = {"stem_layers": 7, "classes": 12, "z_dim": 16, "w_dim": 24, "embed_dim": 20, "margin": 4}
@@ -28,8 +27,8 @@ def equal(first, second):
 
 
 def swapped(data, old, new):
-    """Short texts of a pickle replaced, with their lengths."""
-    return data.replace(bytes([0x8C, len(old)]) + old, bytes([0x8C, len(new)]) + new)
+    """Short texts of a pickle replaced, with the lengths of the texts and of the frames around them."""
+    return pickletools.optimize(data.replace(bytes([0x8C, len(old)]) + old, bytes([0x8C, len(new)]) + new))
 
 
 @pytest.mark.parametrize("size", [16, 64])
@@ -88,7 +87,7 @@ def test_every_protocol(entries, golden, write, protocol):
 def test_names_of_numpy_1(golden, tmp_path):
     path = tmp_path / "old.pkl"
     path.write_bytes(swapped(golden(64).read_bytes(), b"numpy._core.multiarray", b"numpy.core.multiarray"))
-    assert path.read_bytes() != golden(64).read_bytes()
+    assert b"numpy._core" not in path.read_bytes()
     assert equal(read_network(path)[1], read_network(golden(64))[1])
 
 
@@ -102,7 +101,7 @@ def test_a_discriminator_written_by_dill_is_read_over(entries):
     assert type(hook) is Record
     assert hook.class_name == "dill._dill._create_function"
     (hook,) = dilled["D"].state["_modules"]["extra"].state["_forward_pre_hooks"].values()
-    assert hook.class_name == "dill._dill._create_type"
+    assert hook.class_name == "builtins.object"
     assert hook.state == {"name": "weight", "power": 1}
     shape, tensors = network_of({**entries(), "D": dilled["D"]}, "network.pkl")
     assert tensors.keys() == expected_tensors(shape).keys()
@@ -116,7 +115,7 @@ def test_the_network_is_found_in_g_without_an_average(entries, golden):
     assert equal(network_of(changed, "network.pkl")[1], read_network(golden(16))[1])
 
 
-def unconditional(entries, keep_embedding=False):
+def unconditional(entries, as_record, keep_embedding=False):
     content = entries()
     network = content["G_ema"].state
     mapping = network["_modules"]["mapping"].state
@@ -126,50 +125,42 @@ def unconditional(entries, keep_embedding=False):
         del mapping["_modules"]["embed"]
     # The first row of averages, and of each weight the part that multiplies z.
     averages, weight = mapping["_buffers"], mapping["_modules"]["fc0"].state["_parameters"]
-    object.__setattr__(averages["w_avg"], "shape", (24,))
-    object.__setattr__(averages["w_avg"], "stride", (1,))
-    object.__setattr__(weight["weight"], "shape", (24, 16))
+    averages["w_avg"] = as_record(averages["w_avg"], lambda values: values[0])
+    weight["weight"] = as_record(weight["weight"], lambda values: values[:, :16])
     mapping["_modules"]["fc0"].state |= {"in_features": 16, "weight_gain": 0.01 / 4}
     return content
 
 
 @pytest.mark.parametrize("keep_embedding", [False, True])
-def test_an_unconditional_network(entries, keep_embedding):
+def test_an_unconditional_network(entries, as_record, keep_embedding):
     """One of StyleGAN3, or one of StyleGAN-XL, which carries an embedding it never reads."""
-    shape, tensors = network_of(unconditional(entries, keep_embedding), "network.pkl")
+    shape, tensors = network_of(unconditional(entries, as_record, keep_embedding), "network.pkl")
     assert (shape.classes, shape.embed_dim) == (0, 0)
     assert tensors["mapping.w_avg"].shape == (24,)
     assert not [name for name in tensors if "embed" in name]
 
 
-def test_embeddings_of_other_classes_are_cut_off(entries, golden):
+def test_embeddings_of_other_classes_are_cut_off(entries, golden, as_record):
     content = entries()
     network = content["G_ema"].state
     mapping = network["_modules"]["mapping"].state
     network["c_dim"] = mapping["c_dim"] = 10
-    object.__setattr__(mapping["_buffers"]["w_avg"], "shape", (10, 24))
+    mapping["_buffers"]["w_avg"] = as_record(mapping["_buffers"]["w_avg"], lambda values: values[:10])
     shape, tensors = network_of(content, "network.pkl")
     assert shape.classes == 10
     assert torch.equal(tensors["mapping.embed.weight"], read_network(golden(16))[1]["mapping.embed.weight"][:10])
 
 
-def test_half_precision_is_widened(entries, write):
+def test_half_precision_is_widened(entries, golden, as_record):
     content = entries()
-    path = write(content)
-    state = content["G_ema"].state["_modules"]["synthesis"].state["_modules"]["L0_24_32"].state
-    weight = state["_parameters"]["weight"].load()
-    state["_parameters"]["weight"] = half_stored(weight)
-    _, tensors = network_of(content, str(path))
+    parameters = content["G_ema"].state["_modules"]["synthesis"].state["_modules"]["L0_24_32"].state["_parameters"]
+    parameters["weight"] = as_record(parameters["weight"], lambda values: values.half())
+    _, tensors = network_of(content, "network.pkl")
     assert tensors["synthesis.L0_24_32.weight"].dtype == torch.float32
-    assert torch.equal(tensors["synthesis.L0_24_32.weight"], weight.half().float())
-
-
-def half_stored(weight):
-    from ld3m_plugin.generators.glad.pickles.storages import StoredNumbers, StoredTensor
-
-    storage = StoredNumbers(b"")
-    storage.__dict__["numbers"] = weight.half().flatten()
-    return StoredTensor(storage, 0, tuple(weight.shape), weight.stride())
+    assert torch.equal(
+        tensors["synthesis.L0_24_32.weight"],
+        read_network(golden(16))[1]["synthesis.L0_24_32.weight"].half().float(),
+    )
 
 
 def test_a_radial_filter_has_two_dimensions():

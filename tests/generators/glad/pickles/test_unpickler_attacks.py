@@ -15,13 +15,13 @@ import numpy
 import pytest
 import torch
 
+from ld3m_plugin.data.safe_pickle import unpickle
 from ld3m_plugin.errors import PriorError
-from ld3m_plugin.generators.glad.pickles import machine, unpickler
-from ld3m_plugin.generators.glad.pickles.allowed import allowed
-from ld3m_plugin.generators.glad.pickles.network import read_network
-from ld3m_plugin.generators.glad.pickles.records import RefusedError
-
-UNTRUSTED = ", which a network does not need: nothing in it was run. Get the file from a source you trust"
+from ld3m_plugin.generators.glad.pickles import limits, stand_ins
+from ld3m_plugin.generators.glad.pickles.limits import DamagedError, RefusedError
+from ld3m_plugin.generators.glad.pickles.network import network_of, read_network
+from ld3m_plugin.generators.glad.pickles.stand_ins import Names, Record, StandIn, read_network_pickle
+from ld3m_plugin.generators.glad.pickles.values import StoredTensor, read_storage
 
 
 class Call:
@@ -57,7 +57,9 @@ def entry(value):
 
 @pytest.fixture
 def refused(tmp_path):
-    def refuse(data, read=unpickler.read_network_pickle):
+    """Refuse a file in one line that names it; `cause`: the error below."""
+
+    def refuse(data, cause=Exception, read=read_network):
         path = tmp_path / "network.pkl"
         path.write_bytes(data)
         with pytest.raises(PriorError) as excinfo:
@@ -66,6 +68,7 @@ def refused(tmp_path):
         assert message.startswith(str(path))
         assert "\n" not in message
         assert len(message) < len(str(path)) + 400
+        assert cause is Exception or isinstance(excinfo.value.__cause__, cause)
         return message.removeprefix(f"{path} ")
 
     return refuse
@@ -105,8 +108,7 @@ def refused(tmp_path):
 @pytest.mark.parametrize("called_too", [False, True])
 def test_what_is_not_on_the_list_is_named(refused, path, called_too):
     data = called(path, text("true")) if called_too else named(path)
-    expected = path.replace("__builtin__", "builtins")
-    assert refused(entry(data)) == f"asks for {expected}{UNTRUSTED}"
+    assert path.replace("__builtin__", "builtins") in refused(entry(data), RefusedError)
 
 
 @pytest.mark.parametrize(
@@ -123,70 +125,163 @@ def test_what_is_not_on_the_list_is_named(refused, path, called_too):
     ],
 )
 def test_names_are_compared_whole(refused, module, name):
-    message = refused(entry(text(module) + text(name) + b"\x93"))
-    assert message.startswith(f"asks for {module}.{name}".rstrip("\n").split("\n")[0])
-    assert message.endswith(UNTRUSTED)
+    assert f"{module}.{name.strip()}" in refused(entry(text(module) + text(name) + b"\x93"), RefusedError)
 
 
 def test_everything_on_the_list_is_a_stand_in():
-    """Nothing that a file can get is a class or function of anything but this package."""
-    from functools import partial
-
-    from ld3m_plugin.generators.glad.pickles import allowed as module
-
-    for path in [*module._FUNCTIONS, *module._MENTIONED, "torch.nn.Linear", "timm.models.anything", "training.x.y"]:
-        make = allowed(*path.rsplit(".", 1)).make
-        make = make.func if isinstance(make, partial) else make
-        assert make is None or make.__module__.startswith("ld3m_plugin.generators.glad.pickles."), path
-    with pytest.raises(RefusedError, match=r"asks for builtins\.eval"):
-        allowed("builtins", "eval")
+    """What a file gets for a name is a class of this package, and a call of it gives an inert object or a new container."""
+    paths = [*stand_ins._NAMES, *stand_ins._FUNCTIONS, *stand_ins._CLASS_MAKERS]
+    assert len(paths) > 50
+    names = Names(100)
+    for path in [*paths, "torch.nn.Linear", "timm.models.anything", "training.x.y"]:
+        found = names.find(*path.rsplit(".", 1))
+        assert found.__mro__ == (found, StandIn, object)
+        for arguments in [
+            (),
+            ("a",),
+            ({},),
+            ([], {}),
+            (found, found, None),
+            ({"type": "class", "class_name": "a", "state": 1},),
+        ]:
+            try:
+                made = found(*arguments)
+            except (DamagedError, RefusedError, TypeError, KeyError, ValueError):
+                continue
+            assert isinstance(made, Record | dict | bytearray) or issubclass(made, StandIn), path
+            assert isinstance(made, bytearray) or made.__setstate__
+    with pytest.raises(RefusedError, match=r"builtins\.eval"):
+        names.find("builtins", "eval")
 
 
 @pytest.mark.parametrize(
-    ("value", "reason"),
+    "value",
     [
-        (called("builtins.getattr", named("dill._dill"), text("loads")), "asks for builtins.getattr"),
-        (called("builtins.getattr", text("a"), text("upper")), "asks for builtins.getattr"),
-        (called("builtins.getattr", named("torch.nn.Module"), text("__init__")), "asks for builtins.getattr"),
-        (called("builtins.setattr", named("torch.nn.Module"), text("a"), text("b")), "calls builtins.setattr"),
-        (called("builtins.object"), "calls builtins.object"),
-        (text("a") + b")R", "calls a str"),
-        (called("torch.nn.Module") + b")R", "calls a Record"),
-        (called("collections.OrderedDict") + b")R", "calls a dict"),
-        (text("a") + b"}b", "sets attributes of a str"),
-        (named("torch.nn.Module") + b"}b", "sets attributes of a Name"),
-        (b"(" + named("os.system") + text("true") + b"o", "asks for os.system"),
-        (b"(" + text("true") + b"ios\nsystem\n", "has the instruction INST"),
-        (b"(" + named("torch.nn.Module") + text("true") + b"o", "has the instruction OBJ"),
-        (b"\x82\x01", "has the instruction EXT1"),
-        (b"\x83\x01\x00", "has the instruction EXT2"),
-        (b"\x84\x01\x00\x00\x00", "has the instruction EXT4"),
-        (b"Pkey\n", "has the instruction PERSID"),
-        (text("key") + b"Q", "has the instruction BINPERSID"),
-        (b"\x97", "has the instruction NEXT_BUFFER"),
-        (called("numpy.dtype", text("O8")), "holds numpy values of kind O8"),
-        (called("numpy.dtype", text("V8")), "holds numpy values of kind V8"),
-        (called("numpy.dtype", text("f8,O")), "holds numpy values of kind f8,O"),
-        (called("numpy.core.multiarray._reconstruct", named("torch.nn.Module")), "holds a subclass of numpy.ndarray"),
-        (called("_codecs.encode", text("a"), text("zlib")), "asks for _codecs.encode with another codec than latin1"),
-        (called("torch.storage._load_from_bytes", blob(b"PK\x03\x04")), "holds a storage in an archive"),
+        called("builtins.getattr", named("dill._dill"), text("loads")),
+        called("builtins.getattr", text("a"), text("upper")),
+        called("builtins.getattr", named("torch.nn.Module"), text("__init__")),
+        called("builtins.setattr", named("torch.nn.Module"), text("a"), text("b")),
+        called("builtins.object"),
+        text("a") + b")R",
+        b"})R",
+        called("torch.nn.Module") + b")R",
+        called("collections.OrderedDict") + b")R",
+        called("torch.nn.Module") + b")\x81",
+        text("a") + b"}b",
+        b"]}b",
+        b"}}b",
+        named("torch.nn.Module") + b"}b",
+        named("collections.OrderedDict") + b"}" + text("path") + text("builtins.object") + b"sb",
+        named("torch_utils.persistence._reconstruct_persistent_obj") + b"N}" + text("__new__") + b"N" + b"s\x86b",
+        b"(" + named("os.system") + text("true") + b"o",
+        b"(" + text("true") + b"ios\nsystem\n",
+        b"(" + named("torch.nn.Module") + text("true") + b"o",
+        b"\x82\x01",
+        b"\x83\x01\x00",
+        b"\x84\x01\x00\x00\x00",
+        b"Pkey\n",
+        text("key") + b"Q",
+        b"\x97",
+        b"\x98",
+        called("numpy.dtype", text("O8")),
+        called("numpy.dtype", text("V8")),
+        called("numpy.dtype", text("f8,O")),
+        called("numpy.core.multiarray._reconstruct", named("torch.nn.Module")),
+        called("_codecs.encode", text("a"), text("zlib")),
+        called("torch.storage._load_from_bytes", blob(b"PK\x03\x04")),
+        called("copyreg._reconstructor", text("a"), text("b"), b"N"),
+        called("copyreg._reconstructor", called("torch.nn.Module"), named("builtins.object"), b"N"),
     ],
 )
-def test_attempts_at_code(refused, value, reason):
-    assert refused(entry(value)).startswith(reason)
+def test_attempts_at_code(refused, value):
+    refused(entry(value))
 
 
-def test_a_storage_is_looked_through(refused, tmp_path):
+@pytest.mark.parametrize("name", ["torch.nn.Module", "collections.OrderedDict", "builtins.getattr", "_codecs.encode"])
+@pytest.mark.parametrize("state", [b"}%s", b"N}%s\x86", b"}%s}%s\x86"])
+def test_no_attribute_of_a_stand_in_can_be_set(refused, name, state):
+    """BUILD, in both its forms: a dictionary, and a pair of them."""
+    setting = text("path") + text("builtins.object") + b"s"
+    refused(entry(named(name) + state.replace(b"%s", setting) + b"b"), TypeError)
+
+
+def test_attributes_of_what_is_made_are_dropped_or_kept_as_they_are(tmp_path):
+    setting = b"}" + text("class_name") + text("x") + b"s"
+    path = tmp_path / "network.pkl"
+    for name in ("torch.nn.Module", "collections.OrderedDict", "builtins.set"):
+        path.write_bytes(entry(called(name) + b"N" + setting + b"\x86b"))
+        made = read_network_pickle(path)["G_ema"]
+        assert made == {} or (made.class_name, made.state) == (name, (None, {"class_name": "x"}))
+
+
+def test_a_frame_that_hides_opcodes(refused):
+    """The unpickler drops what is left of a frame inside an opcode, and here reads on in the middle of a text."""
+    hidden = b"cos\nsystem\n(" + text("true") + b"tR."
+    data = b"\x80\x04\x95" + struct.pack("<Q", 3) + b"X" + struct.pack("<I", len(hidden) + 2) + b"\0\0" + hidden + b"."
+    assert [opcode.name for opcode, _, _ in pickletools.genops(data)] == ["PROTO", "FRAME", "BINUNICODE", "STOP"]
+    found = []
+    unpickle(io.BytesIO(data), lambda *name: found.append(name) or str)
+    assert found == [("os", "system")]
+    refused(data, DamagedError)
+    within = b"\x80\x04\x95" + struct.pack("<Q", 12) + b"\x95" + struct.pack("<Q", 1) + b"N."
+    refused(within, DamagedError)
+
+
+@pytest.fixture
+def with_storage(entries):
+    """The golden network with other bytes in the place of a storage."""
+
+    def load(data):
+        content = entries()
+        parameters = content["G_ema"].state["_modules"]["mapping"].state["_modules"]["fc1"].state["_parameters"]
+        tensor = parameters["bias"].arguments[0] if len(parameters["bias"].arguments) == 3 else parameters["bias"]
+        storage = Record("torch.storage._load_from_bytes", arguments=(data,))
+        parameters["bias"] = Record(tensor.class_name, arguments=(storage, *tensor.arguments[1:]))
+        with pytest.raises(PriorError, match=r"mapping\.fc1\.bias") as excinfo:
+            network_of(content, "network.pkl")
+        assert len(str(excinfo.value)) < 400
+        return excinfo.value.__cause__
+
+    return load
+
+
+def test_a_storage_is_looked_through(with_storage, tmp_path):
     """A pickle in the place of a storage inside the pickle: what torch.load would run, were it allowed to."""
     sentinel = tmp_path / "ran"
     for payload in (Call(os.system, f"touch {sentinel}"), Call(eval, "1"), Call(bytearray, 10**12)):
         stream = io.BytesIO()
         torch.save(payload, stream, _use_new_zipfile_serialization=False)
-        value = called("torch.storage._load_from_bytes", blob(stream.getvalue()))
-        assert refused(entry(value)).startswith("asks for ")
-        value = called("torch.storage._load_from_bytes", blob(pickle.dumps(payload, 2)))
-        assert refused(entry(value)).startswith("asks for ")
+        assert isinstance(with_storage(stream.getvalue()), RefusedError)
+        assert isinstance(with_storage(pickle.dumps(payload, 2)), RefusedError)
+    assert isinstance(with_storage(b"PK\x03\x04" + bytes(100)), RefusedError)
     assert not sentinel.exists()
+
+
+def in_storage(value):
+    """A file of torch.save's whose object is this."""
+    parts = pickletools_parts(stored([1.0, 2.0]))
+    return b"".join(parts[:3]) + b"\x80\x02" + value + b"." + parts[4]
+
+
+def pickletools_parts(data):
+    stream, parts = io.BytesIO(data), []
+    for _ in range(4):
+        start = stream.tell()
+        for _ in pickletools.genops(stream):
+            pass
+        parts.append(data[start : stream.tell()])
+    return [*parts, data[stream.tell() :]]
+
+
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+@pytest.mark.parametrize(
+    "levels",
+    [b")" + b"".join(b"q%c0(" % n + b"h%c" % n * 10 + b"t" for n in range(30)), b")" + b"2\x86" * 60],
+)
+def test_what_takes_a_storage_for_ever(with_storage, levels):
+    """Tuples of tuples as a key, to be hashed, and as an unknown kind of storage, to be printed."""
+    for value in (b"}" + levels + b"Ns", b"(" + levels + b"tQ"):
+        assert isinstance(with_storage(in_storage(value)), RefusedError)
 
 
 def stored(numbers):
@@ -196,23 +291,19 @@ def stored(numbers):
 
 
 @pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
-def test_a_storage_that_claims_more_than_it_has(refused):
+def test_a_storage_that_claims_more_than_it_has(with_storage):
     data = stored([1.0, 2.0])
     old, new = b"cpuq\x03K\x02N", b"cpuq\x03J\xff\xff\xff\x7fN"
     assert data.count(old) == 1
-    value = called("torch.storage._load_from_bytes", blob(data.replace(old, new)))
-    assert refused(entry(value)).startswith("holds a storage that claims more numbers than it has bytes")
+    assert isinstance(with_storage(data.replace(old, new)), RefusedError)
 
 
 @pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
 @pytest.mark.parametrize(("shape", "stride", "offset"), [((1000, 1000), (0, 0), 0), ((2,), (5,), 0), ((2,), (1,), 1)])
-def test_a_view_beyond_its_storage(tmp_path, entries, shape, stride, offset):
-    from ld3m_plugin.generators.glad.pickles.records import DamagedError
-    from ld3m_plugin.generators.glad.pickles.storages import load_storage, rebuild_tensor
-
-    tensor = rebuild_tensor(load_storage(stored([1.0, 2.0])), offset, shape, stride)
+def test_a_view_beyond_its_storage(shape, stride, offset):
+    data = stored([1.0, 2.0])
     with pytest.raises(DamagedError, match="its storage holds 2 numbers"):
-        tensor.load()
+        StoredTensor(data, offset, shape, stride).view(read_storage(data))
 
 
 class Restored(numpy.ndarray):
@@ -221,10 +312,9 @@ class Restored(numpy.ndarray):
 
 
 def test_arrays_of_objects(refused):
-    assert refused(pickle.dumps({"G_ema": numpy.array([{}])})).startswith("holds numpy values of kind O8")
-    fields = numpy.zeros(2, [("a", "f4")])
-    assert refused(pickle.dumps({"G_ema": fields})).startswith("holds numpy values of kind V4")
-    assert refused(pickle.dumps({"G_ema": numpy.zeros(2).view(Restored)})).startswith("asks for posix.system")
+    refused(pickle.dumps({"G_ema": numpy.array([{}])}))
+    refused(pickle.dumps({"G_ema": numpy.zeros(2, [("a", "f4")])}))
+    assert "posix.system" in refused(pickle.dumps({"G_ema": numpy.zeros(2).view(Restored)}), RefusedError)
 
 
 def laughs(levels):
@@ -232,60 +322,129 @@ def laughs(levels):
     return b")" + b"".join(b"q%c0(" % n + b"h%c" % n * 10 + b"t" for n in range(levels)) + b"N"
 
 
+def repeated(value, use, times):
+    """A value, once, and its uses, each of which finds it in the memo as `%s` and leaves nothing."""
+    return value + b"q\x00" + use.replace(b"%s", b"h\x00") * times
+
+
+LONG = b"(" + b"N" * 100_000 + b"t"
+TWICE = text("a" * 10**7) + b"q\x00" + text("a" * 10**7) + b"q\x01"
 BOMBS = {
-    "memo": (b"]r\xff\xff\xff\x7f0N", None),
-    "memo in text": (b"]p99999999999\n0N", None),
-    "bytes": (b"\x8e" + struct.pack("<Q", 2**40), "is not a readable network file"),
-    "text": (b"\x8d" + struct.pack("<Q", 2**40), "is not a readable network file"),
-    "frame": (b"\x95" + struct.pack("<Q", 2**60) + b"N", None),
-    "number": (b"\x8b" + struct.pack("<i", 2**30), "is not a readable network file"),
-    "long number": (b"\x8b" + struct.pack("<i", 4000) + b"\x7f" * 4000, "has a number of more than 128 bits"),
-    "deep tuples": (b")" + b"\x85" * 500_000, None),
-    "a deep key": (b"})" + b"\x85" * 500_000 + b"Ns", "has a key that is a tuple"),
-    "marks": (b"(" * 100_000, "nests more than 1000 containers"),
-    "steps": (b"N0" * 600_000, "takes more than 1000000 steps"),
-    "sets": (b"\x8f" * 1_100_000, "takes more than 1000000 steps"),
-    "laughs": (b"}" + laughs(40) + b"s", "has a key that is a tuple"),
-    "copies": (
-        b"(" + b"N" * 1000 + b"lq\x00" + (named("torch.Size") + b"h\x00\x85R0") * 5000 + b"0N",
-        "takes more than 1000000 steps",
+    "memo": (b"]r\xff\xff\xff\x7f0N", RefusedError),
+    "memo in text": (b"]p99999999999\n0N", RefusedError),
+    "memo below zero": (b"]p-1\n0N", RefusedError),
+    "bytes": (b"\x8e" + struct.pack("<Q", 2**40), ValueError),
+    "bytearray": (b"\x96" + struct.pack("<Q", 2**40), ValueError),
+    "text": (b"\x8d" + struct.pack("<Q", 2**40), ValueError),
+    "frame": (b"\x95" + struct.pack("<Q", 2**60) + b"N", pickle.UnpicklingError),
+    "frames": ((b"\x95" + struct.pack("<Q", 2**20)) * 100_000 + b"N", DamagedError),
+    "number": (b"\x8b" + struct.pack("<i", 2**30), ValueError),
+    "long number": (b"\x8b" + struct.pack("<i", 4000) + b"\x7f" * 4000, RefusedError),
+    "long number in text": (b"L" + b"9" * 4000 + b"L\n", RefusedError),
+    "longer number in text": (b"I" + b"9" * 10**6 + b"\n", ValueError),
+    "deep tuples": (b")" + b"\x85" * 500_000, Exception),
+    "deep lists": (b"]" * 300_000 + b"a" * 299_999, Exception),
+    "deep dictionaries": ((b"}" + b"N") * 200_000 + b"N" + b"s" * 200_000, Exception),
+    "deep records": (b"N" + (b"q\x01" + called("torch.nn.X") + b"h\x01b") * 100_000, Exception),
+    "deep calls": (b"N" + (b"\x85q\x01" + named("torch.nn.X") + b"h\x01R") * 100_000, Exception),
+    "deep attributes": (b"N" + (b"q\x01" + b"}" + text("a") + b"h\x01s") * 100_000, Exception),
+    "a deep key": (b"})" + b"\x85" * 500_000 + b"Ns", RefusedError),
+    "marks": (b"(" * 100_000, RefusedError),
+    "steps": (b"N0" * 600_000, RefusedError),
+    "sets": (b"\x8f" * 1_100_000, RefusedError),
+    "records": ((called("torch.nn.X") + b"0") * 170_000 + b"N", Exception),
+    "kept records": (b"(" + named("torch.nn.X") + b"q\x00" + b"h\x00)R" * 300_000 + b"t", Exception),
+    "kept dictionaries": (b"(" + named("collections.OrderedDict") + b"q\x00" + b"h\x00)R" * 300_000 + b"t", Exception),
+    "made classes": (b"(" + named("dill._dill._create_type") + b"q\x00" + b"h\x00)R" * 300_000 + b"t", Exception),
+    "names": (b"(" + b"".join(named(f"torch.nn.X{n}") for n in range(200_000)) + b"t", RefusedError),
+    "a long name": (
+        text("torch.nn." + "a" * 10**6) + b"q\x000" + text("X") + b"q\x01" + b"h\x00h\x01\x930" * 100_000,
+        RefusedError,
     ),
-    "text copies": (
-        text("a" * 100_000) + b"q\x00" + (named("_codecs.encode") + b"h\x00\x85R0") * 5000 + b"0N",
-        "hands on more text than it has",
+    "laughs": (b"}" + laughs(40) + b"s", RefusedError),
+    "laughs in a set": (b"\x8f(" + laughs(40) + b"\x90", RefusedError),
+    "laughs in a frozen set": (b"(" + laughs(40) + b"\x91", RefusedError),
+    "laughs in a dictionary": (b"(" + laughs(40) + b"d", RefusedError),
+    "laughs in many": (b"}(" + laughs(40) + b"u", RefusedError),
+    "laughs in a call": (called("builtins.frozenset", b"(" + laughs(40) + b"l"), Exception),
+    "laughs in pairs": (called("collections.OrderedDict", b"((" + laughs(40) + b"ll"), Exception),
+    "laughs in a kind": (called("numpy.dtype", laughs(40)), Exception),
+    "copies": (b"(" + b"N" * 1000 + b"lq\x00" + (named("torch.Size") + b"h\x00\x85R0") * 5000 + b"0N", RefusedError),
+    "text copies": (repeated(text("a" * 100_000), named("_codecs.encode") + b"%s\x85R0", 5000), RefusedError),
+    "the same arguments": (repeated(LONG, named("torch.nn.X") + b"%sR0", 500), RefusedError),
+    "the same new arguments": (repeated(LONG, named("torch.nn.X") + b"%s\x810", 500), RefusedError),
+    "the same names": (
+        b"}("
+        + b"".join(text(f"a{n}") + b"N" for n in range(100_000))
+        + b"uq\x00"
+        + (named("torch.nn.X") + b")h\x00\x920") * 500,
+        RefusedError,
     ),
-    "the same arguments": (
-        b"(" + b"N" * 100_000 + b"tq\x00" + (named("torch.nn.X") + b"h\x00R0") * 500 + b"0N",
-        "takes more than 1000000 steps",
+    "keys whose hash can be chosen": (b"}(K\x01K\x02tNs", RefusedError),
+    "a long number as a key": (b"}\x8a\x09" + b"\x01" * 9 + b"Ns", RefusedError),
+    "long keys that are equal": (TWICE + b"0}" + b"h\x00Nsh\x01Ns" * 100_000, RefusedError),
+    "long bytes that are equal": (
+        b"0".join(named("_codecs.encode") + text("a" * 10**6) + b"\x85Rq" + index for index in (b"\x00", b"\x01"))
+        + b"0}"
+        + b"h\x00Nsh\x01Ns" * 100_000,
+        TypeError,
     ),
-    "keys whose hash can be chosen": (b"}(K\x01K\x02tNs", "has a key that is a tuple of other things than texts"),
     "an array": (
         called(
             "numpy.core.numeric._frombuffer", blob(b"a"), called("numpy.dtype", text("u1")), b"J\xff\xff\xff\x7f\x85"
         ),
-        "is not a readable network file",
+        Exception,
     ),
 }
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_bombs(refused, tmp_path, name):
-    value, reason = BOMBS[name]
+def test_bombs(refused, name):
+    value, cause = BOMBS[name]
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    if reason is None:  # what would burst the standard machine is nothing here
-        path = tmp_path / "network.pkl"
-        path.write_bytes(entry(value))
-        assert "G_ema" in unpickler.read_network_pickle(path)
-        refused(entry(value), read_network)
-    else:
-        assert refused(entry(value)).startswith(reason)
+    refused(entry(value), cause)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # KB
     assert time.process_time() - start < 30
 
 
+def test_numbers_of_a_long_array_are_not_listed(entries, as_record):
+    content = entries()
+    content["G_ema"].state["z_dim"] = as_record(numpy.full(10**7, 16, "u1"))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(PriorError, match="z_dim"):
+        network_of(content, "network.pkl")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KB
+
+
+def test_many_modules_take_no_time(entries):
+    content = entries()
+    modules = content["G_ema"].state["_modules"]["synthesis"].state["_modules"]
+    modules |= {f"more{n}": Record("X", {}) for n in range(300_000)}
+    start = time.process_time()
+    with pytest.raises(PriorError, match="more0"):
+        network_of(content, "network.pkl")
+    assert time.process_time() - start < 10
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"]q\x00h\x00a",
+        b"}q\x00" + text("a") + b"h\x00s",
+        called("torch.nn.X") + b"q\x00h\x00b",
+        called("collections.OrderedDict") + b"q\x00" + text("_modules") + b"h\x00s",
+        called("torch.nn.X") + b"q\x00}" + text("_modules") + b"}" + text("mapping") + b"h\x00ssb",
+        called("torch.nn.X") + b"q\x00h\x00Ns",
+        called("torch.nn.X") + b"q\x00h\x00a",
+    ],
+)
+def test_what_contains_itself(refused, value):
+    refused(entry(value))
+
+
 def test_limits_leave_room_for_real_files(golden):
     used = sum(1 for _ in pickletools.genops(golden(64).read_bytes()))
-    assert used * 50 < machine.MOST_OPCODES
+    assert used * 50 < limits.MOST_OPCODES
 
 
 def test_truncated_anywhere(golden, entries, write, refused):
@@ -296,22 +455,23 @@ def test_truncated_anywhere(golden, entries, write, refused):
         del modules[name]
     for data, step in ((write(content).read_bytes(), 97), (golden(16).read_bytes(), 9973)):
         for end in range(0, len(data), step):
-            assert refused(data[:end]).endswith("it is truncated or damaged, get it again")
+            assert "damaged" in refused(data[:end])
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04" + bytes(100), b"not a pickle", b"\x80\x09N.", b"<html>404</html>"])
 def test_other_files(refused, data):
-    assert "is not a readable network file" in refused(data)
+    refused(data)
 
 
-@pytest.mark.parametrize(("value", "kind"), [([1], "list"), ((1, 2, 3), "tuple"), ({1: 2}, "dict"), ("a", "str")])
-def test_other_pickles(refused, value, kind):
-    assert refused(pickle.dumps(value)) == f"holds a {kind} without names: it is not an official network file"
+@pytest.mark.parametrize("value", [[1], (1, 2, 3), {1: 2}, "a", None, {}])
+def test_other_pickles(refused, value):
+    refused(pickle.dumps(value))
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(PriorError, match=r"is not a file: give the network's \.pkl itself$"):
-        unpickler.read_network_pickle(tmp_path / "missing.pkl")
+    for path in (tmp_path / "missing.pkl", tmp_path):
+        with pytest.raises(PriorError, match="is not a file"):
+            read_network(path)
 
 
 SCRIPT = """
@@ -334,7 +494,8 @@ for file in files:
     else:
         raise SystemExit(f"{file} was read")
 watching = False
-harmless = {"open", "object.__getattr__", "marshal.loads", "pickle.find_class", "sys._getframe", "sys._getframemodulename"}
+harmless = {"open", "mmap.__new__", "builtins.id", "object.__getattr__", "marshal.loads", "pickle.find_class"}
+harmless |= {"sys._getframe", "sys._getframemodulename"}
 unexpected = {event for event in seen if event not in harmless} - {"object.__setattr__", "object.__delattr__"}
 assert set(sys.modules) == modules, set(sys.modules) - modules
 print(len(tensors), sorted(unexpected))
@@ -374,7 +535,7 @@ def test_embedded_source_is_not_even_compiled(golden, monkeypatch):
 
     for name in ("exec", "eval", "compile", "__import__"):
         monkeypatch.setattr(builtins, name, fail)
-    content = unpickler.read_network_pickle(golden(64))
+    content = read_network_pickle(golden(64))
     monkeypatch.undo()
     assert content["G_ema"].class_name == "SuperresGenerator"
     assert b"raise RuntimeError('source embedded" in golden(64).read_bytes()
