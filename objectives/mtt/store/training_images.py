@@ -12,10 +12,10 @@ from ld3m_plugin.data.memory import KEEP_BYTES
 
 
 class TrainingImages:
-    """Images by a number that counts through the classes; held in memory if they are small.
+    """All training images, numbered class after class; held in memory if they are small.
 
     Args:
-        task: gives the images, and the device they are wanted on.
+        task: has the images, and the device that batches are moved to.
     """
 
     def __init__(self, task: Task) -> None:
