@@ -19,7 +19,7 @@ def register_objectives(register: Register) -> None:
 
 @hookimpl
 def register_commands(register: Register) -> None:
-    """Register `ld3m experts`, which keeps the experts that trajectory matching reads."""
+    """Register `ld3m experts`, which trains, imports and lists the experts of trajectory matching."""
     register(
         "experts",
         "ld3m_plugin.objectives.mtt.commands:app",

@@ -1,7 +1,7 @@
-"""Distribution matching (DM): class means of random networks' features should agree.
+"""Distribution matching (DM): real and synthetic class means of random networks' features should agree.
 
 Source: Zhao and Bilen, "Dataset Condensation with Distribution Matching", WACV 2023, equation 6: the sum over classes of the
-squared distance between the mean embedding of real and of synthetic images, in a newly initialised network each step and
+squared distance between the mean embeddings of real and of synthetic images, by a newly initialised network in each step and
 under the same augmentation (DSA).
 """
 
@@ -33,7 +33,7 @@ def dm_loss(real_means: Tensor, features: Tensor, weights: Tensor) -> Tensor:
     Args:
         real_means: (K, F).
         features: of the synthetic images, (N, F).
-        weights: of the images in their class's mean, (K, N); classes whose weights are all zero do not count.
+        weights: of the images in the mean of their class, (K, N); classes whose weights are all zero do not count.
 
     By hand: real means (1, 2), one synthetic image with features (0, 4) of that class: 1 + 4 = 5.
 
@@ -45,7 +45,7 @@ def dm_loss(real_means: Tensor, features: Tensor, weights: Tensor) -> Tensor:
 
 
 class DM(DifferentiableObjective):
-    """Matches class means of features of a fresh random network each step."""
+    """Matches class means of features of a new random network in each step."""
 
     Options = MatchingOptions
 
@@ -53,25 +53,25 @@ class DM(DifferentiableObjective):
         super().prepare(task, labels, rng)
         check_enough_images(self.options, task)
         self._dsa = DSA(self.options.dsa)
-        # Not at the first step: a wrong setting is said now, and a run that was resumed draws what it would have drawn.
+        # Now and not at the first step: wrong settings fail early, and a resumed run draws the same numbers.
         self._at_once = self._images_at_once(random_network(self.options, task, torch.Generator()).eval())
 
     def loss(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
         task = self.task
         network = for_forward(random_network(self.options, task, self.rng)).requires_grad_(False)
         shape = (self.options.batch_real, *images.shape[1:])
-        # One draw a class, for its real and its synthetic images: siamese.
+        # Siamese: one draw per class, for its real and its synthetic images.
         draws = [self._dsa.draw(shape, self.rng, siamese=True) for _ in range(task.num_classes)]
         with lent_to_global(spawn(self.rng), task.device):  # for dropout
             real_means = self._class_means(network, draws)
             features = network.embed(augment_by_class(self._dsa, draws, images, labels))
         weights = class_weights(labels, task.num_classes).to(images.device)
-        # Small differences of large sums: never in half precision.
+        # Never in half precision: small differences of large sums.
         with torch.autocast(images.device.type, enabled=False):
             return dm_loss(real_means, features.float(), weights)
 
     def _class_means(self, network: Network, draws: Sequence[DSADraw]) -> Tensor:
-        """Mean features (K, F) of real images, all classes in one forward or as many as the memory budget allows."""
+        """Mean features (K, F) of real images, as many classes per forward pass as the memory budget allows."""
         batch, at_once, means = self.options.batch_real, self._at_once, []
         for group in torch.arange(len(draws)).split(max(1, at_once // batch)):
             real = [self._dsa.apply(self.task.real_images(k, batch, self.rng), draws[k]) for k in group.tolist()]
@@ -83,6 +83,6 @@ class DM(DifferentiableObjective):
     def _images_at_once(self, network: Network) -> int:
         total: int = self.task.num_classes * self.options.batch_real
         if has_batch_norm(network):
-            return total  # its statistics are of the whole batch: a split forward would be another function
+            return total  # its statistics are of the whole batch: a split would change the result
         one = self.task.normalise(self.task.train.read(0, torch.arange(1)))
         return min(total, images_at_once(network.embed, one, self.options.memory_budget))

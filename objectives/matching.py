@@ -1,4 +1,4 @@
-"""What the matching objectives share: which network they look through, and how real images are drawn and augmented."""
+"""Shared parts of the matching objectives: their network, its options, and how images are drawn and augmented."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ld3m_plugin.augmentation import DSA, DSADraw
 from ld3m_plugin.contracts import Network, Options, Task
-from ld3m_plugin.errors import DataError
+from ld3m_plugin.errors import DataError, InvalidOptionError
 from ld3m_plugin.networks.build import get_network
 
 
 class NetworkOptions(Options):
-    """Which network, with its settings; what the task decides is not among them."""
+    """A network and its settings, except those that the task decides."""
 
-    network: str = Field("ConvNet", description="registered network the images are compared through")
+    network: str = Field("ConvNet", description="registered network that compares the images")
     network_settings: dict[str, Any] = Field(
         default_factory=dict, description="its settings, such as depth, width, norm (default: the network's own)"
     )
@@ -30,38 +30,38 @@ class NetworkOptions(Options):
     def _leave_what_the_task_decides(cls, settings: dict[str, Any]) -> dict[str, Any]:
         taken = {"channels", "image_size", "num_classes", "rng", "device", "registry"} & set(settings)
         if taken:
-            raise ValueError(f"{', '.join(sorted(taken))} is not yours to set: it comes from the task")
+            raise ValueError(f"{', '.join(sorted(taken))} cannot be set: it comes from the task")
         return settings
 
 
 class MatchingOptions(NetworkOptions):
-    """Options of every objective that compares real and synthetic images through a network."""
+    """Options of every objective that compares real and synthetic images with a network."""
 
-    batch_real: int = Field(256, ge=1, description="real images a class and step (published: 256)")
+    batch_real: int = Field(256, ge=1, description="real images per class and step (published: 256)")
     memory_budget: float = Field(
         4.0,
         gt=0,
         allow_inf_nan=False,
-        description="GiB that one forward over real images may take; more images are split",
+        description="GiB that one forward pass over real images may use; larger batches are split",
     )
     dsa: str = Field(
         "color_crop_cutout_flip_scale_rotate",
-        description="DSA operations joined by '_', one drawn a class and step; 'none'",
+        description="DSA operations joined by '_', one drawn per class and step; or 'none'",
     )
 
 
 def check_enough_images(options: MatchingOptions, task: Task) -> None:
-    """Raise a `DataError` if a class has fewer images than are drawn at each step."""
+    """Raise `DataError` if a class has fewer images than each step draws."""
     for name, count in zip(task.class_names, task.train.counts(), strict=True):
         if count < options.batch_real:
             raise DataError(
-                f"class {name!r} has {count} images and {options.batch_real} are asked for at each step "
+                f"class {name!r} has {count} images, but each step draws {options.batch_real} "
                 f"({task.train.origin}): lower -O batch_real"
             )
 
 
 def random_network(options: NetworkOptions, task: Task, rng: torch.Generator) -> Network:
-    """A freshly initialised network for the task, on its device, its weights a function of `rng`."""
+    """Make a newly initialised network for the task, on its device; `rng` alone decides the weights."""
     return get_network(
         options.network,
         rng=rng,
@@ -74,23 +74,32 @@ def random_network(options: NetworkOptions, task: Task, rng: torch.Generator) ->
 
 
 def has_batch_norm(network: Network) -> bool:
-    """Whether an image's output depends on the others of its batch, or on running statistics."""
+    """Whether the network has batch norm: its output depends on the whole batch, or on running statistics."""
     return any(isinstance(module, _BatchNorm) for module in network.modules())
 
 
+def check_no_batch_norm(name: str, network: Network) -> None:
+    """Raise `InvalidOptionError` if the network has batch norm: an expert stores parameters, not running statistics."""
+    if has_batch_norm(network):
+        raise InvalidOptionError(
+            f"network {name!r} has batch norm, whose running statistics experts do not store: choose another norm, "
+            "such as network_settings={norm: instancenorm}"
+        )
+
+
 def class_weights(labels: Tensor, num_classes: int) -> Tensor:
-    """Weights (K, N) of each image in its class's mean, rows summing to one (to zero for a class without images).
+    """Weights (K, N) of each image in the mean of its class; a row sums to one, or to zero for a class without images.
 
     Args:
         labels: class indices (N,) or probabilities (N, K).
     """
-    shares = labels if labels.ndim == 2 else torch.nn.functional.one_hot(labels, num_classes)
+    shares = labels if labels.ndim == 2 else F.one_hot(labels, num_classes)
     shares = shares.float().T
     return shares / shares.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
-    """Cross-entropy of logits (N, K), at least in float32 whatever precision the network ran in.
+    """Cross-entropy of logits (N, K), computed in at least float32 whatever the precision of the network.
 
     Args:
         labels: class indices (N,) or probabilities (N, K).
@@ -99,10 +108,10 @@ def cross_entropy(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Te
 
 
 def augment_by_class(dsa: DSA, draws: Sequence[DSADraw], images: Tensor, labels: Tensor) -> Tensor:
-    """Augment synthetic images (N, C, H, W) with the draw of their class; the order stays.
+    """Augment synthetic images (N, C, H, W), each with the draw of its class; keep their order.
 
     Args:
-        draws: a siamese draw for each of the K classes, which the real images of the class get as well.
+        draws: one siamese draw for each of the K classes, also used for the real images of the class.
         labels: class indices (N,) or probabilities (N, K), on the CPU.
     """
     hard = labels if labels.ndim == 1 else labels.argmax(1)

@@ -1,10 +1,10 @@
-"""Gradient matching (DC): the gradients that real and synthetic images of a class give a network should agree.
+"""Gradient matching (DC): gradients of a network on real and on synthetic images of a class should agree.
 
 Source: Zhao, Mopuri and Bilen, "Dataset Condensation with Gradient Matching", ICLR 2021, equations 7 to 10 and algorithm 1;
 with siamese augmentation, Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation", ICML 2021.
 
-A network is drawn, matched once a step, and between two steps trained on the synthetic images; after `outer_loop` steps the
-next one is drawn. Published loops by images per class: 1: 1/1, 10: 10/50, 50: 50/10. GLaD and LD3M use 1/1 throughout.
+A random network is matched once per step, and trained on the synthetic images between two steps; after `outer_loop` steps a new
+one is drawn. Published loops by images per class (outer/inner): 1: 1/1, 10: 10/50, 50: 50/10. GLaD and LD3M use 1/1 throughout.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from ld3m_plugin.objectives.matching import (
 )
 from ld3m_plugin.randomness import lent_to_global, spawn
 
-#: Real images of each class that statistics of batch norm are taken from; the published number.
+#: Real images of each class for the statistics of batch norm; the published number.
 _FOR_BATCH_NORM = 16
 
 
@@ -47,11 +47,11 @@ class DCOptions(MatchingOptions):
 
     distance: Literal["ours", "mse", "cos"] = Field(
         "ours",
-        description="between gradients: layer-wise 1 - cosine of each output, squared difference, 1 - cosine of all",
+        description="of two gradients: 1 - cosine of each output by layer, squared difference, or 1 - cosine of all",
     )
     outer_loop: int = Field(1, ge=1, description="steps with one network (published for 1/10/50 a class: 1/10/50)")
     inner_loop: int = Field(
-        1, ge=0, description="epochs it is trained on the synthetic images between two (published: 1/50/10)"
+        1, ge=0, description="its training epochs on the synthetic images between two steps (published: 1/50/10)"
     )
     lr_net: float = Field(0.01, gt=0, description="learning rate of that training (SGD)")
     momentum_net: float = Field(0.5, ge=0, lt=1, description="its momentum (published: DC 0.5, later code for DSA 0)")
@@ -59,14 +59,14 @@ class DCOptions(MatchingOptions):
     classes_at_once: int | None = Field(
         None,
         ge=1,
-        description="classes whose synthetic gradients are taken in one pass; default: as memory_budget allows",
+        description="classes whose synthetic gradients are computed in one pass; default: as memory_budget allows",
     )
 
 
 class DC(Objective):
-    """Matches gradients class by class through a network that is trained along the way.
+    """Matches gradients class by class, with a network that is trained between the steps.
 
-    Soft labels: an image is matched with the real images of its likeliest class, and enters the loss with all its
+    With soft labels, an image is matched with the real images of its likeliest class, and its cross-entropy uses all of its
     probabilities.
     """
 
@@ -76,8 +76,8 @@ class DC(Objective):
         super().prepare(task, labels, rng)
         check_enough_images(self.options, task)
         self._dsa = DSA(self.options.dsa)
-        self._matches = 0  # made with the present network
-        # In eval mode nothing draws random numbers: a run that was resumed draws what it would have drawn.
+        self._matches = 0  # with the present network
+        # In eval mode nothing draws random numbers: a resumed run draws the same ones.
         self._adopt(random_network(self.options, task, torch.Generator()).eval())
         one = task.normalise(task.train.read(0, torch.arange(1)))
         per_class = int(_hard(labels).bincount().max())
@@ -86,7 +86,7 @@ class DC(Objective):
         self._classes_at_once = self._choose_classes_at_once(one, per_class)
 
     def _choose_classes_at_once(self, image: Tensor, per_class: int) -> int:
-        """As many as were asked for, or as fit; one, where it is not shown that several give the same result."""
+        """The number in the options, or as many as fit; 1 unless it is shown that several give the same result."""
         chosen: int | None = self.options.classes_at_once
         fitting = chosen or classes_at_once(self._network, image, per_class, self.options.memory_budget)
         wanted = min(fitting, self.task.num_classes)
@@ -94,15 +94,15 @@ class DC(Objective):
             return wanted
         if chosen:
             raise InvalidOptionError(
-                f"dc: classes_at_once = {chosen}: gradients of network {self.options.network!r} are not the same when classes "
-                "go together, or that cannot be checked: leave the option out, and they go one by one"
+                f"dc: classes_at_once = {chosen}: gradients of network {self.options.network!r} change when classes are taken "
+                "together, or this cannot be checked: leave the option out to take classes one by one"
             )
         return 1
 
     def match(self, images: Tensor, labels: Tensor, step: int) -> Match:
         self._next_network(images.detach(), labels)
         task, shape = self.task, (self.options.batch_real, *images.shape[1:])
-        # One draw a class, for its real and its synthetic images: siamese.
+        # Siamese: one draw per class, for its real and its synthetic images.
         draws = [self._dsa.draw(shape, self.rng, siamese=True) for _ in range(task.num_classes)]
         augmented = augment_by_class(self._dsa, draws, images, labels)
         with lent_to_global(spawn(self.rng), task.device):  # for dropout
@@ -112,7 +112,7 @@ class DC(Objective):
         return Match(loss, image_grad)
 
     def _match(self, images: Tensor, labels: Tensor, draws: list[DSADraw]) -> tuple[float, Tensor]:
-        """The loss, and its gradient with respect to augmented images (N, C, H, W), a few classes at a time."""
+        """The loss and its gradient with respect to the augmented images (N, C, H, W), a few classes at a time."""
         distance, batch = DISTANCES[self.options.distance], self.options.batch_real
         total, gradient = torch.zeros((), dtype=torch.float64), torch.zeros_like(images)
         for classes, rows in _groups(labels, self._classes_at_once):
@@ -127,7 +127,7 @@ class DC(Objective):
             ]
             part = images[rows].requires_grad_()
             synthetic = synthetic_gradients(self._network, part, labels[rows])
-            # Cosines of nearly parallel vectors: never in half precision.
+            # Never in half precision: cosines of nearly parallel vectors.
             with torch.autocast(images.device.type, enabled=False):
                 loss = distance([torch.stack(tensors) for tensors in zip(*real, strict=True)], synthetic).sum()
             (part_gradient,) = torch.autograd.grad(loss, part)
@@ -136,7 +136,7 @@ class DC(Objective):
         return float(total), gradient
 
     def _next_network(self, images: Tensor, labels: Tensor) -> None:
-        """A new network after `outer_loop` matches; before that, the old one trained on the images."""
+        """Take a new network after `outer_loop` matches; before that, train the present one on the images."""
         if self._matches == 0:
             self._adopt(random_network(self.options, self.task, self.rng))
         else:
@@ -148,7 +148,7 @@ class DC(Objective):
                 freeze_batch_norm(self._network, real)
 
     def _train(self, images: Tensor, labels: Tensor) -> None:
-        """`inner_loop` epochs on the synthetic images (N, C, H, W), augmented with a draw for each image."""
+        """Train for `inner_loop` epochs on the synthetic images (N, C, H, W), augmented with one draw per image."""
         self._network.train()
         with lent_to_global(spawn(self.rng), images.device):  # for dropout
             for _ in range(self.options.inner_loop):
@@ -166,7 +166,7 @@ class DC(Objective):
         )
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The stream, and in the middle of an outer loop the network with its optimiser's velocity."""
+        """The random stream and, within an outer loop, the network with its optimiser's velocity."""
         state = {**super().state_dict(), "matches": torch.tensor(self._matches)}
         if self._matches:
             state |= {f"network.{name}": value for name, value in self._network.state_dict().items()}
@@ -192,7 +192,7 @@ class DC(Objective):
 
 
 def _groups(labels: Tensor, at_once: int) -> Iterator[tuple[list[int], Tensor]]:
-    """Classes that have images, in order, up to `at_once` of them with equally many, and their rows (G, I).
+    """Group classes that have images, in order: up to `at_once` with equally many, and their rows (G, I).
 
     >>> [(classes, rows.tolist()) for classes, rows in _groups(torch.tensor([0, 0, 1, 1, 2]), 2)]
     [([0, 1], [[0, 1], [2, 3]]), ([2], [[4]])]

@@ -1,8 +1,8 @@
 """Distances between two gradients of a network, for several classes at once.
 
-Source: Zhao, Mopuri and Bilen, "Dataset Condensation with Gradient Matching", ICLR 2021, equation 10 (layer-wise, a term for
-each output), and the published code for what the paper leaves open: tensors of one dimension (biases, scales and shifts of norm
-layers) do not count in the layer-wise distance, and count in the other two.
+Source: Zhao, Mopuri and Bilen, "Dataset Condensation with Gradient Matching", ICLR 2021, equation 10 (layer-wise, one term per
+output), and the published code: tensors of one dimension (biases, scales and shifts of norm layers) count in `mse` and `cos`,
+but not in the layer-wise distance.
 
 A gradient is a list of tensors (G, *shape), one for each parameter in the order of `module.parameters()`, for G classes.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-#: Keeps the cosine of a gradient that is zero finite; the published value.
+#: Keeps the cosine of a zero gradient finite; the published value.
 _EPSILON = 1e-6
 
 
@@ -24,7 +24,7 @@ def layerwise_cosine(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Ten
     An output is a row of a linear layer (out, in), a filter (out, in·h·w) of a convolution, and the first dimension of a
     layer norm's (C, h, w).
 
-    By hand: one class, a linear layer of two outputs; the first rows are parallel (0), the second ones orthogonal (1).
+    By hand: one class and a linear layer of two outputs; the first rows are parallel (0), the second ones orthogonal (1).
 
     >>> real = [torch.tensor([[[3.0, 4.0], [0.0, 2.0]]])]
     >>> synthetic = [torch.tensor([[[6.0, 8.0], [5.0, 0.0]]])]

@@ -1,4 +1,4 @@
-"""Gradients of a network's loss with respect to its parameters: of real images in parts, of synthetic ones by class."""
+"""Gradients of the loss with respect to a network's parameters, on real images in parts and on synthetic ones by class."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ld3m_plugin.budgets import GIB, saved_bytes
 from ld3m_plugin.contracts import Network
 from ld3m_plugin.objectives.matching import cross_entropy
 
-#: A backward pass holds, beside what the forward pass saved, gradients of a layer or two and a workspace.
+#: A backward pass needs the tensors saved by the forward pass, gradients of a layer or two, and a workspace.
 _BESIDE_SAVED = 2
-#: Relative, in float64. What has no more than this share of all gradients is zero up to rounding.
+#: Relative tolerance in float64, and the share of all gradients below which one is zero up to rounding.
 _SAME, _NOTHING = 1e-6, 1e-12
 
 
 def real_gradient(network: Network, images: Tensor, class_index: int, at_once: int) -> list[Tensor]:
     """Gradient of the mean cross-entropy of real images (B, C, H, W) of one class, `at_once` images at a time.
 
-    The sum over parts of the summed loss, divided once by B: exactly the mean's gradient, whatever the sizes of the parts.
+    Sums the loss over parts and divides by B: the gradient of the mean, whatever the sizes of the parts.
 
     Returns:
-        A tensor for each parameter, of its shape.
+        One tensor per parameter, of its shape.
     """
     parameters = list(network.parameters())
     total: list[Tensor] = []
@@ -39,16 +39,16 @@ def real_gradient(network: Network, images: Tensor, class_index: int, at_once: i
 
 
 def synthetic_gradients(network: Network, images: Tensor, labels: Tensor) -> list[Tensor]:
-    """Gradients of the mean cross-entropy of each of G classes; they depend differentiably on the images.
+    """Gradients of the mean cross-entropy of each of G classes, differentiable with respect to the images.
 
     Args:
         images: (G, I, C, H, W).
         labels: class indices (G, I) or probabilities (G, I, K).
 
     Returns:
-        A tensor (G, *shape) for each parameter.
+        One tensor (G, *shape) per parameter.
     """
-    if len(images) == 1:  # the same without the transforms, which cost more than they save
+    if len(images) == 1:  # the same without transforms, which cost more than they save
         loss = cross_entropy(network(images[0]), labels[0])
         return [g[None] for g in torch.autograd.grad(loss, list(network.parameters()), create_graph=True)]
     weights = {name: parameter.detach() for name, parameter in network.named_parameters()}
@@ -61,7 +61,7 @@ def synthetic_gradients(network: Network, images: Tensor, labels: Tensor) -> lis
 
 
 def real_at_once(network: Network, image: Tensor, budget: float) -> int:
-    """How many images like `image` (1, C, H, W) one forward and backward pass may take within `budget` GiB; at least 1."""
+    """How many images like `image` (1, C, H, W) fit in one forward and backward pass within `budget` GiB; at least 1."""
     kept = saved_bytes(lambda: network(image), network.parameters())
     return max(1, int(budget * GIB / (_BESIDE_SAVED * max(kept, 1))))
 
@@ -75,11 +75,10 @@ def classes_at_once(network: Network, image: Tensor, per_class: int, budget: flo
 
 
 def vectorises(network: Network, image: Tensor) -> bool:
-    """Whether it is shown that classes may go together: gradients of two, and what they pass back, are those of one by one.
+    """Whether two classes together are shown to give the gradients of one by one, to first and second order.
 
-    A network may hold a layer that torch.func cannot map, or whose second derivative it gets wrong (layer norm, torch 2.14).
-    A network that cannot be copied, or not be run in double precision, counts as one that does not vectorise: one class at a
-    time is right for all.
+    torch.func cannot map every layer, and gets the second derivative of some wrong (layer norm, torch 2.14). False for a network
+    that cannot be copied or run in double precision: one class at a time is always right.
 
     Args:
         image: (1, C, H, W).
@@ -91,13 +90,13 @@ def vectorises(network: Network, image: Tensor) -> bool:
 
 
 def _passes_back_the_same(network: Network, image: Tensor) -> bool:
-    # In double precision: in single one, rounding is as large as the error of a wrong derivative can be.
+    # In single precision, rounding can be as large as the error of a wrong derivative.
     pixels = torch.linspace(-9, 9, 2 * image.numel(), dtype=torch.float64).cos().view(2, *image.shape)
 
     def passed_back(images: Tensor, labels: Tensor) -> Tensor:
         images = images.clone().requires_grad_()
         sizes = torch.stack([g.flatten(1).square().sum(1) for g in synthetic_gradients(network, images, labels)])
-        # Logarithms: every layer counts, small as its gradient may be, but one that is zero up to rounding does not.
+        # Logarithms: layers with small gradients count too, except those that are zero up to rounding.
         shares = sizes / sizes.detach().sum(0) + _NOTHING
         return torch.autograd.grad(shares.log().sum(), images)[0]
 
@@ -108,10 +107,9 @@ def _passes_back_the_same(network: Network, image: Tensor) -> bool:
 
 
 def freeze_batch_norm(network: Network, real: Sequence[Tensor]) -> None:
-    """Take statistics of batch norm from real images, and keep them while gradients are matched.
+    """Update the running statistics of batch norm on real images, and make the layers use them for matching.
 
-    Source: the published code. A batch of one synthetic image is too small for statistics; one forward pass of real images
-    of all classes in training mode moves the running ones, and the layers then use these.
+    Source: the published code. One synthetic image is too small a batch for statistics.
 
     Args:
         real: images (B, C, H, W) of each class.

@@ -1,24 +1,20 @@
-"""What the objective needs of experts: parameters of networks that were trained on the real images, epoch by epoch."""
+"""Experts as the objective uses them: the parameters of networks trained on the real images, epoch by epoch."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ld3m_plugin.contracts import Network, Task
+from ld3m_plugin.contracts import Task
 from ld3m_plugin.errors import InvalidOptionError
-from ld3m_plugin.objectives.matching import has_batch_norm
+from ld3m_plugin.objectives.mtt import FOLDER, FOLDER_VARIABLE, store
 from ld3m_plugin.options import build
-
-#: Environment variable that names the folder of experts, and the folder without it.
-FOLDER_VARIABLE, FOLDER = "LD3M_EXPERTS", Path("experts")
 
 
 class Experts(Protocol):
@@ -26,16 +22,16 @@ class Experts(Protocol):
 
     @property
     def epochs(self) -> tuple[int, ...]:
-        """The epochs that are stored, such as (0, 1, ..., 15); 0 is before training."""
+        """The stored epochs, such as (0, 1, ..., 15); 0 is before training."""
 
     def __len__(self) -> int:
         """How many networks were trained."""
 
     def parameters(self, expert: int, epoch: int) -> Tensor:
-        """(P,) float32 in the order of `module.parameters()`, on the CPU."""
+        """Parameters (P,), float32 on the CPU, in the order of `module.parameters()`."""
 
     def digest(self, epochs: Sequence[int]) -> str:
-        """A digest of all experts' weights after these epochs: others have another one."""
+        """A digest of the weights of all experts after these epochs."""
 
 
 class MemoryExperts:
@@ -70,42 +66,28 @@ class MemoryExperts:
 
 
 def flat(module: nn.Module) -> Tensor:
-    """A copy of a module's parameters as one vector (P,) on the CPU, in the order in which experts store them."""
+    """Copy a module's parameters into one vector (P,) on the CPU, in the order in which experts store them."""
     return torch.cat([parameter.detach().reshape(-1) for parameter in module.parameters()]).cpu()
 
 
 def open_experts(task: Task, folder: Path | None, settings: Mapping[str, Any], last_epoch: int) -> Experts:
-    """The stored experts of `task` that were trained with `settings`.
+    """Open the stored experts of `task` that were trained with `settings`.
 
     Args:
-        folder: where experts are; default: $LD3M_EXPERTS, or `experts` in the working folder.
+        folder: the root of all stores; default: $LD3M_EXPERTS, or `experts` in the working folder.
         settings: options of `ld3m experts train`, such as `network` and `network_settings`.
-        last_epoch: the last epoch that is asked for.
+        last_epoch: the last epoch that the caller needs.
 
     Raises:
-        ExpertError: there are none; the message has the command that makes them.
+        ExpertError: experts are missing; the message names the command that trains them.
     """
-    # By name: listing objectives and importing this module read no store.
-    store = import_module("ld3m_plugin.objectives.mtt.store")
-    model = import_module("ld3m_plugin.objectives.mtt.store.expert_settings").ExpertSettings
     root = folder or Path(os.environ.get(FOLDER_VARIABLE) or FOLDER)
-    experts: Experts = store.open_experts(
-        root, task, build(model, settings, "mtt: expert_settings"), last_epoch=last_epoch
-    )
-    return experts
-
-
-def check_no_batch_norm(name: str, network: Network) -> None:
-    """Raise `InvalidOptionError` if the network keeps running statistics, which parameters alone do not give back."""
-    if has_batch_norm(network):
-        raise InvalidOptionError(
-            f"mtt: network {name!r} has batch norm, whose running statistics are no parameters and no expert stores: "
-            "take another norm, such as network_settings={norm: instancenorm}"
-        )
+    chosen = build(store.ExpertSettings, settings, "mtt: expert_settings")
+    return store.open_experts(root, task, chosen, last_epoch=last_epoch)
 
 
 def needed_epochs(max_start_epoch: int, expert_epochs: int) -> tuple[int, ...]:
-    """The epochs that steps may ask for, in order.
+    """The epochs that the steps of a run may need, in order.
 
     >>> needed_epochs(max_start_epoch=2, expert_epochs=5)
     (0, 1, 5, 6)
@@ -114,7 +96,7 @@ def needed_epochs(max_start_epoch: int, expert_epochs: int) -> tuple[int, ...]:
 
 
 def check_epochs(experts: Experts, max_start_epoch: int, expert_epochs: int) -> None:
-    """Raise `InvalidOptionError` if the experts lack an epoch that a step may ask for."""
+    """Raise `InvalidOptionError` if the experts lack an epoch that a step may need."""
     missing = sorted(set(needed_epochs(max_start_epoch, expert_epochs)) - set(experts.epochs))
     if missing:
         raise InvalidOptionError(

@@ -1,8 +1,8 @@
-"""Matching training trajectories (MTT): a few steps on synthetic images should lead where epochs on real images lead.
+"""Matching training trajectories (MTT): a few steps on synthetic images should end where epochs on real images end.
 
 Source: Cazenavette, Wang, Torralba, Efros and Zhu, "Dataset Distillation by Matching Training Trajectories", CVPR 2022,
-algorithm 1. A student starts from an expert's parameters after a random epoch, makes `syn_steps` steps on the synthetic images
-at a learned rate, and is compared with the expert `expert_epochs` later (equation 2). One expert a step.
+algorithm 1. A student starts from an expert's parameters after a random epoch, takes `syn_steps` steps on the synthetic images
+at a learned rate, and is compared with the expert `expert_epochs` later (equation 2). Each step of a run uses one expert.
 """
 
 from __future__ import annotations
@@ -17,15 +17,11 @@ from pydantic import Field, field_validator
 from torch import Tensor
 from torch.func import functional_call
 
-from ld3m_plugin.augmentation import DSA, DSADraw
-from ld3m_plugin.contracts import Match, Network, Objective, Task
+from ld3m_plugin.augmentation import DSA
+from ld3m_plugin.contracts import Match, Objective, Task
 from ld3m_plugin.errors import ExpertError, HostError, NonFiniteError
-from ld3m_plugin.objectives.matching import (
-    NetworkOptions,
-    cross_entropy,
-    random_network,
-)
-from ld3m_plugin.objectives.mtt.experts import Experts, check_epochs, check_no_batch_norm, needed_epochs, open_experts
+from ld3m_plugin.objectives.matching import NetworkOptions, check_no_batch_norm, cross_entropy, random_network
+from ld3m_plugin.objectives.mtt.experts import Experts, check_epochs, needed_epochs, open_experts
 from ld3m_plugin.objectives.mtt.rate import LearnedRate
 from ld3m_plugin.objectives.mtt.unroll import GRADIENTS, StepLoss, Unroll
 from ld3m_plugin.randomness import lent_to_global
@@ -39,24 +35,22 @@ class MTTOptions(NetworkOptions):
     )
     expert_settings: dict[str, Any] = Field(
         default_factory=dict,
-        description="what else the experts were trained with (default: as `ld3m experts train` does)",
+        description="further options of `ld3m experts train` that the experts were trained with (default: its defaults)",
     )
-    expert_epochs: int = Field(
-        3, ge=1, description="epochs of the expert that the student has to cover (published: 2, 3)"
-    )
+    expert_epochs: int = Field(3, ge=1, description="epochs from the student's start to its target (published: 2, 3)")
     syn_steps: int = Field(20, ge=1, description="steps of the student on synthetic images (published: 10 to 80)")
-    max_start_epoch: int = Field(5, ge=1, description="the student starts at an epoch below (published: 2 to 40)")
-    batch_syn: int | None = Field(None, ge=1, description="synthetic images a step; default: all")
-    lr_teacher: float = Field(0.01, gt=0, description="synthetic learning rate at the start")
+    max_start_epoch: int = Field(5, ge=1, description="the student starts at an epoch below this (published: 2 to 40)")
+    batch_syn: int | None = Field(None, ge=1, description="synthetic images per step; default: all")
+    lr_teacher: float = Field(0.01, gt=0, description="initial synthetic learning rate")
     lr_lr: float = Field(1e-6, ge=0, description="learning rate of the synthetic learning rate (0 keeps it)")
     momentum_lr: float = Field(0.5, ge=0, lt=1, description="momentum of the synthetic learning rate (published: 0.5)")
     gradient: Literal["adjoint", "unrolled", "first-order"] = Field(
         "adjoint",
-        description="exact at constant memory; the same through a graph of all steps; or an approximation (TESLA's)",
+        description="exact in constant memory; the same through a graph of all steps; or TESLA's approximation",
     )
     dsa: str = Field(
         "color_crop_cutout_flip_scale_rotate",
-        description="DSA operations joined by '_', one drawn a student's step, its numbers for each image; 'none'",
+        description="DSA operations joined by '_', one drawn per student's step, its parameters per image; or 'none'",
     )
 
     @field_validator("expert_settings")
@@ -65,16 +59,16 @@ class MTTOptions(NetworkOptions):
         taken = {"network", "network_settings"} & set(settings)
         if taken:
             raise ValueError(
-                f"{', '.join(sorted(taken))} belongs to the objective itself: experts and student are of one kind"
+                f"{', '.join(sorted(taken))} cannot be set here: set it for the objective, whose student has the same network"
             )
         return settings
 
 
 class MTT(Objective):
-    """Matches the end of a student's training with an expert's, and learns the student's learning rate.
+    """Matches the end of a student's training with an expert, and learns the student's learning rate.
 
     Attributes:
-        experts: trajectories to match; set before `prepare`, or opened there from the folder that the options name.
+        experts: trajectories to match; if not set before, `prepare` opens them from the folder in the options.
     """
 
     Options = MTTOptions
@@ -101,19 +95,19 @@ class MTT(Objective):
         found = GRADIENTS[self.options.gradient](problem, images, self._rate.value)
         if not math.isfinite(found.loss) or not math.isfinite(found.rate_grad):
             raise NonFiniteError(
-                f"the student's training on the images is not finite at step {step + 1}: its learning rate is "
-                f"{self._rate.value:g}; lower -O lr_teacher or -O lr_lr, or turn off autocast; the state before it is kept"
+                f"the student's training on the images is not finite at step {step + 1}, with learning rate "
+                f"{self._rate.value:g}: lower -O lr_teacher or -O lr_lr, or turn off autocast; the last good state is kept"
             )
         metrics = {"synthetic_learning_rate": self._rate.value, "start_epoch": float(epoch)}
         metrics["shortened_rate_step"] = float(self._rate.update(found.rate_grad))
         return Match(found.loss, found.image_grad, metrics)
 
     def learned(self) -> dict[str, float]:
-        """The learning rate that the images were learned with, which networks trained on them should use."""
+        """The synthetic learning rate, with which networks should be trained on the images."""
         return {"synthetic_learning_rate": self._rate.value}
 
     def provenance(self) -> dict[str, str]:
-        """A digest of the experts, so that a run does not go on with others."""
+        """A digest of the experts, so that a run is not resumed with others."""
         assert self.experts is not None  # noqa: S101 (prepare opened them)
         epochs = needed_epochs(self.options.max_start_epoch, self.options.expert_epochs)
         return {"experts_sha256": self.experts.digest(epochs)}
@@ -127,7 +121,7 @@ class MTT(Objective):
         self._rate.load_state_dict(state)
 
     def _draw_trajectory(self) -> tuple[Tensor, Tensor, int]:
-        """Start and target (P,) out of a random expert, and the epoch of the start."""
+        """Draw an expert and an epoch; returns start and target (P,), and the epoch of the start."""
         experts = self.experts
         assert experts is not None  # noqa: S101 (prepare opened them)
         expert = int(torch.randint(len(experts), (), generator=self.rng))
@@ -136,20 +130,33 @@ class MTT(Objective):
         start, target = (experts.parameters(expert, which) for which in ends)
         if torch.equal(start, target):
             raise ExpertError(
-                f"expert {expert} has the same weights after epochs {ends[0]} and {ends[1]}, so that there is nothing to match: "
-                "make other experts (a higher rate, float32), or import a sound buffer"
+                f"expert {expert} has the same weights after epochs {ends[0]} and {ends[1]}, and there is nothing to match: "
+                "train other experts (at a higher rate, or in float32), or import a sound buffer"
             )
         return start, target, epoch
 
     def _student(self, images: Tensor, labels: Tensor) -> StepLoss:
-        """The loss of each of the student's steps, all of whose random numbers are drawn here."""
+        """Draw all random numbers of a student's training; returns the loss of each of its steps."""
         rows = self._batches(len(images))
         draws = [self._dsa.draw((len(batch), *images.shape[1:]), self.rng, siamese=False) for batch in rows]
         seeds = torch.randint(2**63 - 1, (len(rows),), generator=self.rng).tolist()
-        return _Student(self._network, self._dsa, labels, rows, draws, seeds)
+        rows = [batch.to(labels.device) for batch in rows]
+        network, dsa = self._network, self._dsa
+        shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
+        sizes = [shape.numel() for shape in shapes.values()]
+
+        def loss(step: int, theta: Tensor, images: Tensor) -> Tensor:
+            parts = zip(shapes.items(), theta.split(sizes), strict=True)
+            weights = {name: part.view(shape) for (name, shape), part in parts}
+            batch = dsa.apply(images[rows[step]], draws[step])
+            # For dropout: a step that the backward pass recomputes must drop the same units.
+            with lent_to_global(torch.Generator().manual_seed(seeds[step]), images.device):
+                return cross_entropy(functional_call(network, weights, (batch,)), labels[rows[step]])
+
+        return loss
 
     def _batches(self, count: int) -> list[Tensor]:
-        """Rows of the batch of each step: all images in a random order, in batches in turn, and again."""
+        """Draw the rows of each step's batch: pass after pass over all images, each in a new random order."""
         batches: list[Tensor] = []
         while len(batches) < self.options.syn_steps:
             batches += torch.randperm(count, generator=self.rng).split(self.options.batch_syn or count)
@@ -160,28 +167,6 @@ class MTT(Objective):
         found = tuple(experts.parameters(0, 0).shape)
         if found != (expected,):
             raise HostError(
-                f"the experts hold parameters {found}, network {self.options.network!r} with these settings has {expected}: "
+                f"the experts have parameters {found}, but network {self.options.network!r} with these settings has {expected}: "
                 "give the network_settings that they were trained with, or train others"
             )
-
-
-class _Student:
-    """The loss of a student's step as a function of its parameters and of all images."""
-
-    def __init__(
-        self, network: Network, dsa: DSA, labels: Tensor, rows: list[Tensor], draws: list[DSADraw], seeds: list[int]
-    ) -> None:
-        self._network, self._dsa, self._labels = network, dsa, labels
-        self._rows, self._draws, self._seeds = [batch.to(labels.device) for batch in rows], draws, seeds
-        self._names = [name for name, _ in network.named_parameters()]
-        self._shapes = [parameter.shape for parameter in network.parameters()]
-        self._sizes = [parameter.numel() for parameter in network.parameters()]
-
-    def __call__(self, step: int, theta: Tensor, images: Tensor) -> Tensor:
-        rows = self._rows[step]
-        batch = self._dsa.apply(images[rows], self._draws[step])
-        parts = zip(theta.split(self._sizes), self._shapes, strict=True)
-        weights = dict(zip(self._names, (part.view(shape) for part, shape in parts), strict=True))
-        # For dropout: a step that is computed again on the way back must leave out the same units.
-        with lent_to_global(torch.Generator().manual_seed(self._seeds[step]), images.device):
-            return cross_entropy(functional_call(self._network, weights, (batch,)), self._labels[rows])

@@ -1,15 +1,15 @@
-"""Training a student on synthetic images, and the gradient of where it ends with respect to the images and the learning rate.
+"""The loss of a student's training on synthetic images, and its gradient with respect to the images and the learning rate.
 
 Source: Cazenavette, Wang, Torralba, Efros and Zhu, "Dataset Distillation by Matching Training Trajectories", CVPR 2022,
 equation 2: ‖θ_T − target‖² / ‖start − target‖², where θ_{i+1} = θ_i − a·g_i, g_i = dℓ_i/dθ at θ_i, and a is learned as well.
 
 Two forms give the same, exact gradient. `unrolled` keeps the graph of all steps, as published: memory grows with their number.
-`adjoint` keeps the student's parameters of each step (of a long training, of some of them) and walks back. With
+`adjoint` keeps the student's parameters of each step (for long trainings, of some steps) and goes backwards. With
 v = dloss/dθ_T, at step i, s = ⟨g_i(θ_i, X_i), v⟩:
 
     dX_i += −a·ds/dX_i        da += −s        v += −a·ds/dθ_i
 
-`first_order` leaves the last line out: gradients of later steps are taken not to depend on earlier images (as in Cui et al.,
+`first_order` omits the update of v: it neglects that later gradients depend on earlier images (as in Cui et al.,
 "Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory", ICML 2023, here with the factor of two of the square).
 
 θ is flat, (P,), in the order of `module.parameters()`.
@@ -24,16 +24,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-#: (step, θ (P,), images (N, C, H, W)) -> ℓ_i, a scalar. Pure: the same arguments give the same loss, also the second time.
+#: (step, θ (P,), images (N, C, H, W)) -> ℓ_i, a scalar. Pure: equal arguments give equal losses, also when called again.
 StepLoss = Callable[[int, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Unroll:
-    """What is differentiated: `steps` updates of plain gradient descent from `start`, compared with `target`.
+    """`steps` updates of plain gradient descent from `start`, compared with `target`.
 
     Attributes:
-        loss_of_step: the student's loss on the synthetic batch of a step, out of all images.
+        loss_of_step: the student's loss on the synthetic batch of a step, given all images.
         start, target: parameters (P,).
     """
 
@@ -57,7 +57,7 @@ class TrajectoryGradient:
 
 
 def unrolled(problem: Unroll, images: Tensor, rate: float) -> TrajectoryGradient:
-    """Automatic differentiation through all steps."""
+    """Differentiate automatically through all steps."""
     images = images.detach().requires_grad_()
     learned = problem.start.new_tensor(rate).requires_grad_()
     theta = problem.start.detach().requires_grad_()
@@ -70,12 +70,12 @@ def unrolled(problem: Unroll, images: Tensor, rate: float) -> TrajectoryGradient
 
 
 def adjoint(problem: Unroll, images: Tensor, rate: float) -> TrajectoryGradient:
-    """The same without a graph over the steps: one step's graph at a time, and θ of each step."""
+    """Give the same gradient with the graph of one step at a time, and θ of each step."""
     return _walk_back(problem, images, rate, through_parameters=True)
 
 
 def first_order(problem: Unroll, images: Tensor, rate: float) -> TrajectoryGradient:
-    """An approximation: as if each step's gradient were taken at parameters that no earlier image has moved."""
+    """Approximate: as if the parameters of each step did not depend on earlier images."""
     return _walk_back(problem, images, rate, through_parameters=False)
 
 
@@ -86,7 +86,7 @@ GRADIENTS: Mapping[str, Callable[[Unroll, Tensor, float], TrajectoryGradient]] =
 }
 
 
-#: Steps of which all parameters are kept. Of longer trainings every √T-th are, and those between are computed again.
+#: Up to so many steps, all parameters are kept. Longer trainings keep every √T-th and recompute the others.
 _ALL_KEPT = 32
 
 
@@ -103,13 +103,13 @@ def _walk_back(problem: Unroll, images: Tensor, rate: float, *, through_paramete
     image_grad, rate_grad = torch.zeros_like(images), 0.0
     between: list[Tensor] = []
     for step in reversed(range(problem.steps)):
-        if not between:  # the last step of a stretch, of which the first parameters were kept
+        if not between:  # the last step of a stretch whose first parameters were kept
             between = [kept.pop()]
             for earlier in range(step - step % every, step):
                 between.append(_after(problem, earlier, between[-1], images, rate))
         theta, leaf = between.pop().requires_grad_(), images.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(problem.loss_of_step(step, theta, leaf), theta, create_graph=True)
-        along = (gradient * v).sum()  # not a matrix product, which autocast would round to half precision
+        along = (gradient * v).sum()  # not a matrix product: autocast would round it to half precision
         wanted = (leaf, theta) if through_parameters else (leaf,)
         towards_images, *towards_theta = torch.autograd.grad(along, wanted)
         image_grad.sub_(towards_images, alpha=rate)
@@ -120,7 +120,7 @@ def _walk_back(problem: Unroll, images: Tensor, rate: float, *, through_paramete
 
 
 def _after(problem: Unroll, step: int, theta: Tensor, images: Tensor, rate: float) -> Tensor:
-    """θ after `step`, without a graph."""
+    """Compute θ after `step`, without a graph."""
     leaf = theta.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(problem.loss_of_step(step, leaf, images.detach()), leaf)
     return theta.detach().sub(gradient, alpha=rate)

@@ -1,39 +1,36 @@
-"""`settings.json`: what a store says of itself, and which folders are stores."""
+"""`settings.json`: the settings and the wanted extent of a store, and which folders are stores."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, model_validator
+from pydantic_core import from_json
 
 from ld3m_plugin.errors import ExpertError
 from ld3m_plugin.objectives.mtt.store.expert_files import expert_files
-from ld3m_plugin.objectives.mtt.store.store_identity import FORMAT, OtherVersionError, check_format, is_key, is_key_of
+from ld3m_plugin.objectives.mtt.store.store_format import OtherVersionError, Record, check_format, reason
+from ld3m_plugin.objectives.mtt.store.store_identity import is_key, is_key_of
 
 SETTINGS = "settings.json"
 
 
-class _Checked(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True)
-
-
-class Wanted(_Checked):
-    """How much of a store was asked for; 0 epochs where experts were imported alone."""
+class Wanted(Record):
+    """The largest extent that was asked for; 0 epochs where experts were only imported."""
 
     count: int = Field(ge=0)
     epochs: int = Field(ge=0)
 
 
-class DataFacts(_Checked):
-    """The data as it was named when the folder was last written to."""
+class DataFacts(Record):
+    """The data as named when the folder was last written to."""
 
     name: str
 
 
-class Description(_Checked):
-    """What is read of `settings.json`; the file has more for people."""
+class Description(Record):
+    """The fields that are read from `settings.json`; the file has more of them for people."""
 
     key: str
     format: str
@@ -43,35 +40,35 @@ class Description(_Checked):
     wanted: Wanted
     task: DataFacts
 
+    @model_validator(mode="after")
+    def _has_the_key_of_its_settings(self) -> Self:
+        if not is_key_of(self.key, {"format": self.format, "data": self.data, "settings": self.settings}):
+            raise ValueError(f"its settings are not those of {self.key}")
+        return self
+
 
 def read_settings(folder: Path) -> Description:
-    """What `settings.json` says.
+    """Read `settings.json`.
 
     Raises:
         OtherVersionError: another version of this library wrote it.
         ExpertError: it is missing, damaged or not of a store.
     """
-    path = folder / SETTINGS
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = from_json((folder / SETTINGS).read_bytes())
         check_format(folder, content.get("format") if isinstance(content, dict) else None)
-        described = Description.model_validate(content)
-    except FileNotFoundError as error:
-        raise _no_store(folder, f"{SETTINGS} is missing") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise _no_store(folder, f"{SETTINGS} is damaged: {_reason(error)}") from error
-    facts = {"format": described.format, "data": described.data, "settings": described.settings}
-    if described.format != FORMAT:
-        raise _no_store(folder, f"{SETTINGS} is damaged: its format is {described.format!r}")
-    if not is_key_of(described.key, facts):
-        raise _no_store(folder, f"{SETTINGS} is damaged: its settings are not those of {described.key}")
-    return described
+        return Description.model_validate(content)
+    except (OSError, ValueError) as error:
+        why = "missing" if isinstance(error, FileNotFoundError) else f"damaged: {reason(error)}"
+        raise ExpertError(
+            f"{folder} is not a store of experts ({SETTINGS} is {why}): choose another --root, or move it away"
+        ) from error
 
 
 def store_folders(root: Path) -> list[Path]:
-    """The folders below `root` that are stores, damaged ones and those of other versions too.
+    """List the folders below `root` that are stores, including damaged ones and those of other versions.
 
-    Others are nobody's business here: a folder is a store's by experts in it, or by its settings with a store's name or format.
+    A folder is a store if it has experts, or settings that have a store's format or lie under a store's name.
     """
     if not root.is_dir():
         return []
@@ -81,26 +78,10 @@ def store_folders(root: Path) -> list[Path]:
 def _is_store(folder: Path) -> bool:
     if expert_files(folder):
         return True
-    if not (folder / SETTINGS).is_file():
-        return False
     try:
         read_settings(folder)
     except OtherVersionError:
         return True
     except ExpertError:
-        return is_key(folder.name)
+        return is_key(folder.name) and (folder / SETTINGS).is_file()
     return True
-
-
-def _no_store(folder: Path, why: str) -> ExpertError:
-    return ExpertError(f"{folder} is not a store of experts ({why}): choose another --root, or move it away")
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        problem = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(map(str, problem["loc"]))
-        return f"{where}: {problem['msg']}" if where else problem["msg"]
-    if isinstance(error, OSError):
-        return str(error.strerror)
-    return "it is no JSON"

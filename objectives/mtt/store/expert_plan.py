@@ -1,4 +1,4 @@
-"""What experts will cost, before they are trained."""
+"""The cost of experts, before they are trained."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shutil
 import statistics
 import time
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
 from ld3m_plugin.augmentation import DSA
@@ -26,16 +27,16 @@ from ld3m_plugin.objectives.mtt.store.training_images import TrainingImages
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked for, what is there, and what the rest costs.
+    """What is wanted, what exists, and what the rest costs.
 
     Attributes:
-        count, missing: experts in all, and those that are not there.
+        count, missing: experts in all, and those that are still to be trained.
         epochs: the last one that is trained and stored.
         parameters: P.
         updates: of one expert.
         expert_bytes: rows of one expert on the disk, without its header of a few kilobytes.
         free_bytes: on the disk of the root.
-        seconds_an_update: of one expert, measured; None where nothing was timed.
+        seconds_an_update: of one expert, measured; None if nothing was timed.
     """
 
     folder: Path
@@ -50,25 +51,25 @@ class Plan:
 
     @property
     def missing_bytes(self) -> int:
-        """What the missing experts take on the disk."""
+        """Disk space of the missing experts."""
         return self.missing * self.expert_bytes
 
     @property
     def seconds(self) -> float | None:
-        """Estimated time of training what is missing."""
+        """Estimated training time of the missing experts."""
         if self.seconds_an_update is None:
             return None
         return self.missing * self.updates * self.seconds_an_update
 
 
 def plan_experts(root: Path, task: Task, options: TrainingOptions, *, timed: int = 3) -> Plan:
-    """Count, and time some updates of the first experts.
+    """Count the missing experts, and time some updates of the first ones. Nothing is written.
 
     Args:
         timed: how many updates are timed, after one that is not; 0: none.
 
     Raises:
-        ExpertError, UsageError: what `train_experts` refuses before it trains.
+        ExpertError, UsageError: as `train_experts` before it trains.
     """
     store = store_of(root, task, options.settings())
     store.check(options.dtype)
@@ -89,18 +90,15 @@ def plan_experts(root: Path, task: Task, options: TrainingOptions, *, timed: int
 
 
 def _seconds_an_update(store: Store, options: TrainingOptions, timed: int) -> float:
-    """Median seconds of an update of one expert, with its batch and augmentation; nothing is kept."""
+    """Median seconds of an update of one expert, with its batch and augmentation."""
     images, dsa = TrainingImages(store.task), DSA(options.dsa)
     numbers = range(min(options.together, options.count))
     networks, streams = zip(*new_experts(options, store.task, numbers), strict=True)
     learner = learner_of(networks, options)
+    batches = chain.from_iterable(epoch_batches(images, dsa, options.batch_size, streams) for _ in count())
     seconds: list[float] = []
-    while len(seconds) <= timed:
+    for _ in range(timed + 1):
         at = time.perf_counter()
-        for batches in epoch_batches(images, dsa, options.batch_size, streams):
-            learner.update(batches).tolist()  # waits for the device
-            seconds.append(time.perf_counter() - at)
-            if len(seconds) > timed:
-                break
-            at = time.perf_counter()
+        learner.update(next(batches)).tolist()  # wait for the device
+        seconds.append(time.perf_counter() - at)
     return statistics.median(seconds[1:]) / len(numbers)

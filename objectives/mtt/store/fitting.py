@@ -1,8 +1,8 @@
-"""Which ConvNet has parameters of given shapes: what a buffer that does not fit was probably made with."""
+"""The ConvNet that has parameters of given shapes: what a buffer that does not fit was probably made with."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isqrt
 from typing import Any
 
@@ -14,47 +14,38 @@ from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.objectives.mtt.store.store_identity import shapes_of
 
 Shape = tuple[int, ...]
-_SETTINGS = ("depth", "width", "norm")
-# Norms whose scale and shift are one number a channel cannot be told apart; the published one comes first.
+# Norms whose scale and shift have one number per channel cannot be told apart; the published one comes first.
 _NORMS = ("instancenorm", "none", "layernorm")
 
 
 def what_fits(found: Sequence[Shape], task: Task) -> str:
-    """Advice for shapes that are not those of the network that was named."""
+    """Advise on parameter shapes that are not those of the chosen network."""
     fitting = fitting_convnet(found)
     if fitting is None:
-        return (
-            "no ConvNet fits either: name the network and its settings with -S network=NAME -S network_settings={...}"
-        )
-    settings = (
-        f"-S network=ConvNet -S 'network_settings={{{', '.join(f'{name}: {fitting[name]}' for name in _SETTINGS)}}}'"
-    )
+        return "no ConvNet fits either: name another with -S network=NAME -S network_settings={...}"
+    settings = "-S network=ConvNet -S 'network_settings={{depth: {depth}, width: {width}, norm: {norm}}}'"
     facts = {"channels": task.channels, "image_size": task.image_size, "num_classes": task.num_classes}
-    if all(fitting[name] == value for name, value in facts.items()):
-        return f"{settings} fits"
-    made_for = "{channels} channels, {image_size} pixels and {num_classes} classes".format(**fitting)
-    return f"it fits data of {made_for} with {settings}: choose other --data or -D"
+    if facts.items() <= fitting.items():
+        return f"{settings} fits".format(**fitting)
+    data = "it fits data of {channels} channels, {image_size} pixels and {num_classes} classes"
+    return f"{data} with {settings}: choose other --data or -D".format(**fitting)
 
 
 def fitting_convnet(found: Sequence[Shape]) -> dict[str, int | str] | None:
-    """Settings of the ConvNet with these parameters, found from them and then tried; None if there is none."""
+    """Derive the settings of the ConvNet with these parameter shapes, and check them; None if there is none."""
     convolutions = [shape for shape in found if len(shape) == 4]
     if not convolutions or len(found) < 2 or len(found[-2]) != 2:
         return None
-    depth, width, channels = len(convolutions), convolutions[0][0], convolutions[0][1]
+    depth, (width, channels, *_) = len(convolutions), convolutions[0]
     num_classes, features = found[-2]
     if features % width:
         return None
-    image_size = isqrt(features // width) * 2**depth
-    for norm in _NORMS:
-        facts = {"channels": channels, "image_size": image_size, "num_classes": num_classes}
-        settings: dict[str, int | str] = {"depth": depth, "width": width, "norm": norm}
-        if _has_shapes({**facts, **settings}, found):
-            return {**facts, **settings}
-    return None
+    facts = {"channels": channels, "image_size": isqrt(features // width) * 2**depth, "num_classes": num_classes}
+    tried: list[dict[str, int | str]] = [{**facts, "depth": depth, "width": width, "norm": norm} for norm in _NORMS]
+    return next((settings for settings in tried if _has_shapes(settings, found)), None)
 
 
-def _has_shapes(settings: dict[str, Any], found: Sequence[Shape]) -> bool:
+def _has_shapes(settings: Mapping[str, Any], found: Sequence[Shape]) -> bool:
     try:
         network = get_network("ConvNet", rng=torch.Generator(), **settings)
     except HostError:

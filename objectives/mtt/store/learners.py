@@ -1,9 +1,8 @@
-"""Updates of one network, and of several at once, by plain SGD."""
+"""Training of one network, or of E networks at once, by plain SGD."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,25 +16,15 @@ from ld3m_plugin.objectives.mtt.store.expert_settings import ExpertSettings
 Batch = tuple[Tensor, Tensor]
 
 
-class Learner(Protocol):
-    """E networks in training."""
-
-    def update(self, batches: Sequence[Batch]) -> Tensor:
-        """One update of each network on its own batch; gives the losses (E,)."""
-
-    def rows(self) -> Tensor:
-        """The weights (E, P) in the order of `module.parameters()`, a copy on the CPU."""
-
-
 class OneLearner:
-    """One network, through autograd."""
+    """One network, trained with autograd."""
 
     def __init__(self, network: Network, settings: ExpertSettings) -> None:
         self._network = network.train()
         self._optimizer = _sgd(list(network.parameters()), settings)
 
     def update(self, batches: Sequence[Batch]) -> Tensor:
-        """One update; gives the loss (1,)."""
+        """Update the network once; returns the loss (1,)."""
         ((images, labels),) = batches
         loss = F.cross_entropy(self._network(images), labels)
         self._optimizer.zero_grad(set_to_none=True)
@@ -45,16 +34,16 @@ class OneLearner:
 
     @torch.no_grad()
     def rows(self) -> Tensor:
-        """The weights (1, P)."""
-        # reshape and not view: a row has the order of the weights' indices, however a network lays them out
+        """A copy of the weights (1, P) on the CPU, in the order of `module.parameters()`."""
+        # reshape and not view: the order is that of the indices, whatever the memory layout of the weights
         return torch.cat([parameter.reshape(-1) for parameter in self._network.parameters()]).cpu()[None]
 
 
 class ManyLearners:
-    """Networks of one architecture whose weights are stacked: one vectorised update is one of each.
+    """Networks of one architecture with stacked weights: one vectorised update updates all of them.
 
     Raises:
-        InvalidOptionError: the network keeps statistics or draws dropout, which a stack cannot do for each of its own.
+        InvalidOptionError: the network keeps statistics or draws dropout, which cannot be vectorised.
     """
 
     def __init__(self, networks: Sequence[Network], settings: ExpertSettings) -> None:
@@ -71,7 +60,7 @@ class ManyLearners:
         self._gradients = vmap(grad_and_value(loss))
 
     def update(self, batches: Sequence[Batch]) -> Tensor:
-        """One update of each; gives the losses (E,)."""
+        """Update each network once; returns the losses (E,)."""
         images, labels = (torch.stack(parts) for parts in zip(*batches, strict=True))
         gradients, losses = self._gradients(self._weights, images, labels)
         for name, weight in self._weights.items():
@@ -81,12 +70,12 @@ class ManyLearners:
         return result
 
     def rows(self) -> Tensor:
-        """The weights (E, P)."""
+        """A copy of the weights (E, P) on the CPU, in the order of `module.parameters()`."""
         return torch.cat([weight.flatten(1) for weight in self._weights.values()], dim=1).cpu()
 
 
-def learner_of(networks: Sequence[Network], settings: ExpertSettings) -> Learner:
-    """What trains these networks."""
+def learner_of(networks: Sequence[Network], settings: ExpertSettings) -> OneLearner | ManyLearners:
+    """Make the learner of one network or of several."""
     return OneLearner(networks[0], settings) if len(networks) == 1 else ManyLearners(networks, settings)
 
 
@@ -100,5 +89,5 @@ def check_stackable(network: Network, settings: ExpertSettings) -> None:
     if drawing or any(True for _ in network.buffers()):
         why = "draws dropout" if drawing else "keeps statistics"
         raise InvalidOptionError(
-            f"network {settings.network!r} {why}, so that it cannot be trained together with others: leave -S together out"
+            f"network {settings.network!r} {why} and cannot be trained together with others: leave -S together out"
         )

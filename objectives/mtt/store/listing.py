@@ -1,16 +1,14 @@
-"""What is in a root: a line for each store."""
+"""The stores below a root, with the state of each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ld3m_plugin.errors import ExpertError
 from ld3m_plugin.objectives.mtt.store.description import Description, read_settings, store_folders
 from ld3m_plugin.objectives.mtt.store.expert_files import Header, check_digests, expert_files, read_header
-from ld3m_plugin.objectives.mtt.store.store_identity import OtherVersionError
+from ld3m_plugin.objectives.mtt.store.store_format import OtherVersionError
 from ld3m_plugin.storage import is_temporary
 
 
@@ -19,15 +17,15 @@ class Entry:
     """One store.
 
     Attributes:
-        data: as it was named when the folder was last written to.
-        count, wanted: experts that are there, and how many were asked for.
-        epochs: the last one that is stored of every expert.
-        wanted_epochs: the last one that was asked for; 0 where experts were imported alone.
-        imported: how many of the experts were.
-        loss: mean training loss in the last epoch, over the experts it is known of.
+        data: as named when the folder was last written to.
+        count, wanted: experts that exist, and how many were asked for.
+        epochs: the last one that every expert stores.
+        wanted_epochs: the last one that was asked for; 0 where experts were only imported.
+        imported: how many of the experts were imported.
+        loss: mean training loss in the last epoch, over the experts for which it is known.
         bytes: on the disk.
-        problems: what is wrong with files.
-        other_version: whether all that is wrong is that another version of this library wrote it.
+        problems: one line for each file that is wrong.
+        other_version: whether the only problem is that another version of this library wrote it.
     """
 
     key: str
@@ -55,10 +53,10 @@ class Entry:
 
 
 def list_experts(root: Path, *, verify: bool = False) -> list[Entry]:
-    """The stores below `root`, by name.
+    """List the stores below `root` by name.
 
     Args:
-        verify: read all rows and compare them with their digests; what differs is a problem.
+        verify: read all rows and compare them with their digests; a difference is a problem.
 
     Raises:
         ExpertError: there is no such folder.
@@ -69,22 +67,30 @@ def list_experts(root: Path, *, verify: bool = False) -> list[Entry]:
 
 
 def _entry(folder: Path, verify: bool) -> Entry:
+    described: Description | None = None
+    headers: list[Header] = []
     problems: list[ExpertError] = []
-    described = None
     try:
         described = read_settings(folder)
     except ExpertError as error:
         problems.append(error)
-    headers: list[Header] = []
-    if not any(isinstance(problem, OtherVersionError) for problem in problems):  # its files would only say the same
-        headers += _headers(folder, described.key if described else folder.name, verify, problems)
+    if not any(isinstance(problem, OtherVersionError) for problem in problems):  # its files would repeat the problem
+        for path in expert_files(folder).values():
+            try:
+                headers.append(_header(path, described.key if described else folder.name, verify))
+            except ExpertError as error:
+                problems.append(error)
     losses = [header.losses[-1] for header in headers if header.losses]
     return Entry(
         key=folder.name,
-        **_described(described),
+        data=described.task.name if described else "",
+        network=str(described.settings.get("network", "")) if described else "",
         count=len(headers),
+        wanted=described.wanted.count if described else 0,
         epochs=min((header.epochs[-1] for header in headers), default=0),
+        wanted_epochs=described.wanted.epochs if described else 0,
         imported=sum(header.imported for header in headers),
+        dtype=described.dtype if described else "",
         loss=sum(losses) / len(losses) if losses else None,
         bytes=sum(path.stat().st_size for path in folder.iterdir() if path.is_file() and not is_temporary(path)),
         problems=tuple(map(str, problems)),
@@ -92,29 +98,10 @@ def _entry(folder: Path, verify: bool) -> Entry:
     )
 
 
-def _described(described: Description | None) -> dict[str, Any]:
-    """What an entry has from `settings.json`."""
-    if described is None:
-        return {"data": "", "network": "", "wanted": 0, "wanted_epochs": 0, "dtype": ""}
-    return {
-        "data": described.task.name,
-        "network": str(described.settings.get("network", "")),
-        "wanted": described.wanted.count,
-        "wanted_epochs": described.wanted.epochs,
-        "dtype": described.dtype,
-    }
-
-
-def _headers(folder: Path, key: str, verify: bool, problems: list[ExpertError]) -> Iterator[Header]:
-    for path in expert_files(folder).values():
-        try:
-            header = read_header(path)
-            if verify:
-                check_digests(path, header)
-        except ExpertError as error:
-            problems.append(error)
-            continue
-        if header.key == key:
-            yield header
-        else:
-            problems.append(ExpertError(f"{path} belongs to {header.key}: move it away"))
+def _header(path: Path, key: str, verify: bool) -> Header:
+    header = read_header(path)
+    if verify:
+        check_digests(path, header)
+    if header.key != key:
+        raise ExpertError(f"{path} belongs to {header.key}: move it away")
+    return header

@@ -8,22 +8,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import count, filterfalse
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import torch
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from ld3m_plugin.contracts import Task, TrainingReporter
 from ld3m_plugin.data.safe_torch import load_tensors
 from ld3m_plugin.errors import ExpertError, UsageError
-from ld3m_plugin.objectives.mtt.store.expert_files import DTYPES, Header, digests_of, write_expert
+from ld3m_plugin.objectives.mtt.store.expert_files import DTYPES, digests_of, first_not_finite
 from ld3m_plugin.objectives.mtt.store.expert_settings import TrainingOptions
 from ld3m_plugin.objectives.mtt.store.fitting import what_fits
 from ld3m_plugin.objectives.mtt.store.store_folder import Store, store_of
-from ld3m_plugin.objectives.mtt.store.store_identity import decisive
+from ld3m_plugin.objectives.mtt.store.store_format import reason
 
 _PATTERN = "replay_buffer_*.pt"
+#: Smaller numbers cannot hold trained weights.
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def _dense(parameter: Tensor) -> Tensor:
+    """Raise `ValueError` if the tensor is not dense, not floating-point, or without values (on the meta device)."""
+    strided = not parameter.is_nested and parameter.layout == torch.strided
+    if not strided or parameter.dtype not in _FLOATS or parameter.device.type != "cpu":
+        kind = f"{'nested' if parameter.is_nested else parameter.layout}, {parameter.dtype}, on {parameter.device}"
+        raise ValueError(f"not a dense floating-point tensor with values ({kind})")
+    return parameter
+
+
+_SOME = Field(min_length=1)
+_Snapshot = Annotated[Sequence[Annotated[Tensor, AfterValidator(_dense)]], _SOME]
+_Expert = Annotated[Sequence[_Snapshot], _SOME]
+_BUFFER = TypeAdapter(Annotated[Sequence[_Expert], _SOME], config=ConfigDict(arbitrary_types_allowed=True, strict=True))
 
 
 def import_experts(
@@ -36,29 +55,28 @@ def import_experts(
 ) -> tuple[Path, int, int]:
     """Copy the experts of published buffers into the store of `options`, under the next free numbers.
 
-    Whether they were trained with these settings cannot be seen from weights: that is the caller's word. An expert that is
-    there already is left out, so that the same command goes on where it was stopped.
+    Shapes are verified; the other settings are taken as given. Experts that are stored already are skipped, so that the same
+    command goes on where it was stopped.
 
     Args:
         sources: files, and folders of `replay_buffer_*.pt`.
 
     Returns:
-        The folder, how many were copied, and how many were there.
+        The folder, how many experts were copied, and how many were there before.
 
     Raises:
-        ExpertError: a file is missing, damaged, asks for code, holds something else, other shapes, snapshots that are one and
-            the same, or values that are not finite. What came before it stays.
-        UsageError: a folder without such files, experts of another dtype are there, the root is a file, or the network has
-            batch norm.
+        ExpertError: a file is missing, damaged, asks for code, has other content or other shapes, snapshots that are equal, or
+            values that are not finite. Experts before it are kept.
+        UsageError: a folder has no such files, the store's experts have another dtype, the root is a file, or the network
+            has batch norm.
     """
     store = store_of(root, task, options.settings())
     store.check(options.dtype)
     files = buffer_files(sources)
-    for file in files:
-        if not file.is_file():
-            raise ExpertError(f"{file} does not exist: name a {_PATTERN} file or a folder of them")
-    known = {header.digests: number for number, header in store.headers().items()}
-    taken, copied, there = set(known.values()), 0, 0
+    headers = store.headers()
+    known = {header.digests for header in headers.values()}
+    free = filterfalse(headers.__contains__, count())
+    copied = there = 0
     told = reporter or TrainingReporter()
     told.phase("import", len(files))
     for index, file in enumerate(files):
@@ -67,25 +85,28 @@ def import_experts(
             if digests in known:
                 there += 1
                 continue
-            store.prepare(len(known) + 1, 0, options.dtype)  # here: a first file that is refused leaves nothing
-            known[digests] = _next_free(taken)
-            _write(store, known[digests], rows, digests, file, options)
+            known.add(digests)
             copied += 1
+            store.prepare(len(headers) + copied, 0, options.dtype)  # not earlier: a refused first file leaves nothing
+            store.add(next(free), rows, options.dtype, imported_from=file.name)
         told.step(index + 1, {"experts": float(copied)})
     return store.folder, copied, there
 
 
 def buffer_files(sources: Sequence[Path]) -> list[Path]:
-    """The files that are named, and those of the folders that are named, in the order of their numbers.
+    """List the named files, and those in the named folders in the order of their numbers.
 
     Raises:
-        UsageError: a folder without any.
+        UsageError: a folder has none.
+        ExpertError: a file does not exist.
     """
     files: list[Path] = []
     for source in sources:
         found = sorted(source.glob(_PATTERN), key=_by_number) if source.is_dir() else [source]
         if not found:
             raise UsageError(f"no {_PATTERN} is in {source}: name the folder that holds them, or the files")
+        if missing := [path for path in found if not path.is_file()]:
+            raise ExpertError(f"{missing[0]} does not exist: name a {_PATTERN} file or a folder of them")
         files += found
     return list(dict.fromkeys(files))
 
@@ -96,88 +117,62 @@ def _by_number(path: Path) -> tuple[int, str]:
 
 
 def _experts_in(file: Path, store: Store, options: TrainingOptions) -> Iterator[Tensor]:
-    """Rows (epochs, P) of every expert in a file, in the dtype that is stored."""
+    """Yield the rows (epochs, P) of every expert in a file, in the stored dtype."""
     content = load_tensors(file, ExpertError, what="buffer", needed_for="the weights of experts", mapped=True)
-    _check_list(file, "it", content)
-    for index, expert in enumerate(content):
+    try:
+        experts = _BUFFER.validate_python(content)
+    except ValidationError as error:
+        raise ExpertError(
+            f"{file} is not a list of experts, each a list of epochs, each a list of tensors ({reason(error)}): name a "
+            f"{_PATTERN} of the MTT or GLaD code"
+        ) from error
+    for index, expert in enumerate(experts):
         where = f"expert {index} of {file}"
-        _check_list(file, f"expert {index}", expert)
-        for epoch, snapshot in enumerate(expert):
-            _check_list(file, f"epoch {epoch} of expert {index}", snapshot)
-            for number, parameter in enumerate(snapshot):
-                if not isinstance(parameter, Tensor):
-                    raise _not_a_buffer(file, f"expert {index} holds something else than tensors")
-                _check_plain(f"parameter {number} at epoch {epoch} of {where}", parameter)
+        for snapshot in expert:
             _check_shapes(where, snapshot, store)
         _check_storage(where, expert)
         yield _as_rows(where, expert, options)
 
 
-def _as_rows(where: str, expert: Sequence[Sequence[Tensor]], options: TrainingOptions) -> Tensor:
+def _as_rows(where: str, expert: _Expert, options: TrainingOptions) -> Tensor:
     kept = expert if options.keep_epochs is None else expert[: options.keep_epochs + 1]
     rows = torch.stack(
         [torch.cat([parameter.detach().reshape(-1).float() for parameter in snapshot]) for snapshot in kept]
     )
     if len(rows) < 2:
         raise ExpertError(f"{where} has one snapshot: a trajectory needs at least two")
-    if (epoch := _not_finite(rows)) is not None:
+    if (epoch := first_not_finite(rows)) is not None:
         raise ExpertError(
-            f"{where} has weights that are not finite at epoch {epoch}: it did not train. Save the buffer without it, or leave "
-            "the file out"
+            f"{where} has weights that are not finite at epoch {epoch}: save the buffer without it, or leave the file out"
         )
     same = (rows[1:] == rows[:-1]).all(1)
     if bool(same.any()):
         epoch = int(same.nonzero()[0])
         raise _aliased(where, f"its snapshots of epochs {epoch} and {epoch + 1} are equal")
     stored = rows.to(DTYPES[options.dtype])
-    if (epoch := _not_finite(stored)) is not None:
+    if (epoch := first_not_finite(stored)) is not None:
         raise ExpertError(
             f"{where} has weights at epoch {epoch} that are too large for {options.dtype}: leave -S dtype out"
         )
     return stored
 
 
-def _not_finite(rows: Tensor) -> int | None:
-    """The first row (of epochs, P) that is not all finite."""
-    bad = (~torch.isfinite(rows)).any(1).nonzero()
-    return int(bad[0]) if len(bad) else None
-
-
-#: Smaller kinds of numbers hold no trained weights.
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-
-def _check_plain(where: str, parameter: Tensor) -> None:
-    if parameter.is_nested or parameter.layout != torch.strided:
-        kind = "nested" if parameter.is_nested else f"of layout {parameter.layout}"
-    elif parameter.dtype not in _FLOATS:
-        kind = f"of dtype {parameter.dtype}"
-    elif parameter.device.type != "cpu":
-        kind = "without values (on the meta device)"
-    else:
-        return
-    raise ExpertError(
-        f"{where} is {kind}: weights of experts are dense floating-point tensors, save the buffer with such"
-    )
-
-
-def _check_shapes(where: str, snapshot: Sequence[Tensor], store: Store) -> None:
+def _check_shapes(where: str, snapshot: _Snapshot, store: Store) -> None:
     found = [tuple(parameter.shape) for parameter in snapshot]
-    expected = store.shapes
     network = f"network {store.settings.network!r} for this data"
-    for (name, shape), there in zip(expected, found, strict=False):
+    for (name, shape), there in zip(store.shapes, found, strict=False):
         if shape != there:
             raise ExpertError(
                 f"{where}: parameter {name} is {there} there and {shape} in {network}; {what_fits(found, store.task)}"
             )
-    if len(found) != len(expected):
+    if len(found) != len(store.shapes):
         raise ExpertError(
-            f"{where} has {len(found)} parameters and {network} has {len(expected)}; {what_fits(found, store.task)}"
+            f"{where} has {len(found)} parameters and {network} has {len(store.shapes)}; {what_fits(found, store.task)}"
         )
 
 
-def _check_storage(where: str, expert: Sequence[Sequence[Tensor]]) -> None:
-    """Snapshots that share memory are the last one many times: on the CPU, the published code took no copies."""
+def _check_storage(where: str, expert: _Expert) -> None:
+    """Reject snapshots that share memory: on a CPU, the published code copied nothing, so that all are the last one."""
     seen: set[int] = set()
     for snapshot in expert:
         places = {parameter.data_ptr() for parameter in snapshot if parameter.numel()}
@@ -188,44 +183,6 @@ def _check_storage(where: str, expert: Sequence[Sequence[Tensor]]) -> None:
 
 def _aliased(where: str, why: str) -> ExpertError:
     return ExpertError(
-        f"{where}: {why}, as buffers are that were made on a CPU without copying: it holds the final weights alone. "
-        "Train experts anew with `ld3m experts train`"
+        f"{where}: {why}, as in buffers made on a CPU without copying, which hold the final weights only: train experts "
+        "again with `ld3m experts train`"
     )
-
-
-def _not_a_buffer(file: Path, why: str) -> ExpertError:
-    return ExpertError(f"{file} is not a buffer of experts ({why}): name a {_PATTERN} of the MTT or GLaD code")
-
-
-def _check_list(file: Path, what: str, value: Any) -> None:
-    if not isinstance(value, list | tuple):
-        raise _not_a_buffer(file, f"{what} is of type {type(value).__name__} and not a list")
-    if not value:
-        raise _not_a_buffer(file, f"{what} is empty")
-
-
-def _next_free(taken: set[int]) -> int:
-    number = 0
-    while number in taken:
-        number += 1
-    taken.add(number)
-    return number
-
-
-def _write(
-    store: Store, number: int, rows: Tensor, digests: tuple[str, ...], file: Path, options: TrainingOptions
-) -> None:
-    header = Header(
-        key=store.key,
-        settings=decisive(store.task, store.settings),
-        expert=number,
-        seed=options.seed,
-        epochs=tuple(range(len(rows))),
-        parameters=store.shapes,
-        dtype=options.dtype,
-        losses=(),
-        imported=True,
-        source=file.name,
-        digests=digests,
-    )
-    write_expert(store.folder, header, rows)

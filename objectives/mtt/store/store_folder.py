@@ -1,22 +1,33 @@
-"""The folder of a store: `settings.json`, which says what is in it, and one file an expert."""
+"""The folder of a store: `settings.json`, which describes its content, and one file per expert."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Literal
+
+from torch import Tensor
 
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.errors import ExpertError, UsageError
-from ld3m_plugin.objectives.mtt.store.description import SETTINGS, Description, Wanted, read_settings, store_folders
-from ld3m_plugin.objectives.mtt.store.expert_files import Header, cannot_write, expert_files, file_name, read_header
+from ld3m_plugin.objectives.mtt.store.description import SETTINGS, Description, read_settings, store_folders
+from ld3m_plugin.objectives.mtt.store.expert_files import (
+    Header,
+    cannot_write,
+    digests_of,
+    expert_files,
+    file_name,
+    read_header,
+    write_expert,
+)
 from ld3m_plugin.objectives.mtt.store.expert_settings import ExpertSettings, TrainingOptions
 from ld3m_plugin.objectives.mtt.store.store_identity import (
     Shapes,
-    command,
+    as_option,
     decisive,
     differences,
     key_of,
@@ -32,7 +43,7 @@ class Store:
     """The experts of one task and one choice of settings below a root.
 
     Attributes:
-        settings: what is asked for; `count` and `epochs` may be less or more than is there.
+        settings: what the caller wants; the folder may have more or less than `count` and `epochs`.
         shapes: names and shapes of the network's parameters.
     """
 
@@ -44,7 +55,7 @@ class Store:
 
     @property
     def folder(self) -> Path:
-        """Where the files are."""
+        """The folder of the files."""
         return self.root / self.key
 
     @property
@@ -53,49 +64,69 @@ class Store:
         return sum(prod(shape) for _, shape in self.shapes)
 
     def command(self, headers: Mapping[int, Header], last_epoch: int) -> str:
-        """The command line that trains what is missing up to `last_epoch`, and leaves what is there as it is.
+        """The command line that trains the missing experts up to `last_epoch` and retrains none that reaches it.
 
         Args:
-            headers: experts that are there. Trained ones that reach `last_epoch` decide where the others may end.
+            headers: the experts of the folder. New ones end at the earliest epoch of those that reach `last_epoch`.
         """
         epochs = max(self.settings.epochs, last_epoch)
         enough = [header.epochs[-1] for header in headers.values() if header.epochs[-1] >= last_epoch]
-        kept = min([epochs, *enough])
-        how = {"epochs": epochs, "keep_epochs": None if kept == epochs else kept, "dtype": self._dtype_there()}
-        return command(self.root, self.task, TrainingOptions(**{**self.settings.model_dump(), **how}))
+        kept, described = min([epochs, *enough]), self._described()
+        how = {
+            "epochs": epochs,
+            "keep_epochs": None if kept == epochs else kept,
+            "dtype": described.dtype if described else "float32",
+        }
+        options = TrainingOptions(**{**self.settings.model_dump(), **how}).model_dump(mode="json")
+        defaults = TrainingOptions().model_dump(mode="json")
+        chosen = {name: value for name, value in options.items() if value != defaults[name]}
+        words = ["ld3m", "experts", "train", "--root", str(self.root), "--data", self.task.name]
+        for flag, values in (("-D", self.task.read_with), ("-S", chosen)):
+            for name, value in values.items():
+                words += [flag, f"{name}={as_option(value)}"]
+        return shlex.join(words)
 
     def headers(self, below: int | None = None) -> dict[int, Header]:
-        """What is there by number, in order.
+        """Read the headers of the experts, by number and in order.
 
         Args:
-            below: leave out higher numbers; default: all.
+            below: leave out this and higher numbers; default: none.
 
         Raises:
-            ExpertError: the folder is somebody else's, or a file in it is damaged or of other settings.
+            ExpertError: the folder is not this store's, or a file in it is damaged or of other settings.
         """
         if self._described() is None:
             return {}
-        return {
-            number: self._checked(number, path)
-            for number, path in expert_files(self.folder).items()
-            if below is None or number < below
-        }
+        numbers = [number for number in expert_files(self.folder) if below is None or number < below]
+        return {number: header for number in numbers if (header := self.header(number)) is not None}
 
     def header(self, number: int) -> Header | None:
-        """What is there under a number, at this moment.
+        """Read the header of one expert; None if there is no such file at this moment.
 
         Raises:
             ExpertError: it is damaged, or of other settings.
         """
         path = self.folder / file_name(number)
-        return self._checked(number, path) if path.exists() else None
+        if not path.exists():
+            return None
+        header = read_header(path)
+        if header.key != self.key or header.expert != number:
+            raise ExpertError(
+                f"{path} is expert {header.expert} of {header.key}, not expert {number} of {self.key}: move it away"
+            )
+        if header.parameters != self.shapes:
+            raise ExpertError(
+                f"{path} does not have the parameters of network {self.settings.network!r}, which has changed since: train "
+                "again in another --root"
+            )
+        return header
 
     def check(self, dtype: str) -> None:
-        """Whether experts of this dtype can be added; nothing is written.
+        """Check that experts of this dtype can be added, without writing.
 
         Raises:
-            ExpertError: the folder is somebody else's.
-            UsageError: the experts that are there are of another dtype, or the root is a file.
+            ExpertError: the folder is not this store's.
+            UsageError: its experts have another dtype, or the root is a file.
         """
         described = self._described()
         if described is not None and described.dtype != dtype and expert_files(self.folder):
@@ -104,48 +135,31 @@ class Store:
             )
 
     def prepare(self, count: int, epochs: int, dtype: str) -> None:
-        """Make the folder if need be, and write down how much of it is wanted.
+        """Make the folder if it is missing, and write what it is to hold into `settings.json`.
 
         Raises:
-            ExpertError, UsageError: the folder is somebody else's, or cannot be written.
+            ExpertError, UsageError: the folder is not this store's, or cannot be written.
         """
         described = self._described()
-        before = Wanted(count=0, epochs=0) if described is None else described.wanted
+        if described is not None:
+            count, epochs = max(count, described.wanted.count), max(epochs, described.wanted.epochs)
+        task = self.task
         content = {
             "key": self.key,
-            **decisive(self.task, self.settings),
+            **decisive(task, self.settings),
             "dtype": dtype,
-            "wanted": {"count": max(count, before.count), "epochs": max(epochs, before.epochs)},
+            "wanted": {"count": count, "epochs": epochs},
             "task": {
-                "name": self.task.name,
-                "source": self.task.source,
-                "class_names": list(self.task.class_names),
-                "images": sum(self.task.train.counts()),
-                "image_size": self.task.image_size,
-                "channels": self.task.channels,
+                "name": task.name,
+                "source": task.source,
+                "class_names": list(task.class_names),
+                "images": sum(task.train.counts()),
+                "image_size": task.image_size,
+                "channels": task.channels,
             },
             "parameters": self.length,
             "versions": versions(),
         }
-        self._write(content)
-
-    def nearest(self) -> str:
-        """Which store below the root has nearly these settings, and in what it differs; empty if none is of this data."""
-        facts = decisive(self.task, self.settings)
-        found = []
-        for folder in store_folders(self.root):
-            with suppress(ExpertError):  # one that cannot be read is not told about here, but by `ld3m experts list`
-                there = read_settings(folder)
-                if folder.name != self.key and there.data == facts["data"]:
-                    found.append((differences(there.settings, facts["settings"]), folder.name))
-        if not found:
-            return ""
-        differing, name = min(found, key=lambda pair: len(pair[0]))
-        shown = [f"{path}: {there!r} there, {here!r} asked" for path, (there, here) in differing.items()]
-        more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
-        return f" ({name} is of the same data and differs in {'; '.join(shown[:_SHOWN])}{more})"
-
-    def _write(self, content: Mapping[str, Any]) -> None:
         path = self.folder / SETTINGS
         temporary = own_temporary(path)
         try:
@@ -155,53 +169,79 @@ class Store:
         except OSError as error:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-                self.folder.rmdir()  # which only works while nothing is in it
+                self.folder.rmdir()  # works only on an empty folder
             raise cannot_write(path, error) from error
 
-    def _dtype_there(self) -> str:
-        described = self._described()
-        return "float32" if described is None else described.dtype
+    def add(
+        self,
+        number: int,
+        rows: Tensor,
+        dtype: Literal["float32", "bf16"],
+        *,
+        losses: Sequence[float] = (),
+        imported_from: str | None = None,
+    ) -> None:
+        """Write one expert.
+
+        Args:
+            rows: its weights (epochs, P) before training and after each epoch, of `dtype`.
+            losses: mean training loss of each epoch; empty if unknown.
+            imported_from: name of the file it was copied from; default: it was trained here.
+
+        Raises:
+            ExpertError: it cannot be written.
+        """
+        header = Header(
+            key=self.key,
+            settings=decisive(self.task, self.settings),
+            expert=number,
+            seed=self.settings.seed,
+            epochs=tuple(range(len(rows))),
+            parameters=self.shapes,
+            dtype=dtype,
+            losses=tuple(losses),
+            imported=imported_from is not None,
+            source=imported_from or "trained",
+            digests=digests_of(rows),
+        )
+        write_expert(self.folder, header, rows)
+
+    def nearest(self) -> str:
+        """Name the store below the root with the same data and nearly these settings, and where it differs; or ""."""
+        facts = decisive(self.task, self.settings)
+        found = []
+        for folder in store_folders(self.root):
+            with suppress(ExpertError):  # `ld3m experts list` reports folders that cannot be read
+                there = read_settings(folder)
+                if folder.name != self.key and there.data == facts["data"]:
+                    found.append((differences(there.settings, facts["settings"]), folder.name))
+        if not found:
+            return ""
+        differing, name = min(found, key=lambda pair: len(pair[0]))
+        shown = [f"{path}: {there!r} there, {here!r} asked" for path, (there, here) in differing.items()]
+        more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+        return f" ({name} has the same data and differs in {'; '.join(shown[:_SHOWN])}{more})"
 
     def _described(self) -> Description | None:
-        """What the folder says of itself; None if it is not there, or nothing is in it yet."""
+        """Read the settings of the folder; None if it is missing or has nothing but half-written files."""
         place = existing(self.folder)
         if not place.is_dir():
-            if place == self.folder:
-                raise ExpertError(f"{place} is a file, and experts would be kept in a folder there: move it away")
-            raise UsageError(f"{place} is a file: name a folder as --root")
-        if place != self.folder or all(map(is_temporary, self.folder.iterdir())):
+            raise UsageError(f"{place} is a file: name a folder as --root, or move the file away")
+        if place != self.folder or all(map(is_temporary, place.iterdir())):
             return None
-        described = read_settings(self.folder)
+        described = read_settings(place)
         if described.key != self.key:
-            raise ExpertError(
-                f"{self.folder} was made for {described.key}: give the folder its own name back, or move it away"
-            )
+            raise ExpertError(f"{place} was made for {described.key}: rename it to that, or move it away")
         return described
-
-    def _checked(self, number: int, path: Path) -> Header:
-        header = read_header(path)
-        if header.key != self.key or header.expert != number:
-            raise ExpertError(
-                f"{path} is expert {header.expert} of {header.key}, not expert {number} of {self.key}: move it away"
-            )
-        self._check_shapes(path, header)
-        return header
-
-    def _check_shapes(self, path: Path, header: Header) -> None:
-        if header.parameters != self.shapes:
-            raise ExpertError(
-                f"{path} has other parameters than network {self.settings.network!r} has now: the network has changed "
-                f"since; train experts anew in another --root"
-            )
 
 
 def store_of(root: Path, task: Task, settings: ExpertSettings) -> Store:
-    """The store of these settings below `root`, whether it is there or not."""
+    """The store of these settings below `root`, whether it exists or not."""
     return Store(root, task, settings, key_of(task, settings), parameter_shapes(task, settings))
 
 
 def existing(path: Path) -> Path:
-    """`path`, or the nearest of the folders above it that is there."""
+    """`path`, or the nearest parent of it that exists."""
     while not path.exists() and path != path.parent:
         path = path.parent
     return path

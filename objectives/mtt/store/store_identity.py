@@ -1,30 +1,25 @@
-"""The key of a store: a name for everything that decides what an expert is."""
+"""The key of a store: a folder name made of everything that decides an expert."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import re
-import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ld3m_plugin.contracts import Network, Task
+from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.identity import data_digest, sha256
-from ld3m_plugin.errors import ExpertError, InvalidOptionError
-from ld3m_plugin.objectives.matching import random_network
-from ld3m_plugin.objectives.mtt.experts import check_no_batch_norm
-from ld3m_plugin.objectives.mtt.store.expert_settings import EXTENT, ExpertSettings, TrainingOptions
+from ld3m_plugin.errors import InvalidOptionError
+from ld3m_plugin.objectives.matching import check_no_batch_norm, random_network
+from ld3m_plugin.objectives.mtt.store.expert_settings import EXTENT, ExpertSettings
+from ld3m_plugin.objectives.mtt.store.store_format import FORMAT
 from ld3m_plugin.options import options_model
 from ld3m_plugin.registry import current_registry
 
-#: Changes when the same settings would train other experts or write other files.
-FORMAT = "ld3m-experts-2"
-_ANY_FORMAT = re.compile(r"ld3m-experts-\d+")
 _DIGEST = 12  # hexadecimal digits in a key
 
 #: Names and shapes in the order of `module.parameters()`.
@@ -34,7 +29,7 @@ Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 def decisive(task: Task, settings: ExpertSettings) -> dict[str, Any]:
     """Everything that decides an expert, as plain data: the data without its name and place, and the settings.
 
-    Settings of the network that were left out have its defaults, so that naming a default changes nothing.
+    The network's defaults are filled in: naming a default changes nothing.
     """
     chosen = settings.model_dump(mode="json", exclude=set(EXTENT))
     chosen["network_settings"] = {**_defaults(settings.network), **chosen["network_settings"]}
@@ -51,41 +46,37 @@ def decisive(task: Task, settings: ExpertSettings) -> dict[str, Any]:
 
 
 def key_of(task: Task, settings: ExpertSettings) -> str:
-    """The folder's name: what people look for, then a digest of everything."""
+    """The folder's name: a readable part, then a digest of everything that decides an expert."""
     digest = sha256(decisive(task, settings))[:_DIGEST]
     return f"{settings.network}-{task.image_size}px-{task.num_classes}classes-{digest}"
 
 
 def is_key(name: str) -> bool:
-    """Whether a folder of this name looks like a store's."""
+    """Whether a folder's name has the form of a store's key."""
     return re.search(rf"-\d+px-\d+classes-[0-9a-f]{{{_DIGEST}}}$", name) is not None
 
 
 def is_key_of(key: str, facts: Mapping[str, Any]) -> bool:
-    """Whether a key was made from these facts, which `decisive` gave."""
+    """Whether a key was made from these facts, an outcome of `decisive`."""
     return key.endswith(f"-{sha256(facts)[:_DIGEST]}")
-
-
-class OtherVersionError(ExpertError):
-    """A file or a folder of experts that another version of this library wrote: it is whole, and cannot be read here."""
-
-
-def check_format(where: Path, found: object) -> None:
-    """Raise `OtherVersionError` if `found` is the format of another version; what is no format at all is not judged here."""
-    if isinstance(found, str) and found != FORMAT and _ANY_FORMAT.fullmatch(found):
-        raise OtherVersionError(
-            f"{where} was written by another version of this library (format {found}; {FORMAT} is read here): choose another "
-            "--root, or move it away and train or import anew"
-        )
 
 
 def parameter_shapes(task: Task, settings: ExpertSettings) -> Shapes:
     """Names and shapes of the network's parameters.
 
     Raises:
-        InvalidOptionError: its parameters do not fit into memory, or are not all that an expert would have to keep.
+        InvalidOptionError: its parameters do not fit into memory, or it has batch norm.
     """
-    network = _made(task, settings)
+    try:
+        network = random_network(settings, task.to("cpu"), torch.Generator())
+    except (RuntimeError, TypeError, MemoryError) as error:
+        # On the CPU, torch has no type for lack of memory; any other error is a bug in the network.
+        if not isinstance(error, MemoryError) and not re.search("allocate|[Oo]verflow", str(error)):
+            raise
+        raise InvalidOptionError(
+            f"network {settings.network!r} with network_settings {as_option(settings.network_settings)} does not fit "
+            "into memory: choose a smaller one"
+        ) from error
     check_no_batch_norm(settings.network, network)
     return shapes_of(network)
 
@@ -95,20 +86,8 @@ def shapes_of(network: nn.Module) -> Shapes:
     return tuple((name, tuple(parameter.shape)) for name, parameter in network.named_parameters())
 
 
-def command(root: Path, task: Task, options: TrainingOptions) -> str:
-    """The command line that trains what is missing of these experts in `root`."""
-    words = ["ld3m", "experts", "train", "--root", str(root), "--data", task.name]
-    for name, value in task.read_with.items():
-        words += ["-D", f"{name}={_written(value)}"]
-    defaults = TrainingOptions()
-    for name, value in options.model_dump(mode="json").items():
-        if value != getattr(defaults, name):
-            words += ["-S", f"{name}={_written(value)}"]
-    return shlex.join(words)
-
-
 def differences(first: Mapping[str, Any], second: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """Dotted path -> both values, of what differs between nested mappings; a value that is not there is None.
+    """Dotted path -> both values, where two nested mappings differ; a missing value is None.
 
     >>> differences({"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 4, "d": 3}})
     {'b.c': (2, 4)}
@@ -123,19 +102,6 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any], prefix: str
     return found
 
 
-def _made(task: Task, settings: ExpertSettings) -> Network:
-    try:
-        return random_network(settings, task.to("cpu"), torch.Generator())
-    except (RuntimeError, TypeError, MemoryError) as error:
-        # On the CPU, torch has no type of its own for it; any other error is a mistake in the network.
-        if not isinstance(error, MemoryError) and not re.search("allocate|[Oo]verflow", str(error)):
-            raise
-        raise InvalidOptionError(
-            f"network {settings.network!r} with network_settings {_written(settings.network_settings)} does not fit into "
-            "memory: choose a smaller one"
-        ) from error
-
-
 def _defaults(network: str) -> dict[str, Any]:
     factory = current_registry().resolve("network", network)
     model = options_model(factory)
@@ -145,13 +111,9 @@ def _defaults(network: str) -> dict[str, Any]:
         stated = {
             name: p.default for name, p in inspect.signature(factory).parameters.items() if p.default is not p.empty
         }
-    return {name: value for name, value in stated.items() if _is_plain(value)}
+    return {name: value for name, value in stated.items() if isinstance(value, int | float | str | None)}
 
 
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, bool | int | float | str)
-
-
-def _written(value: Any) -> str:
-    # JSON is YAML, which the command line reads; a plain word stays one.
+def as_option(value: Any) -> str:
+    """Write a value as the command line reads it: a plain word, or JSON, which is YAML."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""What an objective reads: experts by number and epoch."""
+"""Experts of a store as the objective reads them, by number and epoch."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ld3m_plugin.objectives.mtt.store.store_folder import Store, store_of
 
 
 class StoredExperts:
-    """Experts of a store, each row read when it is asked for.
+    """Experts 0 to n - 1 of a store; each row is read on use.
 
     Raises:
-        ExpertError: on `parameters`: an expert or an epoch that is not stored, or a damaged file.
+        ExpertError: by `parameters`: the expert or the epoch is not stored, or the file is damaged.
     """
 
     def __init__(self, store: Store, headers: dict[int, Header]) -> None:
@@ -32,73 +32,59 @@ class StoredExperts:
         return len(self._headers)
 
     def parameters(self, expert: int, epoch: int) -> Tensor:
-        """Weights after `epoch` epochs: float32 (P,), in the order of `module.parameters()`, on the CPU."""
+        """Weights (P,) after `epoch` epochs, float32 on the CPU, in the order of `module.parameters()`."""
         if expert not in self._headers:
-            raise ExpertError(f"{self.store.folder} was opened for experts 0 to {len(self) - 1}: there is no {expert}")
+            raise ExpertError(f"{self.store.folder} was opened for experts 0 to {len(self) - 1}, not for {expert}")
         if epoch not in self.epochs:
-            raise ExpertError(
-                f"{self.store.folder} stores epochs {self.epochs[0]} to {self.epochs[-1]}, and {epoch} is asked for: "
-                f"{_longer(self.store, self._headers, epoch)}"
-            )
+            raise _ends_too_early(self.store, self._headers, epoch)
         path = self.store.folder / file_name(expert)
         return read_row(path, self._headers[expert].epochs.index(epoch))
 
     def digest(self, epochs: Iterable[int]) -> str:
-        """SHA-256 of what `parameters` reads of these epochs, out of the headers: no weights are read."""
+        """SHA-256 of the digests of these epochs' rows; no weights are read."""
         rows = [[header.digests[header.epochs.index(epoch)] for epoch in epochs] for header in self._headers.values()]
         return sha256(rows)
 
 
 def open_experts(root: Path, task: Task, settings: ExpertSettings, *, last_epoch: int | None = None) -> StoredExperts:
-    """The experts 0 to `settings.count` − 1 of a store; files beyond are left alone, so that a result repeats.
+    """Open experts 0 to `settings.count` - 1 of a store; further files are ignored, so that results repeat.
 
     Args:
-        last_epoch: the last epoch that must be there; default: `settings.epochs`. Stores with more epochs serve as well.
+        last_epoch: the last epoch that must be stored; default: `settings.epochs`. More epochs may be stored.
 
     Raises:
-        ExpertError: experts or epochs are missing, with the command that makes them; or a file is damaged.
+        ExpertError: experts or epochs are missing, and the message names the command that trains them; or a file is damaged.
     """
     store = store_of(root, task, settings)
     headers = store.headers(below=settings.count)
     last = settings.epochs if last_epoch is None else last_epoch
-    if not _imported_end_before(headers, last):  # no command would help there
-        _check_count(store, headers, last)
-    _check_epochs(store, headers, last)
+    short = [header for header in headers.values() if header.epochs[-1] < last]
+    if len(headers) < settings.count and not any(header.imported for header in short):
+        raise _too_few(store, headers, last)
+    if short:
+        raise _ends_too_early(store, headers, last)
     return StoredExperts(store, headers)
 
 
-def _check_count(store: Store, headers: dict[int, Header], last_epoch: int) -> None:
-    wanted = store.settings.count
-    missing = [number for number in range(wanted) if number not in headers]
-    if len(missing) == wanted:
-        raise ExpertError(
-            f"no experts of these settings are in {store.root}{store.nearest()}; make them with: "
-            f"{store.command(headers, last_epoch)}"
+def _too_few(store: Store, headers: dict[int, Header], last_epoch: int) -> ExpertError:
+    command = store.command(headers, last_epoch)
+    if not headers:
+        return ExpertError(
+            f"no experts of these settings are in {store.root}{store.nearest()}; make them with: {command}"
         )
-    if missing:
-        raise ExpertError(
-            f"{store.folder} has {wanted - len(missing)} of the {wanted} experts that are asked for: ask for fewer, or make "
-            f"the others with: {store.command(headers, last_epoch)}"
-        )
-
-
-def _check_epochs(store: Store, headers: dict[int, Header], wanted: int) -> None:
-    short = {number: header for number, header in headers.items() if header.epochs[-1] < wanted}
-    if not short:
-        return
-    number, header = min(short.items(), key=lambda pair: pair[1].epochs[-1])
-    raise ExpertError(
-        f"{store.folder}: expert {number} stores epochs {header.epochs[0]} to {header.epochs[-1]}, and epoch {wanted} is asked "
-        f"for ({len(short)} of {len(headers)} experts end too early): {_longer(store, headers, wanted)}"
+    return ExpertError(
+        f"{store.folder} has {len(headers)} of {store.settings.count} experts: ask for fewer, or make the others with: {command}"
     )
 
 
-def _longer(store: Store, headers: dict[int, Header], last_epoch: int) -> str:
-    """Advice where experts end before `last_epoch`."""
-    if _imported_end_before(headers, last_epoch):
-        return "ask for fewer epochs (imported experts cannot be trained further)"
-    return f"ask for fewer epochs, or train longer with: {store.command(headers, last_epoch)}"
-
-
-def _imported_end_before(headers: dict[int, Header], last_epoch: int) -> bool:
-    return any(header.imported and header.epochs[-1] < last_epoch for header in headers.values())
+def _ends_too_early(store: Store, headers: dict[int, Header], wanted: int) -> ExpertError:
+    """Name the expert that ends first; training it further is no advice where it was imported."""
+    short = [header for header in headers.values() if wanted not in header.epochs]
+    first = min(short, key=lambda header: header.epochs[-1])
+    advice = "as imported experts cannot be trained further"
+    if not any(header.imported for header in short):
+        advice = f"or train longer with: {store.command(headers, wanted)}"
+    return ExpertError(
+        f"{store.folder}: expert {first.expert} stores epochs {first.epochs[0]} to {first.epochs[-1]}, not {wanted} "
+        f"({len(short)} of {len(headers)} experts end too early): ask for fewer epochs, {advice}"
+    )

@@ -16,7 +16,7 @@ class TrainingImages:
     """Training images by number (`NumberedImages`), held in memory if they take at most `KEEP_BYTES`.
 
     Args:
-        task: gives the images, and the device they are wanted on.
+        task: has the images, and the device that batches are moved to.
     """
 
     def __init__(self, task: Task) -> None:

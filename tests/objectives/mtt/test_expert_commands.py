@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from ld3m_plugin.networks.build import get_network
-from ld3m_plugin.objectives.mtt.commands import NAMES, size
+from ld3m_plugin.objectives.mtt.commands import size
 from ld3m_plugin.objectives.mtt.store import open_experts
 from ld3m_plugin.objectives.mtt.store.expert_settings import TrainingOptions
 from ld3m_plugin.testing import tiny_task

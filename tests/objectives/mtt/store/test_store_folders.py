@@ -19,7 +19,7 @@ from ld3m_plugin.objectives.mtt.store.expert_files import cannot_write, expert_f
 from ld3m_plugin.objectives.mtt.store.expert_plan import plan_experts
 from ld3m_plugin.objectives.mtt.store.listing import list_experts
 from ld3m_plugin.objectives.mtt.store.published import import_experts
-from ld3m_plugin.objectives.mtt.store.store_identity import FORMAT
+from ld3m_plugin.objectives.mtt.store.store_format import FORMAT
 from ld3m_plugin.objectives.mtt.store.train_experts import train_experts
 
 # other versions -------------------------------------------------------------------------------------------------------
