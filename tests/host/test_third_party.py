@@ -11,7 +11,11 @@ from ld3m_plugin.testing import check_generator, check_objective, tiny_task
 
 EXAMPLE = Path(__file__).parents[1] / "example_plugin"
 PROJECT = tomllib.loads((EXAMPLE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-FAMILY = {"example-upsample", "example-moments"}
+BACKENDS = {"example-upsample", "example-moments"}
+FAMILY = {
+    *BACKENDS,
+    *("example-stripes", "ExampleMLP", "fade", "example-short", "example-csv", "example-count"),
+}
 
 
 @pytest.fixture
@@ -38,7 +42,7 @@ def test_the_example_runs_with_the_built_ins_and_with_itself(
     distilled = DistilledSet.load(tmp_path / "run")
     assert tuple(distilled.images.shape) == (10, 1, 32, 32)
     for kind, name in (("generator", generator), ("objective", objective)):
-        distribution = "ld3m-example 0.1.0" if name in FAMILY else "ld3m-plugin"
+        distribution = "ld3m-example 0.1.0" if name in BACKENDS else "ld3m-plugin"
         assert distilled.metadata[kind]["name"] == name
         assert distribution in distilled.metadata[kind]["distribution"]
     learned = (16, 16) if generator == "example-upsample" else (32, 32)
@@ -105,3 +109,63 @@ def test_a_broken_neighbour_is_a_warning_and_the_run_goes_on(example, ld3m, smal
     assert listed.code == 0
     (row,) = [line.split() for line in listed.out.splitlines() if line.startswith("broken")]
     assert row[:5] == ["broken", "plugin", "a-broken-plugin", "2.5", "failed"]
+
+
+def test_every_kind_of_the_example_takes_part_in_one_run(example, ld3m, tmp_path):
+    run = ld3m(
+        *("distill", "--data", "example-stripes", "-D", "per_class=6", "-D", "noise=0.3"),
+        *("-g", "example-upsample", "-o", "dm", "-O", "network=ExampleMLP", "-O", "network_settings={hidden: 8}"),
+        *("-O", "batch_real=4", "-O", "dsa=fade_flip", "--steps", "3", "--protocol", "example-short"),
+        *("--set", "trackers=[{name: example-csv, options: {file: table.csv}}]", "--out", "run"),
+    )
+    assert run.code == 0, run.err
+    distilled = DistilledSet.load(tmp_path / "run")
+    assert distilled.class_names == ["vertical", "horizontal"]
+    recorded = distilled.metadata["config"]
+    assert recorded["data"]["options"]["per_class"] == 6
+    assert recorded["trackers"] == [{"name": "example-csv", "options": {"file": "table.csv"}}]
+    assert distilled.metadata["results"]["final"]["protocol"]["name"] == "example-short"
+    assert [line.split(",")[0] for line in (tmp_path / "run" / "table.csv").read_text().splitlines()] == [
+        "step",
+        "1",
+        "2",
+        "3",
+    ]
+    again = ld3m("evaluate", "run", "--protocol", "example-short", "--no-random-real", "--json")
+    assert again.code == 0, again.err
+    (row,) = json.loads(again.out)["rows"]
+    assert row["network"] == "ExampleMLP"
+
+
+def test_the_examples_command_is_a_sub_command(example, ld3m):
+    assert "Count the images of a data set by class." in ld3m("--help").out
+    assert ld3m("example-count", "example-stripes").out == "vertical: 24\nhorizontal: 24\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["-D", "per_klass=3"], "per_class"),
+        (["-D", "test_fraction=0.5"], "test_fraction"),
+        (["-D", "noise=2"], "noise"),
+        (["--set", "trackers=[{name: example-csv, options: {fil: x}}]"], "file"),
+        (["--protocol", "example-shrt"], "example-short"),
+        (["-O", "dsa=fad_flip"], "fade"),
+        (["-O", "network=ExampleMLP", "-O", "network_settings={hiden: 8}"], "hidden"),
+    ],
+)
+def test_options_of_every_kind_are_checked(example, ld3m, tmp_path, words, name):
+    refused = ld3m("distill", "--data", "example-stripes", "-g", "pixel", "-O", "batch_real=4", *words, "--out", "run")
+    assert refused.code == 2
+    assert name in refused.error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [("example-stripes", "per_class"), ("ExampleMLP", "hidden"), ("example-csv", "file")]
+)
+def test_options_of_every_kind_are_shown(example, ld3m, name, option):
+    shown = ld3m("plugins", "show", name)
+    assert shown.code == 0
+    assert f"  {option}: " in shown.out
+    assert "test_fraction" not in shown.out
