@@ -1,45 +1,42 @@
 """Limits on a pickle, checked in one pass over its opcodes before anything is built.
 
-`pickletools` decodes the opcodes and runs none. The pass follows the stack and the memo as the unpickler would, but keeps only the kind
-of each value. A pickle that passes makes the unpickler call nothing but what `find_class` returns, hash only keys whose hash
-takes no time, and use memory and time in proportion to the file.
+`pickletools` decodes the opcodes and runs none. The pass follows the stack and the memo as the unpickler would, but keeps only
+the kinds of the values. The unpickler calls nothing but what `find_class` returns. Of a pickle that passes, it hashes only keys
+whose hash takes no time, and it takes memory and time in proportion to the file.
 """
 
 from __future__ import annotations
 
 import pickletools
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
 #: Fifty times what the largest network with its discriminator takes. A container takes up to 0.2 KB an opcode.
 MOST_OPCODES = 1_000_000
-#: Containers that are open at the same time.
-_MOST_OPEN = 1000
-#: Bits of a number. Longer ones cannot even be printed.
-_LONGEST_NUMBER = 128
-#: Of keys: texts in a tuple, characters of a text, bits of a number. Hashes of other tuples and of longer numbers can be chosen so
-#: that all keys collide, hashing a tuple of tuples can take exponential time, and comparing long texts takes as long.
+_MOST_OPEN = 1000  # containers
+_LONGEST_NUMBER = 128  # bits; longer ones cannot even be printed
+#: Of keys: texts in a tuple, characters of a text, bits of a number. Hashes of other tuples and of longer numbers can be chosen
+#: so that all keys collide. Hashing a tuple of tuples can take exponential time, and comparing long texts takes long.
 _LONGEST_KEY, _LONGEST_TEXT, _LARGEST_KEY = 4, 1000, 60
 
-#: Opcodes that make instances by other ways than REDUCE and NEWOBJ, or refer to something outside the file.
-REFUSED = frozenset(["INST", "OBJ", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFFER", "READONLY_BUFFER"])
-_GET = frozenset(["GET", "BINGET", "LONG_BINGET"])
-_PUT = frozenset(["PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"])
-_FILL = frozenset(["APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"])
-_TUPLES = frozenset(["TUPLE1", "TUPLE2", "TUPLE3", "TUPLE", "EMPTY_TUPLE"])
-#: What these push hashes by its identity.
-_OBJECTS = frozenset(
-    ["GLOBAL", "STACK_GLOBAL", "REDUCE", "NEWOBJ", "NEWOBJ_EX", "BINPERSID", "NONE", "NEWTRUE", "NEWFALSE"]
-)
+#: Opcodes that make instances in other ways than REDUCE and NEWOBJ, or refer to something outside the file.
+REFUSED = frozenset({"INST", "OBJ", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFFER", "READONLY_BUFFER"})
+_GET = {"GET", "BINGET", "LONG_BINGET"}
+_PUT = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
+_FILL = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}
+_TUPLES = {"TUPLE1", "TUPLE2", "TUPLE3", "TUPLE", "EMPTY_TUPLE"}
+#: Opcodes that push what is hashed by its identity, or cannot be hashed.
+_OBJECTS = {"GLOBAL", "STACK_GLOBAL", "REDUCE", "NEWOBJ", "NEWOBJ_EX", "BINPERSID", "NONE", "NEWTRUE", "NEWFALSE"}
 #: Opcode -> which of the values it takes are keys or members of a set.
+_ODD = slice(1, None, 2)
 _KEYS = {
-    "SETITEM": slice(1, None, 2),
-    "SETITEMS": slice(1, None, 2),
+    "SETITEM": _ODD,
+    "SETITEMS": _ODD,
     "DICT": slice(0, None, 2),
     "ADDITEMS": slice(1, None),
     "FROZENSET": slice(None),
 }
-_TEXT, _KEY, _OTHER = "text", "key", "other"  # kinds: may be in a tuple that is a key; may be a key; neither
+_TEXT, _KEY, _OTHER = "text", "key", "other"  # may be in a tuple that is a key; may be a key; neither
 
 
 class RefusedError(Exception):
@@ -51,9 +48,9 @@ class DamagedError(Exception):
 
 
 def checked_opcodes(
-    file: IO[bytes], most: int = MOST_OPCODES, refused: frozenset[str] = REFUSED
+    file: Any, most: int = MOST_OPCODES, refused: frozenset[str] = REFUSED
 ) -> Iterator[tuple[str, Any]]:
-    """Yield name and argument of each opcode of the pickle at the file's position, within the limits.
+    """Yield name and argument of each opcode of the pickle at the file's position.
 
     Args:
         file: bounded, such as a memory map: a plain file reserves as many bytes as it is asked for.
@@ -66,7 +63,7 @@ def checked_opcodes(
     """
     kinds, start, frame_end = _Kinds(), 0, 0
     for count, (opcode, argument, position) in enumerate(pickletools.genops(file)):
-        position = position or 0
+        previous, start = start, position or 0
         if count >= most:
             raise RefusedError(f"takes more than {most} steps to read")
         if opcode.name in refused or opcode.proto > 5:
@@ -74,12 +71,11 @@ def checked_opcodes(
         if isinstance(argument, int) and argument.bit_length() > _LONGEST_NUMBER:
             raise RefusedError(f"has a number of more than {_LONGEST_NUMBER} bits")
         # The unpickler drops the rest of a frame that ends inside an opcode, and would read other opcodes than these.
-        if start < frame_end < position or (opcode.name == "FRAME" and position < frame_end):
+        if previous < frame_end < start or (opcode.name == "FRAME" and start < frame_end):
             raise DamagedError("an instruction crosses the end of its frame")
         if opcode.name == "FRAME":
-            frame_end = position + 9 + argument
+            frame_end = start + 9 + int(argument or 0)
         kinds.follow(opcode, argument)
-        start = position
         yield opcode.name, argument
 
 
@@ -114,7 +110,11 @@ class _Kinds:
                 raise DamagedError("it refers to something it does not have")
             self._stack.append(self._memo[argument])
         elif name in _PUT:
-            self._put(len(self._memo) if argument is None else argument)
+            index = len(self._memo) if argument is None else argument
+            if not 0 <= index <= MOST_OPCODES:  # the unpickler reserves memory up to the index
+                raise RefusedError(f"numbers an object {index}")
+            (self._memo[index],) = taken = self._cut(1)
+            self._stack += taken
         else:
             taken = self._take(opcode)
             if name in _KEYS and _OTHER in taken[_KEYS[name]]:
@@ -122,12 +122,6 @@ class _Kinds:
             self._stack += _pushed(opcode, argument, taken)
         if name == "STOP" and (self._stack or self._marks):
             raise DamagedError("it ends in the middle of something")
-
-    def _put(self, index: int) -> None:
-        if not 0 <= index <= MOST_OPCODES:  # the unpickler reserves memory up to the index
-            raise RefusedError(f"numbers an object {index}")
-        (self._memo[index],) = kind = self._cut(1)
-        self._stack += kind
 
     def _take(self, opcode: pickletools.OpcodeInfo) -> list[str]:
         """Pop the kinds of an opcode's operands: those before the last mark, then those after it."""

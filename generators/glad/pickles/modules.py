@@ -37,9 +37,9 @@ class NetworkModules:
         self._file, self._record = file, record
         self._attributes("the network", record)
 
-    def error(self, reason: str, advice: str = "get the file again, or give one of StyleGAN-XL") -> PriorError:
+    def error(self, reason: str) -> PriorError:
         """Return an error about this network."""
-        return PriorError(f"{self._file}: {reason}: {advice}")
+        return PriorError(f"{self._file}: {reason}: get the file again, or give a network of StyleGAN-XL")
 
     def get(self, path: str) -> Any:
         """Return an attribute by a path such as `mapping.embed.embedding_dim`; `class` is the name of a module's class."""
@@ -52,13 +52,20 @@ class NetworkModules:
             raise self.error(f"has no {path}")
         return record.class_name if name == "class" else attributes[name]
 
+    def number(self, path: str) -> Any:
+        """Return an attribute that is a number, a flag or None."""
+        found = self.get(path)
+        number = found if found is None or isinstance(found, bool) else number_of(found)
+        if number is None and found is not None:
+            raise self.error(f"{path} is {one_line(found)}, not a number (of a size: the same one twice)")
+        return number
+
     def checked(self, kind: TypeAdapter[_T], paths: dict[str, str], **more: Any) -> _T:
         """Return a dataclass whose fields are the numbers and flags at these paths."""
         fields = {field: self.number(path) for field, path in paths.items()}
         try:
-            return kind.validate_json(
-                json.dumps({**fields, **more}), strict=True
-            )  # strict objects, unlike a dictionary's
+            # Strict validation takes a dataclass out of JSON, but not out of a dictionary.
+            return kind.validate_json(json.dumps({**fields, **more}), strict=True)
         except ValidationError as error:
             first = error.errors()[0]
             raise self.error(f"{paths[str(first['loc'][0])]}: {first['msg']}") from error
@@ -84,24 +91,17 @@ class NetworkModules:
         seen.add(record)
         for group in ("_parameters", "_buffers", "_modules"):
             for name, value in self._group(record, prefix, group).items():
+                path = f"{prefix}{one_line(name)}"
                 if value is not None and group == "_modules":
-                    yield from self._tensors(value, f"{prefix}{one_line(name)}.", depth - 1, seen)
+                    yield from self._tensors(value, f"{path}.", depth - 1, seen)
                 elif value is not None:
-                    yield f"{prefix}{one_line(name)}", self._tensor(f"{prefix}{one_line(name)}", value)
+                    yield path, self._tensor(path, value)
 
     def _tensor(self, path: str, value: Any) -> StoredTensor:
         try:
             return StoredTensor.of(value)
         except Exception as error:  # anything may be in the place of a tensor
             raise self.error(f"{path} is not a tensor ({one_line(error)})") from error
-
-    def number(self, path: str) -> Any:
-        """Return an attribute that is a number, a flag or None."""
-        found = self.get(path)
-        number = found if found is None or isinstance(found, bool) else number_of(found)
-        if number is None and found is not None:
-            raise self.error(f"{path} is {one_line(found)}, not a number (of a size: the same one twice)")
-        return number
 
     def _group(self, record: Any, path: str, group: str) -> dict[Any, Any]:
         found = self._attributes(path, record).get(group)
@@ -111,7 +111,7 @@ class NetworkModules:
 
     def _attributes(self, path: str, record: Any) -> dict[Any, Any]:
         if not isinstance(record, Record) or not isinstance(record.state, dict):
-            raise self.error(f"{one_line(path)}: there is {one_line(record)} in the place of a module")
+            raise self.error(f"{one_line(path)}: found {one_line(record)}, not a module")
         return record.state
 
 

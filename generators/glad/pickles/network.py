@@ -1,7 +1,7 @@
 """From an official network file to the shape and the tensors of its generator.
 
-Source: Sauer, Schwarz and Geiger, "StyleGAN-XL", SIGGRAPH 2022; Karras et al., StyleGAN3, NeurIPS 2021. A file's own numbers override
-the rules they came from. Those that layers here derive from the others must be the ones that the file has.
+Source: Sauer, Schwarz and Geiger, "StyleGAN-XL", SIGGRAPH 2022; Karras et al., StyleGAN3, NeurIPS 2021. A file's own numbers
+override the rules they came from. Those that the layers here derive from the others must be the ones that the file has.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def _of_layer(place: str, layer: LayerShape, w_dim: int) -> Iterator[tuple[str, 
 
 
 def _linear(place: str, inputs: int, rate: float, activation: str) -> Iterator[tuple[str, Any]]:
-    """Factors of a fully connected layer, which a prior does not keep."""
+    """Yield the factors of a fully connected layer, which a prior does not keep."""
     yield f"{place}.class", "FullyConnectedLayer"
     yield f"{place}.in_features", inputs
     yield f"{place}.activation", activation

@@ -1,7 +1,7 @@
-"""What a network file gets for the names it asks for: classes of inert records, a dictionary, and five functions of this module.
+"""Inert objects that a network file gets for the names it asks for.
 
 The list was made from the released code and from files written as it writes them (torch 1.9 to 2, numpy 1 and 2, pickle and dill
-0.3.6). Names are compared whole, so that `numpy.ndarray.tofile` is not `numpy.ndarray`. No module is imported for a file.
+0.3.6). Names are compared whole, so that `numpy.ndarray.tofile` is not `numpy.ndarray`. No module is imported.
 """
 
 from __future__ import annotations
@@ -15,53 +15,31 @@ from typing import Any
 
 from ld3m_plugin.data.safe_pickle import unpickle
 from ld3m_plugin.errors import PriorError
-from ld3m_plugin.generators.glad.pickles.limits import (
-    MOST_OPCODES,
-    DamagedError,
-    RefusedError,
-    checked_opcodes,
-    one_line,
-)
+from ld3m_plugin.generators.glad.pickles.limits import DamagedError, RefusedError, checked_opcodes, one_line
 
 _MOST_NAMES, _LONGEST_NAME = 10_000, 500  # each takes 2 KB
+_MOST_ITEMS = 1_000_000  # handed to calls
 _PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # modules as protocols 0 to 2 name them
-#: Layers of torch, and the discriminator with its feature networks, which a file has beside the generator.
-_MODULES = re.compile(
-    r"(dnnlib|feature_networks|pg_modules|timm|torch\._C\._nn|torch\.ao|torch\.nn|torch_utils|torchvision|training)"
-    r"(\.\w+)*\.[A-Za-z_]\w*",
+#: Layers of torch, the discriminator with its feature networks, parts of tensors and numbers, containers that nobody reads,
+#: types, and what dill writes for hooks and for classes it cannot find by name.
+_ALLOWED = re.compile(
+    r"(dnnlib|feature_networks|pg_modules|timm|torch\._C\._nn|torch\.ao|torch\.nn|torch_utils|torchvision|training)(\.\w+)*\.[A-Za-z_]\w*"
+    r"|_codecs\.encode|_frozen_importlib\.ModuleSpec|_frozen_importlib_external\.SourceFileLoader"
+    r"|_functools\.reduce|_operator\.(getitem|or_)|functools\.partial"
+    r"|builtins\.(__dict__|bool|bytes|dict|float|frozenset|getattr|int|list|object|set|setattr|str|tuple|type)"
+    r"|collections\.(OrderedDict|defaultdict)|copyreg\._reconstructor"
+    r"|dill\._dill(\._create_(cell|code|function|type)|\._import_module|\._load_type)?"
+    r"|numpy\.(dtype|ndarray|_?core\.multiarray\.(_reconstruct|scalar)|_?core\.numeric\._frombuffer)"
+    r"|torch\.(Size|Tensor|bfloat16|bool|contiguous_format|device|float(16|32|64)|u?int8|int(16|32|64)|strided)"
+    r"|torch\._tensor\._rebuild_from_type_v2|torch\._utils\._rebuild_(parameter|parameter_with_state|tensor|tensor_v2)"
+    r"|torch\.storage\._load_from_bytes|typing\.(Any|Callable|Dict|List|Optional|Tuple|TypeVar|Union)",
     re.ASCII,
-)
-#: Single names: what tensors and numbers are made of, containers that nobody reads, types, and what dill writes for hooks.
-_NAMES = frozenset(
-    f"{module}.{name}"
-    for module, names in {
-        "_frozen_importlib": "ModuleSpec",
-        "_frozen_importlib_external": "SourceFileLoader",
-        "_functools": "reduce",
-        "_operator": "getitem or_",
-        "builtins": "__dict__ bool dict float frozenset int list object set setattr str tuple type",
-        "collections": "defaultdict",
-        "dill": "_dill",
-        "dill._dill": "_create_cell _create_code _create_function _create_type _import_module _load_type",
-        "functools": "partial",
-        "numpy": "dtype ndarray",
-        "numpy._core.multiarray": "_reconstruct scalar",
-        "numpy._core.numeric": "_frombuffer",
-        "numpy.core.multiarray": "_reconstruct scalar",
-        "numpy.core.numeric": "_frombuffer",
-        "torch": "Size Tensor bfloat16 bool contiguous_format device float16 float32 float64 int8 int16 int32 int64 strided uint8",
-        "torch._tensor": "_rebuild_from_type_v2",
-        "torch._utils": "_rebuild_parameter _rebuild_parameter_with_state _rebuild_tensor _rebuild_tensor_v2",
-        "torch.storage": "_load_from_bytes",
-        "typing": "Any Callable Dict List Optional Tuple TypeVar Union",
-    }.items()
-    for name in names.split()
 )
 
 
 @dataclass(eq=False, slots=True)
 class Record:
-    """An object that is not made: a network, a layer, a tensor, or something beside them that nobody reads.
+    """Stand-in for an object: a network, a layer, a tensor, or something beside them that nobody reads.
 
     Attributes:
         class_name: as the file has it; without its module for the classes whose source the file carries.
@@ -93,7 +71,7 @@ class _Dictionary(dict[Any, Any]):
 
 
 class StandIn:
-    """What a file gets for a name: a class, since NEWOBJ takes nothing else. A call of it makes a record, or calls a `_FUNCTIONS`."""
+    """Class that a file gets for a name; a call, by REDUCE or NEWOBJ, makes a record or runs one of `_FUNCTIONS`."""
 
     path: str
     names: Names
@@ -114,7 +92,7 @@ class Names:
 
     def __init__(self, size: int) -> None:
         self._found: dict[str, type[StandIn]] = {}
-        self._items_left, self._text_left = MOST_OPCODES, size + 2**20
+        self._items_left, self._text_left = _MOST_ITEMS, size + 2**20
 
     def find(self, module: str, name: str) -> type[StandIn]:
         """Return the stand-in for a name.
@@ -125,8 +103,7 @@ class Names:
         if len(module) + len(name) > _LONGEST_NAME:
             raise RefusedError("asks for a name that is very long")
         path = f"{_PYTHON_2.get(module, module)}.{name}"
-        known = path in _NAMES or path in _FUNCTIONS or path in _CLASS_MAKERS
-        if not known and not (_MODULES.fullmatch(path) and "." not in name):
+        if not _ALLOWED.fullmatch(path) or "." in name:
             raise RefusedError(f"asks for {one_line(path)}")
         if path not in self._found:
             if len(self._found) >= _MOST_NAMES:
@@ -139,7 +116,7 @@ class Names:
         self._items_left -= len(arguments) + sum(len(a) for a in arguments if isinstance(a, list | tuple | dict | set))
         self._text_left -= sum(len(a) for a in arguments if isinstance(a, str | bytes))
         if self._items_left < 0:
-            raise RefusedError(f"takes more than {MOST_OPCODES} steps to read")
+            raise RefusedError(f"takes more than {_MOST_ITEMS} steps to read")
         if self._text_left < 0:
             raise RefusedError("hands on more text than it has")
 

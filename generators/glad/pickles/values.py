@@ -1,4 +1,4 @@
-"""Numbers and tensors of a network, out of the records that stand for numpy's and torch's objects. Only what is asked for is read."""
+"""Numbers and tensors, read from the records that stand for numpy's and torch's objects when they are asked for."""
 
 from __future__ import annotations
 
@@ -81,16 +81,16 @@ class StoredTensor:
                 record = record.arguments[0]
             if record.class_name == "torch._tensor._rebuild_from_type_v2":
                 record = Record(record.arguments[0].path, arguments=record.arguments[2])
-        storage, *numbers = record.arguments[:4]
-        offset, shape, stride = (value if isinstance(value, tuple) else (value,) for value in numbers)
+        storage, offset, shape, stride = record.arguments[:4]
         (data,) = storage.arguments if storage.class_name == _STORAGE else (None,)
         if not record.class_name.startswith("torch._utils._rebuild_tensor") or not isinstance(data, bytes | bytearray):
             raise DamagedError("it has no storage")
-        if not all(type(n) is int and 0 <= n < 2**40 for n in offset + shape + stride):
-            raise DamagedError("it has no shape")
+        for numbers in ((offset,), shape, stride):
+            if not isinstance(numbers, tuple) or not all(type(n) is int and 0 <= n < 2**40 for n in numbers):
+                raise DamagedError("it has no shape")
         if len(shape) != len(stride) or len(shape) > _MOST_DIMENSIONS:
             raise DamagedError("it has no shape")
-        return cls(data, *offset, shape, stride)
+        return cls(data, offset, shape, stride)
 
     def view(self, numbers: Tensor) -> Tensor:
         """Take its values out of those of the storage.

@@ -1,6 +1,7 @@
 """Four hundred and more ways to spoil a network file: each ends in one line or in a network, and none runs anything."""
 
 import builtins
+import io
 import os
 import pickletools
 import resource
@@ -10,8 +11,11 @@ import sys
 import numpy
 import pytest
 
+from ld3m_plugin.data.safe_pickle import unpickle
 from ld3m_plugin.errors import PriorError
+from ld3m_plugin.generators.glad.pickles.limits import DamagedError, RefusedError, checked_opcodes
 from ld3m_plugin.generators.glad.pickles.network import read_network
+from ld3m_plugin.generators.glad.pickles.stand_ins import Names
 
 EACH = 40
 CODES = [ord(opcode.code) for opcode in pickletools.opcodes]
@@ -207,3 +211,73 @@ def test_nothing_runs(golden, positions, tmp_path, monkeypatch, mutate):
 
 def test_there_are_enough_of_them():
     assert EACH * len(MUTATIONS) >= 300
+
+
+PIECES = [
+    *(b"N", b"K\x01", b"I010\n", b"G" + bytes(8), b"]", b"}", b")", b"\x8f", b"(", b"(", b"0", b"1", b"2", b"C\x01a"),
+    *(b"q\x00", b"p1\n", b"p01\n", b"r\x02\0\0\0", b"\x94", b"h\x00", b"h\x01", b"g1\n", b"j\x02\0\0\0", b"\x80\x04"),
+    *(
+        b"a",
+        b"e",
+        b"s",
+        b"u",
+        b"\x90",
+        b"\x91",
+        b"d",
+        b"l",
+        b"t",
+        b"\x85",
+        b"\x86",
+        b"\x87",
+        b"R",
+        b"\x81",
+        b"\x92",
+        b"b",
+    ),
+    *(b"ctorch.nn\nX\n", b"ccollections\nOrderedDict\n", b"c_codecs\nencode\n", b"cbuiltins\nobject\n", b"\x93"),
+    *(text("a"), text("b"), b"S'a'\n", b"Va\n", b"L5L\n", b"F1.5\n", b"\x8a\x01\x05"),
+    *(b"\x95" + struct.pack("<Q", size) for size in (0, 2, 7)),
+]
+
+
+def accepted(data):
+    try:
+        return all(True for _ in checked_opcodes(io.BytesIO(data)))
+    except (DamagedError, RefusedError):
+        return False
+    except ValueError:  # it has no end yet
+        return not data.endswith(b".")
+
+
+def keys_in(value, seen):
+    """Keys and members of all containers."""
+    if id(value) in seen or not isinstance(value, dict | list | tuple | set | frozenset):
+        return
+    seen.add(id(value))
+    if isinstance(value, dict | set | frozenset):
+        yield from value
+    for item in value.values() if isinstance(value, dict) else value:
+        yield from keys_in(item, seen)
+
+
+def test_the_limits_see_the_stack_that_the_unpickler_has():
+    """Of programs of random opcodes: none that the limits let pass finds the stack or the memo in another state."""
+    rng, passed = numpy.random.default_rng(0), 0
+    for _ in range(6000):
+        data = b""
+        for piece in rng.choice(len(PIECES), rng.integers(3, 25)):
+            data += PIECES[piece] if accepted(data + PIECES[piece]) else b""
+        end = next((end for end in (b".", b"0.", b"00.", b"000.", b"t.", b"tt.") if accepted(data + end)), None)
+        if end is None:
+            continue
+        passed += 1
+        value, failure = None, ""
+        try:
+            value = unpickle(io.BytesIO(data + end), Names(len(data)).find)
+        except Exception as error:  # most programs do what these objects cannot
+            failure = str(error)
+        assert not any(word in failure for word in ("underflow", "MARK", "emo value", "pop from")), data + end
+        for key in keys_in(value, set()):
+            assert not isinstance(key, float | frozenset)
+            assert not isinstance(key, tuple) or all(isinstance(part, str | bytes) for part in key)
+    assert passed > 2000
