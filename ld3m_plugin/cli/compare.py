@@ -30,7 +30,7 @@ from ld3m_plugin.cli.common import (
 from ld3m_plugin.errors import HostError, UsageError, nearest
 
 if TYPE_CHECKING:
-    from ld3m_plugin.comparison.finished_runs import Comparison
+    from ld3m_plugin.comparison.table import Comparison
     from ld3m_plugin.config import RunConfig
 
 _GENERATORS = ("ld3m", "autoencoder", "pixel")
@@ -148,9 +148,7 @@ def _print_result(comparison: Comparison) -> None:
 
     print_table(comparison.table)
     for run in comparison.runs:
-        record = run.record()
-        beside = " with random real images" if record["evaluated_random_real"] else ""
-        seconds = f"distilled in {clock(run.seconds)}, evaluated{beside} in {clock(run.evaluation.seconds)}"
+        seconds = f"distilled in {clock(run.seconds)}, evaluated in {clock(run.evaluation.seconds)}"
         typer.echo(f"{run.name}: {seconds}, run folder {run.folder}")
     names = ", ".join(run.name for run in comparison.runs)
     typer.echo(f"pictures: {comparison.folder / PICTURES} (a row each: {names})")

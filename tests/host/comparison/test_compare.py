@@ -14,7 +14,7 @@ from PIL import Image
 from ld3m_plugin import presets
 from ld3m_plugin.artefact.distilled_set import DistilledSet
 from ld3m_plugin.backends import completed
-from ld3m_plugin.comparison.finished_runs import _pictures
+from ld3m_plugin.comparison.table import pictures as _pictures
 from ld3m_plugin.comparison.runner import compare, configurations
 from ld3m_plugin.config import resolve
 from ld3m_plugin.errors import ArtefactError, HostError, UnknownBackendError, UsageError
