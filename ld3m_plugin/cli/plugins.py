@@ -62,15 +62,9 @@ def _rows(registry: Registry) -> list[dict[str, str]]:
     backends = sorted(registry.backends(), key=lambda backend: KINDS.index(backend.kind))
     found = [(backend.name, backend.kind, backend.owner, "ok", backend.summary) for backend in backends]
     failed = [(r.owner.plugin, "plugin", r.owner, r.status, "") for r in registry.records if r.problems]
+    columns = ("name", "kind", "distribution", "version", "status", "summary")
     return [
-        {
-            "name": name,
-            "kind": kind,
-            "distribution": owner.distribution,
-            "version": owner.version,
-            "status": status,
-            "summary": summary,
-        }
+        dict(zip(columns, (name, kind, owner.distribution, owner.version, status, summary), strict=True))
         for name, kind, owner, status, summary in [*found, *failed]
     ]
 

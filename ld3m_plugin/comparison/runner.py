@@ -8,7 +8,7 @@ from pathlib import Path
 from ld3m_plugin.backends import completed
 from ld3m_plugin.comparison.finished_runs import RANDOM_REAL_RECORD, check_folder, check_same_settings
 from ld3m_plugin.comparison.rows import RandomRealRow, RunRow
-from ld3m_plugin.comparison.settings import check_comparable
+from ld3m_plugin.comparison.settings import changed, check_comparable
 from ld3m_plugin.comparison.settings import configurations as configurations  # importable from here as before
 from ld3m_plugin.comparison.table import Comparison, write_comparison
 from ld3m_plugin.config import RunConfig
@@ -45,7 +45,9 @@ def compare(
     for name, config in wanted.items():
         check_same_settings(folder / name, config)
     shared = next(iter(wanted.values()))
-    runs = [RunRow(name, folder / name, _without_random_real(config)) for name, config in wanted.items()]
+    runs = [
+        RunRow(name, folder / name, changed(config, "evaluation", random_real=False)) for name, config in wanted.items()
+    ]
     random_real = RandomRealRow(folder / RANDOM_REAL_RECORD, shared, runs) if shared.evaluation.random_real else None
     rows: list[RunRow | RandomRealRow] = [*runs, *([random_real] if random_real else ())]
     missing = [row for row in rows if row.finished is None]
@@ -60,7 +62,3 @@ def compare(
     made = [run.finished or run.make(task, reporter) for run in runs]
     accuracies = (random_real.finished or random_real.make(task, reporter)) if random_real else None
     return write_comparison(folder, made, accuracies)
-
-
-def _without_random_real(config: RunConfig) -> RunConfig:
-    return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"random_real": False})})

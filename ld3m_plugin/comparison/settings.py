@@ -73,16 +73,17 @@ def _with_learning_rates(
     # A generator without default rates does not name its latents: it gets the rates that no other claims.
     if unclaimed and all(latents.values()):
         raise UsageError(f"optimizer.learning_rates has {unclaimed[0]!r}; {nearest(unclaimed[0], known)}")
-    rates = {
-        name: {latent: given[latent] for latent in given if latent in (own or unclaimed)}
-        for name, own in latents.items()
-    }
     return {
-        name: config.model_copy(
-            update={"optimizer": config.optimizer.model_copy(update={"learning_rates": rates[name]})}
+        name: changed(
+            config, "optimizer", learning_rates={key: given[key] for key in given if key in (own or unclaimed)}
         )
-        for name, config in configs.items()
+        for (name, config), own in zip(configs.items(), latents.values(), strict=True)
     }
+
+
+def changed(config: RunConfig, part: str, **settings: Any) -> RunConfig:
+    """Copy a configuration with other settings in one part."""
+    return config.model_copy(update={part: getattr(config, part).model_copy(update=settings)})
 
 
 def _latents(config: RunConfig) -> set[str]:
