@@ -1,4 +1,4 @@
-"""What several commands share: options, how they make settings, how a command is stopped, and warnings about plugins."""
+"""Options, settings, stopping and warnings that several commands share."""
 
 from __future__ import annotations
 
