@@ -20,7 +20,7 @@ MODULES = {
     "card": "artefact.card",
     "checkpoints": "runs.checkpoints",
     "cli.experts": "objectives.mtt.commands",
-    "compare": "comparison.runner",
+    "compare": "comparison.runner comparison.settings",
     "evaluation.frechet": "priors.quality.frechet",
     "evaluation.judge": "priors.quality.judge",
     "evaluation.quality": "priors.quality.measure",

@@ -10,7 +10,7 @@ import typer.core
 import typer.main
 
 from ld3m_plugin import __version__
-from ld3m_plugin.errors import ExitCode, HostError
+from ld3m_plugin.errors import ExitCode, HostError, PluginLoadError
 from ld3m_plugin.hookspecs import Register, hookimpl
 from ld3m_plugin.registry import current_registry
 
@@ -29,29 +29,37 @@ def register_commands(register: Register) -> None:
     register("prior", f"{where}.prior:app", summary="Pre-trained models that generators render with.")
 
 
-class _PluginCommand(typer.core.TyperCommand):
-    """A sub-command that shows its summary at once and is imported when it runs."""
-
-    def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:
-        assert self.name is not None  # noqa: S101 (for the type checker: `_Root` gives one)
-        loaded = current_registry().resolve("command", self.name)
-        if not isinstance(loaded, typer.Typer):
-            loaded, function = typer.Typer(rich_markup_mode=None), loaded
-            loaded.command(self.name)(function)
-        return typer.main.get_command(loaded).make_context(info_name, args, parent, **extra)
-
-
 class _Root(typer.core.TyperGroup):
-    """The group of all registered commands."""
+    """The group of all registered commands: listed by their summaries, imported when one is used."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return current_registry().names("command")
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         summaries = {backend.name: backend.summary for backend in current_registry().backends("command")}
-        if cmd_name not in summaries:
-            return None
-        return _PluginCommand(cmd_name, help=summaries[cmd_name], rich_markup_mode=None)
+        return typer.core.TyperCommand(cmd_name, help=summaries[cmd_name], rich_markup_mode=None)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, *rest = args
+        if ctx.resilient_parsing and name not in self.list_commands(ctx):
+            return None, None, rest  # shell completion of a name that is not there
+        return name, _load_command(name), rest
+
+
+def _load_command(name: str) -> Any:
+    registry = current_registry()
+    loaded = registry.resolve("command", name)
+    try:
+        if not isinstance(loaded, typer.Typer):
+            loaded, function = typer.Typer(rich_markup_mode=None), loaded
+            loaded.command(name)(function)
+        command = typer.main.get_command(loaded)
+    except Exception as error:  # typer refuses what cannot be a command with errors of many types
+        owner = registry.find("command", name).owner
+        raise PluginLoadError(f"command {name!r} ({owner}) cannot be made a command: {error}") from error
+    of_the_program = {"install_completion", "show_completion"}  # typer adds them to every app that is loaded by itself
+    command.params = [parameter for parameter in command.params if parameter.name not in of_the_program]
+    return command
 
 
 app = typer.Typer(
@@ -73,30 +81,30 @@ def _print_version(wanted: bool) -> None:
 def _root(
     context: typer.Context,
     version: Annotated[  # noqa: ARG001 (its callback acts on it)
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
-        # Said here and not by `no_args_is_help`, whose exit code differs between versions.
+        # Printed here and not by `no_args_is_help`, whose exit code differs between versions.
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(int(ExitCode.USAGE))
 
 
 def main() -> None:
-    """Entry point: a `HostError` is one line on standard error and its exit code; anything else keeps its traceback."""
+    """Run the program. A `HostError` becomes one line on standard error and its exit code; other errors keep their traceback."""
     try:
         app(prog_name="ld3m")  # also when run as `python -m ld3m_plugin`
     except HostError as error:
-        _leave(str(error), error.exit_code)
+        _exit(str(error), error.exit_code)
     except BrokenPipeError:
-        # The reader (`ld3m plugins | head`) has what it wanted.
+        # The reader (`ld3m plugins | head`) has closed its end.
         sys.stderr.close()
     except OSError as error:
         if error.filename is None:
             raise
-        _leave(f"cannot use {error.filename}: {error.strerror}", ExitCode.FAILED)
+        _exit(f"cannot use {error.filename}: {error.strerror}", ExitCode.FAILED)
 
 
-def _leave(message: str, code: ExitCode) -> None:
+def _exit(message: str, code: ExitCode) -> None:
     typer.echo(f"error: {message}", err=True)
     sys.exit(int(code))

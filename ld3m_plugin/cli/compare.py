@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -29,18 +30,12 @@ from ld3m_plugin.cli.common import (
 )
 from ld3m_plugin.errors import HostError, UsageError, nearest
 
-if TYPE_CHECKING:
-    from ld3m_plugin.comparison.finished_runs import Comparison
-    from ld3m_plugin.config import RunConfig
-
-_GENERATORS = ("ld3m", "autoencoder", "pixel")
-
 
 def compare_command(
     generators: Annotated[
         str | None,
         typer.Option(
-            "--generators", help=f"Generators, separated by commas [the preset's, else {','.join(_GENERATORS)}]."
+            "--generators", help="Generators, separated by commas [see `ld3m presets`: the preset's, or default's]."
         ),
     ] = None,
     objective: ObjectiveName = None,
@@ -49,7 +44,7 @@ def compare_command(
         typer.Option(
             "-G",
             metavar="NAME.KEY=VALUE",
-            help="Option of that generator alone; repeatable, wins over --config and --preset.",
+            help="Option of one generator; repeatable, overrides --config and --preset.",
         ),
     ] = None,
     objective_options: ObjectiveOptions = None,
@@ -67,20 +62,18 @@ def compare_command(
     settings: Settings = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", help="Folder of the comparison, new or one that was stopped: it goes on [a new one in runs/]."
-        ),
+        typer.Option("--out", help="Folder of the comparison; a stopped one goes on [a new folder in runs/]."),
     ] = None,
 ) -> None:
     """Distil with several generators under the same settings, and compare what networks learn from the images.
 
-    Settings compose as for `ld3m distill`. Options that --config or --preset gives to the generator it names are for every
-    compared generator with an option of that name (such as prior); -G NAME.KEY=VALUE wins.
+    Settings compose as for `ld3m distill`. Options that --config or --preset gives to the generator it names apply to every
+    compared generator with an option of that name (such as prior); -G NAME.KEY=VALUE overrides them.
 
-    Each generator has a run folder below --out. Given again with the same --out, the command goes on: finished runs are read,
-    a stopped one is resumed.
+    Each generator has a run folder below --out. To go on with a stopped comparison, give the same command with the same --out:
+    finished runs are read, a stopped one is resumed.
     """
-    names = comma_list(generators) or _of_presets(preset) or list(_GENERATORS)
+    names = comma_list(generators) or _preset_generators(preset or ())
     flags: dict[str, Any] = {
         "objective.name": objective,
         "data.name": data,
@@ -94,16 +87,40 @@ def compare_command(
     }
     given = compose(settings, flags, {"objective": objective_options, "data": data_options})
     options = _options_by_name(generator_options, names)
-    from ld3m_plugin.comparison.runner import configurations
+    from ld3m_plugin.allocator import keep_freed_memory
+    from ld3m_plugin.cli.progress import ConsoleReporter, clock
+    from ld3m_plugin.cli.tables import print_accuracies
+    from ld3m_plugin.comparison.finished_runs import NUMBERS, PICTURES
+    from ld3m_plugin.comparison.runner import compare
+    from ld3m_plugin.comparison.settings import configurations
+    from ld3m_plugin.runs.run import free_folder
 
-    _run(configurations(names, config or (), preset or (), given, options), out)
+    configs = configurations(names, config or (), preset or (), given, options)
+    warn_about_plugins()
+    keep_freed_memory()
+    folder = out or free_folder(Path("runs"), configs[names[0]], "compare")
+    again = "the same command goes on" if out else f"the same command with --out {folder} goes on"
+    with ConsoleReporter() as reporter, orderly_end(lambda: reporter.say(f"stopped; {again}")):
+        try:
+            comparison = compare(configs, folder, reporter=reporter)
+        except HostError:
+            if out is None and folder.is_dir():
+                reporter.say(f"finished runs stay; {again}")
+            raise
+    print_accuracies(comparison.table)
+    for run in comparison.runs:
+        seconds = f"distilled in {clock(run.seconds)}, evaluated in {clock(run.evaluation.seconds)}"
+        typer.echo(f"{run.name}: {seconds}, run folder {run.folder}")
+    typer.echo(f"pictures: {folder / PICTURES} (a row each: {', '.join(run.name for run in comparison.runs)})")
+    typer.echo(f"numbers: {folder / NUMBERS}")
 
 
-def _of_presets(presets: list[str] | None) -> list[str]:
+def _preset_generators(presets: Sequence[str]) -> list[str]:
+    """The generators that the last preset with such a list compares."""
     from ld3m_plugin.presets import load_preset
 
-    lists = [load_preset(preset).compare.get("generators") for preset in presets or ()]
-    return next((names for names in reversed(lists) if names), [])
+    lists = [load_preset(preset).compare.get("generators") for preset in reversed(presets)]
+    return next(filter(None, lists), None) or load_preset("default").compare["generators"]
 
 
 def _options_by_name(texts: list[str] | None, names: list[str]) -> dict[str, dict[str, Any]]:
@@ -112,46 +129,11 @@ def _options_by_name(texts: list[str] | None, names: list[str]) -> dict[str, dic
     options: dict[str, dict[str, Any]] = {}
     for text in texts or ():
         path, value = parse_assignment(text)
-        # A name may have dots of its own: the longest that fits is meant.
+        # A name may contain dots itself: take the longest that fits.
         name = max((name for name in names if path.startswith(f"{name}.")), key=len, default=None)
         if name is None:
             first, dot, _ = path.partition(".")
             found = nearest(first, names) if dot else "write -G NAME.KEY=VALUE"
-            raise UsageError(f"-G {text}: {first!r} is none of the generators that are compared; {found}")
+            raise UsageError(f"-G {text}: {first!r} is not one of the compared generators; {found}")
         options.setdefault(name, {})[path.removeprefix(f"{name}.")] = value
     return options
-
-
-def _run(configs: dict[str, RunConfig], out: Path | None) -> None:
-    from ld3m_plugin.allocator import keep_freed_memory
-    from ld3m_plugin.cli.progress import ConsoleReporter
-    from ld3m_plugin.comparison.runner import compare
-    from ld3m_plugin.runs.run import free_folder
-
-    warn_about_plugins()
-    keep_freed_memory()
-    folder = out or free_folder(Path("runs"), next(iter(configs.values())), "compare")
-    again = "the same command goes on" if out else f"the same command with --out {folder} goes on"
-    with ConsoleReporter() as reporter, orderly_end(lambda: reporter.say(f"stopped; {again}")):
-        try:
-            comparison = compare(configs, folder, reporter=reporter)
-        except HostError:
-            if out is None and folder.is_dir():
-                reporter.say(f"what is finished stays; {again}")
-            raise
-    _print_result(comparison)
-
-
-def _print_result(comparison: Comparison) -> None:
-    from ld3m_plugin.cli.progress import clock, print_table
-    from ld3m_plugin.comparison.finished_runs import NUMBERS, PICTURES
-
-    print_table(comparison.table)
-    for run in comparison.runs:
-        record = run.record()
-        beside = " with random real images" if record["evaluated_random_real"] else ""
-        seconds = f"distilled in {clock(run.seconds)}, evaluated{beside} in {clock(run.evaluation.seconds)}"
-        typer.echo(f"{run.name}: {seconds}, run folder {run.folder}")
-    names = ", ".join(run.name for run in comparison.runs)
-    typer.echo(f"pictures: {comparison.folder / PICTURES} (a row each: {names})")
-    typer.echo(f"numbers: {comparison.folder / NUMBERS}")

@@ -1,9 +1,10 @@
-"""`ld3m distill`: compose a configuration, run it, say where everything is."""
+"""`ld3m distill`: compose a configuration, run it, and print where the results are."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -29,13 +30,11 @@ from ld3m_plugin.cli.common import (
 )
 from ld3m_plugin.errors import UsageError
 
-if TYPE_CHECKING:
-    from ld3m_plugin.config import RunConfig
-    from ld3m_plugin.runs.run import RunResult
-
 
 def distill_command(
-    generator: Annotated[str | None, typer.Option("--generator", "-g", help="Generator by name [ld3m].")] = None,
+    generator: Annotated[
+        str | None, typer.Option("--generator", "-g", help="Generator by name [see `ld3m presets show default`].")
+    ] = None,
     objective: ObjectiveName = None,
     generator_options: Annotated[
         list[str] | None, typer.Option("-G", metavar="KEY=VALUE", help="Option of the generator; repeatable.")
@@ -44,13 +43,14 @@ def distill_command(
     data: DataName = None,
     data_options: DataSettings = None,
     skip_unreadable: Annotated[
-        bool, typer.Option("--skip-unreadable", help="Leave out image files that cannot be read.")
+        bool, typer.Option("--skip-unreadable", help="Skip image files that cannot be read.")
     ] = False,
     ipc: ImagesPerClass = None,
     steps: Steps = None,
     seed: Seed = None,
     render_batch: Annotated[
-        int | None, typer.Option("--render-batch", min=1, help="Latents rendered at a time, to save memory [all].")
+        int | None,
+        typer.Option("--render-batch", min=1, help="Latents rendered at once; fewer need less memory [all]."),
     ] = None,
     autocast: Annotated[str | None, typer.Option("--autocast", help="Mixed precision: none or bf16.")] = None,
     device: Device = None,
@@ -59,7 +59,7 @@ def distill_command(
     ] = None,
     evaluate_every: Annotated[
         int | None,
-        typer.Option("--evaluate-every", min=0, help="Also evaluate every that many steps [0: only the end]."),
+        typer.Option("--evaluate-every", min=0, metavar="N", help="Also evaluate every N steps [0: only at the end]."),
     ] = None,
     protocol: ProtocolName = None,
     networks: Networks = None,
@@ -72,13 +72,13 @@ def distill_command(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option("--resume", help="Go on with the stopped run in this folder; takes only --device beside."),
+        typer.Option("--resume", help="Go on with the stopped run in this folder; only --device may be given with it."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
 ) -> None:
     """Distil a data set into a few synthetic images.
 
-    Settings compose in this order, later ones win: --config files, --preset, --set, then the options of their own.
+    Settings compose in this order, later ones win: --config, --preset, --set, then all other options.
     """
     flags: dict[str, Any] = {
         "generator.name": generator,
@@ -99,41 +99,30 @@ def distill_command(
     }
     options = {"generator": generator_options, "objective": objective_options, "data": data_options}
     given = compose(settings, flags, options)
-    if resume is not None:
-        if settings or any(path != "device" for path, _ in given) or config or preset or out or dry_run:
-            raise UsageError("--resume takes the settings of the run it goes on with: leave all but --device out")
-        _run(resume, None, device)
-        return
-    from ld3m_plugin.config import completed, dump, resolve
-
-    resolved = resolve(config or (), preset or (), given)
-    if dry_run:
-        typer.echo(dump(completed(resolved)).rstrip())
-        return
-    _run(out, resolved)
-
-
-def _run(folder: Path | None, config: RunConfig | None, device: str | None = None) -> None:
+    if resume is not None and (
+        settings or any(path != "device" for path, _ in given) or config or preset or out or dry_run
+    ):
+        raise UsageError("--resume takes the settings of the stopped run: leave out all other options but --device")
     from ld3m_plugin.allocator import keep_freed_memory
     from ld3m_plugin.cli.progress import ConsoleReporter
+    from ld3m_plugin.cli.tables import print_accuracies
+    from ld3m_plugin.config import completed, dump, resolve
     from ld3m_plugin.runs import run
 
+    if resume is not None:
+        go = partial(run.resume, resume, device=device)
+    else:
+        resolved = resolve(config or (), preset or (), given)
+        if dry_run:
+            typer.echo(dump(completed(resolved)).rstrip())
+            return
+        go = partial(run.start, resolved, out or run.free_folder(Path("runs"), resolved))
     warn_about_plugins()
     keep_freed_memory()
     with ConsoleReporter() as reporter, orderly_end(reporter.stopped):
-        if config is None:
-            assert folder is not None  # noqa: S101 (for the type checker: --resume gave it)
-            result = run.resume(folder, device=device, reporter=reporter)
-        else:
-            result = run.start(config, folder or run.free_folder(Path("runs"), config), reporter=reporter)
-    _print_result(result)
-
-
-def _print_result(result: RunResult) -> None:
-    from ld3m_plugin.cli.progress import print_table
-
+        result = go(reporter=reporter)
     if result.evaluation is not None:
-        print_table(result.evaluation)
+        print_accuracies(result.evaluation)
     distilled = result.folder / "distilled"
     typer.echo(f"pictures: {distilled / 'grid.png'} and {distilled / 'images'}")
     typer.echo(f"distilled set: {distilled} (ld3m_plugin.DistilledSet.load reads it)")

@@ -1,4 +1,4 @@
-"""`ld3m evaluate`: how well networks do after training on a distilled set."""
+"""`ld3m evaluate`: train networks on a distilled set and test them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ld3m_plugin.cli.common import (
+    DataSettings,
     Device,
     Json,
     Networks,
     OutFile,
     ProtocolName,
     Repeats,
+    assignments,
     comma_list,
+    read_data,
     warn_about_plugins,
 )
 from ld3m_plugin.errors import ArtefactError, DataError, UsageError
@@ -28,21 +31,19 @@ if TYPE_CHECKING:
 def evaluate_command(
     path: Annotated[Path, typer.Argument(help="Folder of a distilled set or of a run.")],
     data: Annotated[
-        str | None, typer.Option("--data", help="Data set whose test images are used [the one it was made from].")
+        str | None, typer.Option("--data", help="Data set whose test images are used [the one the set was made from].")
     ] = None,
     protocol: ProtocolName = None,
     networks: Networks = None,
     repeats: Repeats = None,
     random_real: Annotated[
-        bool, typer.Option("--random-real/--no-random-real", help="Rows of random real images beside.")
+        bool, typer.Option("--random-real/--no-random-real", help="Also evaluate random real images.")
     ] = True,
     test_per_class: Annotated[
         int | None,
-        typer.Option("--test-per-class", min=1, help="Test on that many images of each class, evenly spaced [all]."),
+        typer.Option("--test-per-class", min=1, help="Test images used of each class, evenly spaced [all]."),
     ] = None,
-    data_options: Annotated[
-        list[str] | None, typer.Option("-D", metavar="KEY=VALUE", help="Option of that data set; repeatable.")
-    ] = None,
+    data_options: DataSettings = None,
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Seed of weights, order and augmentation [the run's].")
     ] = None,
@@ -53,23 +54,18 @@ def evaluate_command(
     """Train networks on a distilled set and on random real images, and test them."""
     from ld3m_plugin.allocator import keep_freed_memory
     from ld3m_plugin.artefact.distilled_set import DistilledSet
-    from ld3m_plugin.cli.progress import ConsoleReporter, print_table
-    from ld3m_plugin.config import parse_assignment
-    from ld3m_plugin.data.load import load_task
-    from ld3m_plugin.distillation.loop import choose_device
+    from ld3m_plugin.cli.progress import ConsoleReporter
+    from ld3m_plugin.cli.tables import print_accuracies
+    from ld3m_plugin.config import RunConfig
     from ld3m_plugin.evaluation import evaluate
-    from ld3m_plugin.options import build
     from ld3m_plugin.storage import write_json
-    from ld3m_plugin.task import DataOptions
 
     warn_about_plugins()
     keep_freed_memory()
     distilled = DistilledSet.load(path)
     name, options = (data, {}) if data else _recorded_data(distilled, path)
-    options |= dict(parse_assignment(text) for text in data_options or ())
-    options = build(DataOptions, options, f"data set {name!r}").model_dump()
     try:
-        task = load_task(name, device=choose_device(device or "auto"), **options)
+        task = read_data(name, {**options, **assignments(data_options)}, device)
     except DataError as error:
         raise DataError(f"{error} (--data and -D name other data)") from error
     _check_same_data(distilled, task)
@@ -83,7 +79,7 @@ def evaluate_command(
             distilled,
             task,
             networks=comma_list(networks),
-            protocol=protocol or "quick",
+            protocol=protocol or RunConfig().evaluation.protocol,
             repeats=repeats,
             random_real=random_real,
             test_per_class=test_per_class,
@@ -95,7 +91,7 @@ def evaluate_command(
     if as_json:
         typer.echo(json.dumps(result.record(), indent=2))
     else:
-        print_table(result)
+        print_accuracies(result)
 
 
 def _recorded_data(distilled: DistilledSet, path: Path) -> tuple[str, dict[str, Any]]:
@@ -103,7 +99,7 @@ def _recorded_data(distilled: DistilledSet, path: Path) -> tuple[str, dict[str, 
         recorded = distilled.metadata["config"]["data"]
         return str(recorded["name"]), dict(recorded["options"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ArtefactError(f"{path} does not say which data it was made from: give --data") from error
+        raise ArtefactError(f"{path} does not record which data it was made from: give --data") from error
 
 
 def _recorded_seed(distilled: DistilledSet) -> int:
@@ -112,18 +108,18 @@ def _recorded_seed(distilled: DistilledSet) -> int:
 
 
 def _check_same_data(distilled: DistilledSet, task: Task) -> None:
-    """Labels mean the same, and pixels are scaled the same way; silent mix-ups here cost people weeks."""
+    """Raise `ArtefactError` if labels mean something else in `task`, or its pixels are scaled differently."""
     facts = {"class_names": list(task.class_names), "image_size": task.image_size, "channels": task.channels}
     for name, value in facts.items():
         if distilled.metadata.get(name, value) != value:
             raise ArtefactError(
                 f"the distilled set has {name} {distilled.metadata[name]}, data set {task.name!r} has {value}: "
-                "give the --data that it was made from"
+                "give --data the data set that it was made from"
             )
     for name, values in (("mean", task.mean), ("std", task.std)):
         recorded = distilled.metadata[name]
         if len(recorded) != len(values) or any(abs(a - b) > 1e-4 for a, b in zip(recorded, values, strict=True)):
             raise ArtefactError(
                 f"the distilled set was normalised with {name} {distilled.metadata[name]}, "
-                f"data set {task.name!r} with {list(values)}: give the --data that it was made from"
+                f"data set {task.name!r} with {list(values)}: give --data the data set that it was made from"
             )

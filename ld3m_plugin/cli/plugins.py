@@ -1,4 +1,4 @@
-"""`ld3m plugins`: what is installed, from whom, and which options a backend takes."""
+"""`ld3m plugins`: installed backends, the plugins they come from, and the options they take."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ld3m_plugin.cli.common import Json
+from ld3m_plugin.cli.tables import print_columns
 from ld3m_plugin.errors import UnknownBackendError, nearest
 from ld3m_plugin.registry import KINDS, Backend, Registry, current_registry
 
@@ -18,26 +19,33 @@ app = typer.Typer(help="Installed backends and the plugins they come from.", ric
 
 @app.callback(invoke_without_command=True)
 def plugins_command(context: typer.Context, as_json: Json = False) -> None:
-    """List backends: name, kind, distribution, version and status. Plugins that failed say why."""
+    """List backends: name, kind, distribution, version, status, and a summary or why a plugin failed."""
     if context.invoked_subcommand is None:
-        _print_rows(_rows(current_registry()), as_json)
+        list_command(as_json)
 
 
 @app.command("list")
 def list_command(as_json: Json = False) -> None:
-    """The same as `ld3m plugins`."""
-    _print_rows(_rows(current_registry()), as_json)
+    """List backends, as `ld3m plugins` does."""
+    rows = _rows(current_registry())
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        row["status"], _, reason = row["status"].partition(": ")
+        row["summary"] += reason
+    print_columns([list(row.values()) for row in rows], list(rows[0]))
 
 
 @app.command("show")
 def show_command(
     name: Annotated[str, typer.Argument(help="Registered name.")],
     kind: Annotated[
-        str | None, typer.Option("--kind", help=f"One of {', '.join(KINDS)}, where several have it.")
+        str | None, typer.Option("--kind", help=f"One of {', '.join(KINDS)}, where several have the name.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Options of a backend with types, ranges, units and defaults."""
+    """Show the options of a backend: types, ranges, units and defaults."""
     registry = current_registry()
     found = [backend for backend in registry.backends(kind) if backend.name == name]
     if not found:
@@ -51,70 +59,41 @@ def show_command(
 
 
 def _rows(registry: Registry) -> list[dict[str, str]]:
-    status = {record.owner: record.status for record in registry.records}
-    rows = [
-        {
-            "name": backend.name,
-            "kind": backend.kind,
-            "distribution": backend.owner.distribution,
-            "version": backend.owner.version,
-            "status": "ok",
-            "summary": backend.summary,
-        }
-        for backend in registry.backends()
-    ]
-    failed = [
-        {
-            "name": owner.plugin,
-            "kind": "plugin",
-            "distribution": owner.distribution,
-            "version": owner.version,
-            "status": text,
-            "summary": "",
-        }
-        for owner, text in status.items()
-        if text != "ok"
-    ]
-    return sorted(rows, key=lambda row: KINDS.index(row["kind"])) + failed
-
-
-def _print_rows(rows: list[dict[str, str]], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(rows, indent=2))
-        return
+    backends = sorted(registry.backends(), key=lambda backend: KINDS.index(backend.kind))
+    found = [(backend.name, backend.kind, backend.owner, "ok", backend.summary) for backend in backends]
+    failed = [(r.owner.plugin, "plugin", r.owner, r.status, "") for r in registry.records if r.problems]
     columns = ("name", "kind", "distribution", "version", "status", "summary")
-    # The reason of a failure may be long: it does not widen the column.
-    cells = [{**row, "status": row["status"].replace("failed: ", "failed  ", 1)} for row in rows]
-    widths = [max(len(column), *(min(len(row[column]), 40) for row in cells)) for column in columns[:4]] + [6, 0]
-    for row in (dict(zip(columns, columns, strict=True)), *cells):
-        typer.echo("  ".join(row[column].ljust(width) for column, width in zip(columns, widths, strict=True)).rstrip())
+    return [
+        dict(zip(columns, (name, kind, owner.distribution, owner.version, status, summary), strict=True))
+        for name, kind, owner, status, summary in [*found, *failed]
+    ]
 
 
 def _describe(registry: Registry, backend: Backend) -> dict[str, Any]:
+    described = {"name": backend.name, "kind": backend.kind, "owner": str(backend.owner), "summary": backend.summary}
+    if backend.kind == "command":
+        return {**described, "options": []}
     factory = registry.resolve(backend.kind, backend.name)
-    text = inspect.getdoc(factory) or backend.summary
-    return {
-        "name": backend.name,
-        "kind": backend.kind,
-        "owner": str(backend.owner),
-        "summary": text.split("\n\n")[0].replace("\n", " "),
-        **_options(backend.kind, factory),
-    }
+    text = (inspect.getdoc(factory) if callable(factory) else None) or backend.summary
+    return {**described, "summary": text.split("\n\n")[0].replace("\n", " "), **_options(backend.kind, factory)}
 
 
 def _options(kind: str, factory: Any) -> dict[str, list[dict[str, str]]]:
-    """Lists of options by what they are called in JSON; only a prior has two."""
-    if kind == "dataset":
-        from ld3m_plugin.task import DataOptions
-
-        return {"options": _options_of_model(DataOptions)}
+    """Describe the options, in lists by their name in JSON; only a prior has two lists."""
     if kind == "prior":
         return {
             "options": _options_of_model(factory.TrainingOptions),
             "conversion_options": _options_of_model(factory.ConversionOptions),
         }
-    if hasattr(factory, "Options"):
+    if getattr(factory, "Options", None) is not None:
         return {"options": _options_of_model(factory.Options)}
+    if kind == "dataset":
+        from ld3m_plugin.task import DataOptions
+
+        return {"options": _options_of_model(DataOptions)}
+    if kind == "protocol":  # an object with all its settings
+        options = _options_of_model(type(factory))
+        return {"options": [{**option, "default": str(getattr(factory, option["name"]))} for option in options]}
     return {"options": _options_of_signature(factory)}
 
 
@@ -147,7 +126,7 @@ def _options_of_signature(factory: Any) -> list[dict[str, str]]:
 
 def _signature(factory: Any) -> inspect.Signature:
     try:
-        return inspect.signature(factory, eval_str=True)  # what an alias such as `Norm` stands for
+        return inspect.signature(factory, eval_str=True)  # resolves aliases such as `Norm`
     except NameError:  # an annotation that only type checkers can resolve
         return inspect.signature(factory)
 
@@ -164,6 +143,8 @@ def _range(constraints: list[Any]) -> list[str]:
 
 def _as_text(entry: dict[str, Any]) -> str:
     lines = [f"{entry['name']} ({entry['kind']}, {entry['owner']})", f"  {entry['summary']}", ""]
+    if entry["kind"] == "command":
+        return "\n".join([*lines, f"  `ld3m {entry['name']} --help` lists its options"])
     if "conversion_options" not in entry:
         return "\n".join([*lines, *_option_lines(entry["options"])])
     training = ["  ld3m prior train:", *_option_lines(entry["options"])]

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ld3m_plugin.cli.common import Json
+from ld3m_plugin.cli.tables import print_columns
 from ld3m_plugin.presets import load_preset, preset_names
 
 app = typer.Typer(help="Shipped configurations, each with its source.", rich_markup_mode=None)
@@ -18,18 +19,22 @@ app = typer.Typer(help="Shipped configurations, each with its source.", rich_mar
 def presets_command(context: typer.Context, as_json: Json = False) -> None:
     """List presets."""
     if context.invoked_subcommand is None:
-        _list(as_json)
+        list_command(as_json)
 
 
 @app.command("list")
 def list_command(as_json: Json = False) -> None:
-    """The same as `ld3m presets`."""
-    _list(as_json)
+    """List presets, as `ld3m presets` does."""
+    presets = [load_preset(name) for name in preset_names()]
+    if as_json:
+        typer.echo(json.dumps([asdict(preset) for preset in presets], indent=2))
+    else:
+        print_columns([(preset.name, preset.summary) for preset in presets])
 
 
 @app.command("show")
 def show_command(name: Annotated[str, typer.Argument(help="Name of a preset.")], as_json: Json = False) -> None:
-    """What a preset sets, in the form of a configuration file."""
+    """Print a preset as a configuration file."""
     preset = load_preset(name)
     if as_json:
         typer.echo(json.dumps(asdict(preset), indent=2))
@@ -40,13 +45,3 @@ def show_command(name: Annotated[str, typer.Argument(help="Name of a preset.")],
     comments = [preset.summary, f"source: {preset.source}", *([f"ld3m compare: {compared}"] if compared else ())]
     lines = "".join(f"# {comment}\n" for comment in comments)
     typer.echo((lines + yaml.safe_dump(preset.config, sort_keys=False)).rstrip())
-
-
-def _list(as_json: bool) -> None:
-    presets = [load_preset(name) for name in preset_names()]
-    if as_json:
-        typer.echo(json.dumps([asdict(preset) for preset in presets], indent=2))
-        return
-    width = max(len(preset.name) for preset in presets)
-    for preset in presets:
-        typer.echo(f"{preset.name.ljust(width)}  {preset.summary}")

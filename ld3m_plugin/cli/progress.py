@@ -1,4 +1,4 @@
-"""Progress of a run: a live line on a terminal, one plain line a minute elsewhere."""
+"""Progress of a run: a live bar on a terminal, one plain line a minute elsewhere."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ld3m_plugin.evaluation import Evaluation
 from ld3m_plugin.runs.run import Reporter
 
 _PLAIN_INTERVAL = 60.0
-# Weight of the newest step in the speed that is shown: the first steps of a run are slow and should be forgotten.
+# Weight of the newest step in the displayed speed: the first steps of a run are slow and must not count for long.
 _SMOOTHING = 0.1
 
 
 class LiveConsole:
-    """A bar on a terminal, one plain line a minute elsewhere: what the commands' reporters are made of."""
+    """Base of the reporters: a bar on a terminal, one plain line a minute elsewhere."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
@@ -39,7 +39,7 @@ class LiveConsole:
             self._live.stop()
 
     def _start_bar(self, description: str, total: int, done: int) -> None:
-        """A new bar below those that are there, where the output is a terminal."""
+        """Add a bar below the others, if the output is a terminal."""
         if not self._console.is_terminal:
             return
         if self._live is None:
@@ -55,7 +55,7 @@ class LiveConsole:
         self._bar = self._live.add_task(description, total=total, completed=done, note="")
 
     def _update_bar(self, **changes: Any) -> bool:
-        """Change the newest bar; False where there is none."""
+        """Change the newest bar; return False where there is none."""
         if self._live is None or self._bar is None:
             return False
         self._live.update(self._bar, **changes)
@@ -67,7 +67,7 @@ class LiveConsole:
             self._say(f"{what} {done} of {total}: {note}, {clock(left)} to go")
 
     def _speed_with(self, seconds: float) -> str:
-        """Steps a second, smoothed, with one more step that took so long."""
+        """Count one more step of that duration; return the smoothed speed as text."""
         old = self._seconds_a_step
         self._seconds_a_step = seconds if old is None else old + _SMOOTHING * (seconds - old)
         return f"{1 / max(self._seconds_a_step, 1e-9):.2f} it/s"
@@ -84,7 +84,7 @@ class LiveConsole:
 
 
 class ConsoleReporter(LiveConsole, Reporter):
-    """Shows loss, steps a second, time to go and the best accuracy so far."""
+    """Report loss, steps per second, time to go and the best accuracy so far."""
 
     def __init__(self, console: Console | None = None) -> None:
         super().__init__(console)
@@ -94,7 +94,7 @@ class ConsoleReporter(LiveConsole, Reporter):
 
     def started(self, state: Distillation, folder: Path) -> None:
         config = state.config
-        # A comparison has several runs: the former's best and speed are not of this one.
+        # A comparison has several runs: forget best and speed of the last one.
         self._folder, self._best, self._seconds_a_step = folder, None, None
         self._say(f"data: {state.task.source}")
         self._say(
@@ -127,7 +127,7 @@ class ConsoleReporter(LiveConsole, Reporter):
         self._say(f"warning: {message}")
 
     def stopped(self) -> None:
-        """After Ctrl-C: how to go on."""
+        """Print how to go on, after Ctrl-C."""
         if self._folder is not None:
             self._say(f"stopped; go on with: ld3m distill --resume {self._folder}")
 
@@ -136,25 +136,8 @@ class ConsoleReporter(LiveConsole, Reporter):
         return self._speed + best
 
 
-def print_table(evaluation: Evaluation, console: Console | None = None) -> None:
-    """The table of accuracies: an architecture a row, a column for each kind of images."""
-    from rich.table import Table
-
-    kinds = list(dict.fromkeys(row.images for row in evaluation.rows))
-    table = Table(
-        title=f"test accuracy in % of {evaluation.test_images} images, mean +- std, protocol {evaluation.protocol.name}"
-    )
-    table.add_column("network")
-    for kind in kinds:
-        table.add_column(kind, justify="right")
-    for network in dict.fromkeys(row.network for row in evaluation.rows):
-        cells = {row.images: str(row) for row in evaluation.rows if row.network == network}
-        table.add_row(network, *(cells.get(kind, "") for kind in kinds))
-    (console or Console()).print(table)
-
-
 def clock(seconds: float) -> str:
-    """Minutes and seconds, with hours where there are any.
+    """Format a duration as minutes and seconds, with hours if there are any.
 
     >>> clock(61.5), clock(3600)
     ('1:02', '1:00:00')

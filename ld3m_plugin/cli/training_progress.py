@@ -1,4 +1,4 @@
-"""Progress of the training of priors and experts: a bar for each phase on a terminal, one plain line a minute elsewhere."""
+"""Progress of training priors and experts: a bar for each phase on a terminal, one plain line a minute elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ld3m_plugin.contracts import TrainingReporter
 
 
 class TrainingConsole(LiveConsole, TrainingReporter):
-    """Shows the phase, its numbers, steps a second and time to go."""
+    """Report the phase, its numbers, steps per second and time to go."""
 
     def __init__(self, console: Console | None = None) -> None:
         super().__init__(console)
@@ -28,7 +28,7 @@ class TrainingConsole(LiveConsole, TrainingReporter):
 
     def step(self, done: int, values: Mapping[str, float]) -> None:
         now = time.monotonic()
-        # A kind may report every step, or one in a hundred.
+        # Some kinds report each step, others one in a hundred.
         speed = self._speed_with((now - self._at) / max(done - self._done, 1))
         self._done, self._at = done, now
         numbers = [f"{name} {value:.4g}" for name, value in values.items()]
@@ -38,5 +38,5 @@ class TrainingConsole(LiveConsole, TrainingReporter):
         self._say(text)
 
     def stopped(self) -> None:
-        """After Ctrl-C: how to go on."""
+        """Print how to go on, after Ctrl-C."""
         self._say("stopped; the same command goes on")

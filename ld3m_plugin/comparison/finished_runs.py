@@ -1,31 +1,30 @@
-"""What a comparison is: finished runs side by side, their table, their pictures, and how they are read and written."""
+"""The run folders of a comparison: what may lie there, and reading those that are finished."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from ld3m_plugin.artefact.distilled_set import METADATA, DistilledSet
-from ld3m_plugin.artefact.pictures import save_grid
-from ld3m_plugin.config import RunConfig
+from ld3m_plugin.comparison.settings import difference, run_settings
+from ld3m_plugin.config import RunConfig, read_yaml
 from ld3m_plugin.errors import ArtefactError, UsageError
-from ld3m_plugin.evaluation import RANDOM_REAL, Evaluation, Row
-from ld3m_plugin.storage import write_json
+from ld3m_plugin.evaluation import Evaluation
+from ld3m_plugin.options import build
 from ld3m_plugin.trackers.jsonl import FILE_NAME as METRICS
 
-NUMBERS, PICTURES = "comparison.json", "comparison.png"
+NUMBERS, PICTURES, RANDOM_REAL_RECORD = "comparison.json", "comparison.png", "random-real.json"
 
-#: What `write_comparison` leaves, also where it was killed.
-_FILES = (NUMBERS, PICTURES, f".{NUMBERS}.partial", f".partial.{PICTURES}")
-
-_MOST_PICTURES = 10  # in a row
+#: What a comparison writes beside its run folders, partial files of a killed one included.
+_FILES = {
+    *(NUMBERS, PICTURES, RANDOM_REAL_RECORD),
+    *(f".{NUMBERS}.partial", f".partial.{PICTURES}", f".{RANDOM_REAL_RECORD}.partial"),
+}
 
 
 @dataclass(frozen=True)
@@ -45,61 +44,61 @@ class ComparedRun:
     seconds: float
 
     def record(self) -> dict[str, Any]:
-        """As plain data, for JSON."""
-        seconds = {"distillation": round(self.seconds, 1), "evaluation": round(self.evaluation.seconds, 1)}
-        generator = self.config.generator.model_dump(mode="json")
-        rates = dict(self.config.optimizer.learning_rates)
+        """The run as plain data, for JSON."""
         return {
             "folder": self.folder.name,
-            "generator": generator,
-            "learning_rates": rates,
-            "seconds": seconds,
-            "evaluated_random_real": _has_random_real(self.evaluation),
+            "generator": self.config.generator.model_dump(mode="json"),
+            "learning_rates": dict(self.config.optimizer.learning_rates),
+            "seconds": {"distillation": round(self.seconds, 1), "evaluation": round(self.evaluation.seconds, 1)},
         }
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """What `compare` gives back.
-
-    Attributes:
-        table: a row for each network and each name, and for each network and random real images where they were wanted;
-            `images` of a row is the name. Its seconds are those of all evaluations.
-    """
-
-    folder: Path
-    runs: tuple[ComparedRun, ...]
-    table: Evaluation
-
-    def record(self) -> dict[str, Any]:
-        """As plain data, for JSON: the table, and of each run its folder (beside the file), generator and seconds."""
-        return {**self.table.record(), "runs": {run.name: run.record() for run in self.runs}}
-
-
-def check_folder(folder: Path) -> None:
-    """Check that nothing but a comparison, or the beginning of one, is in `folder`; it need not exist.
+def check_folder(folder: Path, names: Collection[str]) -> None:
+    """Check that runs called `names` can be made in `folder`, which need not exist.
 
     Raises:
-        UsageError: something else is there, or a table without the runs it is of: it would be overwritten.
+        UsageError: no names, a name that is no folder name, or a folder that holds anything but a comparison.
     """
+    if not names:
+        raise UsageError("there is nothing to compare: name at least one generator")
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in _FILES:
+            raise UsageError(f"{name!r} cannot name a run folder: use letters, digits, '-', '_' and '.'")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file: choose another --out")
     entries = sorted(folder.iterdir()) if folder.exists() else []
     for entry in entries:
         if not (_is_run(entry) or (entry.is_file() and entry.name in _FILES)):
-            raise UsageError(f"{entry} is not of a comparison: choose another --out, or move it away")
+            raise UsageError(f"{entry} does not belong to a comparison: choose another --out, or move it away")
     written = [entry for entry in entries if entry.name in (NUMBERS, PICTURES)]
     if written and not any((entry / "config.yaml").is_file() for entry in entries):
         raise UsageError(
-            f"{written[0]} would be overwritten, and no run folder is beside it: choose another --out, or move it away"
+            f"{written[0]} has no run folder beside it and would be overwritten: choose another --out, or move it away"
         )
 
 
 def _is_run(path: Path) -> bool:
-    """Whether a run is in the folder `path`, or was stopped before it wrote its configuration."""
+    """Whether the folder `path` holds a run, or is still empty because the run stopped before it wrote its settings."""
     return path.is_dir() and ((path / "config.yaml").is_file() or not any(path.iterdir()))
 
 
+def check_same_settings(folder: Path, config: RunConfig) -> None:
+    """Raise `UsageError` if there is a run in `folder` with settings that give other images or accuracies than `config`."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        return
+    saved = build(RunConfig, read_yaml(path), str(path))
+    found = difference(run_settings(saved), run_settings(config))
+    if found is not None:
+        setting, old, new = found
+        raise UsageError(
+            f"the run in {folder} was made with {setting} = {old!r}, and now it is {new!r}: choose another --out, restore the "
+            "setting, or delete that folder to make the run again"
+        )
+
+
 def read_run(name: str, folder: Path, config: RunConfig) -> ComparedRun | None:
-    """The run in `folder`, or None where it is not finished.
+    """Read the run in `folder`; None where it is not finished.
 
     Raises:
         ArtefactError: it is damaged.
@@ -115,13 +114,9 @@ def read_run(name: str, folder: Path, config: RunConfig) -> ComparedRun | None:
         step, evaluation = int(results["final"]["step"]), Evaluation.from_record(results["final"])
     except (KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"the results in {path} are damaged: delete {folder} to make the run again") from error
-    if step != config.steps or (config.evaluation.random_real and not _has_random_real(evaluation)):
+    if step != config.steps:
         return None
     return ComparedRun(name, folder, config, distilled, evaluation, _step_seconds(folder / METRICS))
-
-
-def _has_random_real(evaluation: Evaluation) -> bool:
-    return any(row.images == RANDOM_REAL for row in evaluation.rows)
 
 
 def _step_seconds(path: Path) -> float:
@@ -131,33 +126,3 @@ def _step_seconds(path: Path) -> float:
             record = json.loads(line)
             total += float(record["seconds"]) if "loss" in record else 0.0
     return total
-
-
-def write_comparison(folder: Path, runs: list[ComparedRun]) -> Comparison:
-    """Write the table and the pictures of finished runs, in their order, into `folder`."""
-    comparison = Comparison(folder, tuple(runs), _table(runs))
-    write_json(folder / NUMBERS, comparison.record())
-    rows = [_pictures(run.distilled) for run in runs]
-    partial = folder / f".partial.{PICTURES}"
-    save_grid(torch.cat(rows), partial, columns=len(rows[0]))
-    partial.replace(folder / PICTURES)
-    return comparison
-
-
-def _table(runs: Sequence[ComparedRun]) -> Evaluation:
-    found: list[Row] = []
-    for network in dict.fromkeys(row.network for row in runs[0].evaluation.rows):
-        rows = [(run, row) for run in runs for row in run.evaluation.rows if row.network == network]
-        found += [replace(row, images=run.name) for run, row in rows if row.images == "distilled"]
-        # The configuration, not the rows: a run that was made on its own has rows of its own.
-        found += [row for run, row in rows if row.images == RANDOM_REAL and run.config.evaluation.random_real]
-    seconds = sum(run.evaluation.seconds for run in runs)
-    return replace(runs[0].evaluation, rows=tuple(found), seconds=seconds)
-
-
-def _pictures(distilled: DistilledSet) -> Tensor:
-    """Up to ten images (n, C, H, W) in [0, 1], in the order of classes: of each as many as fit, of the first ten classes one."""
-    labels = distilled.labels if distilled.labels.ndim == 1 else distilled.labels.argmax(1)
-    classes = range(min(len(distilled.class_names), _MOST_PICTURES))
-    each = _MOST_PICTURES // len(classes)
-    return torch.cat([distilled.denormalised()[labels == index][:each] for index in classes])

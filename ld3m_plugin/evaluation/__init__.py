@@ -16,7 +16,7 @@ from ld3m_plugin import moved
 from ld3m_plugin.hookspecs import Register, hookimpl
 
 if TYPE_CHECKING:
-    from ld3m_plugin.evaluation.evaluating import ImageSet, check_evaluation, evaluate
+    from ld3m_plugin.evaluation.evaluating import ImageSet, check_evaluation, evaluate, evaluate_random_real
     from ld3m_plugin.evaluation.protocols import PROTOCOLS, Protocol, get_protocol
     from ld3m_plugin.evaluation.table import RANDOM_REAL, Evaluation, Row
 
@@ -29,6 +29,7 @@ __all__ = [
     "Row",
     "check_evaluation",
     "evaluate",
+    "evaluate_random_real",
     "get_protocol",
 ]
 
@@ -37,7 +38,7 @@ _HERE = "ld3m_plugin.evaluation"
 __getattr__ = moved.lazy(
     __name__,
     {
-        **dict.fromkeys(("ImageSet", "check_evaluation", "evaluate"), f"{_HERE}.evaluating"),
+        **dict.fromkeys(("ImageSet", "check_evaluation", "evaluate", "evaluate_random_real"), f"{_HERE}.evaluating"),
         **dict.fromkeys(("PROTOCOLS", "Protocol", "get_protocol"), f"{_HERE}.protocols"),
         **dict.fromkeys(("RANDOM_REAL", "Evaluation", "Row"), f"{_HERE}.table"),
     },

@@ -70,18 +70,35 @@ def evaluate(
         if test_per_class is not None and test_per_class < 1:
             raise InvalidOptionError(f"test_per_class = {test_per_class}: it must be at least 1, or None for all")
         _check_fits(distilled, task)
-        started = time.perf_counter()
         recipe = get_protocol(protocol).for_images(getattr(distilled, "learned", {}))
-        check_evaluation(task, recipe, networks, int(_hard(distilled.labels).bincount().max()) if random_real else 0)
-        test = _Test(distilled, task, recipe, seed, test_per_class, on_progress)
-        rows = tuple(
-            test.row(images, network, repeats or recipe.repeats)
-            for network in tuple(networks) or recipe.networks
-            for images in ("distilled", *([RANDOM_REAL] if random_real else []))
-        )
-        tests = sum(len(chosen_tests(count, test_per_class)) for count in task.test.counts())
-        seconds = time.perf_counter() - started
-        return Evaluation(recipe, rows, tests, seed, seconds, task.source, test_per_class)
+        test = _Test(distilled.images, distilled.labels, task, recipe, seed, test_per_class, on_progress)
+        return test.table(("distilled", RANDOM_REAL) if random_real else ("distilled",), networks, repeats)
+
+
+def evaluate_random_real(
+    labels: Tensor,
+    task: Task,
+    *,
+    networks: Sequence[str] = (),
+    protocol: str | Mapping[str, Any] | Protocol = "quick",
+    repeats: int | None = None,
+    test_per_class: int | None = None,
+    seed: int = 0,
+    on_progress: Progress = lambda _: None,
+) -> Evaluation:
+    """Train networks on random real images alone; the rows equal those that `evaluate` puts beside a distilled set.
+
+    Args:
+        labels: of that distilled set, (N,) or (N, K): each class has as many real images as synthetic ones.
+        networks, protocol, repeats, test_per_class, seed, on_progress: as for `evaluate`.
+
+    Raises:
+        UsageError: an unknown protocol or network, or a protocol that needs a learned rate.
+        DataError: no test images, or a class with too few training images.
+    """
+    recipe = get_protocol(protocol).for_images({})
+    test = _Test(torch.empty(0), labels, task, recipe, seed, test_per_class, on_progress)
+    return test.table((RANDOM_REAL,), networks, repeats)
 
 
 def check_evaluation(task: Task, protocol: Protocol, networks: Sequence[str], real_images: int) -> None:
@@ -110,12 +127,25 @@ def check_evaluation(task: Task, protocol: Protocol, networks: Sequence[str], re
 class _Test:
     """The settings that all rows of a table share."""
 
-    distilled: ImageSet
+    images: Tensor
+    labels: Tensor
     task: Task
     protocol: Protocol
     seed: int
     per_class: int | None
     on_progress: Progress
+
+    def table(self, kinds: Sequence[str], networks: Sequence[str], repeats: int | None) -> Evaluation:
+        """Train and test networks on each kind of images."""
+        started, task, recipe = time.perf_counter(), self.task, self.protocol
+        real_images = int(_hard(self.labels).bincount().max()) if RANDOM_REAL in kinds else 0
+        check_evaluation(task, recipe, networks, real_images)
+        chosen = tuple(networks) or recipe.networks
+        rows = tuple(self.row(kind, name, repeats or recipe.repeats) for name in chosen for kind in kinds)
+        tests = sum(len(chosen_tests(count, self.per_class)) for count in task.test.counts())
+        return Evaluation(
+            recipe, rows, tests, self.seed, time.perf_counter() - started, task.source, test_per_class=self.per_class
+        )
 
     def row(self, images: str, network: str, repeats: int) -> Row:
         """Train and test `repeats` networks on images of one kind."""
@@ -126,7 +156,7 @@ class _Test:
         return Row(images, network, tuple(accuracies))
 
     def _accuracy(self, images: str, network: str, repeat: int) -> float:
-        pictures, labels = self.distilled.images, self.distilled.labels
+        pictures, labels = self.images, self.labels
         if images == RANDOM_REAL:
             pictures, labels = random_real_images(labels, self.task, self.seed, repeat)
         rng, device = stream(self.seed, "evaluation", network, repeat), self.task.device

@@ -12,10 +12,10 @@ from ld3m_plugin.errors import UsageError, nearest
 
 @dataclass(frozen=True)
 class Preset:
-    """A part of a configuration, with what it is for and where its numbers come from.
+    """A part of a configuration, its purpose and the source of its numbers.
 
     Attributes:
-        compare: what `ld3m compare` takes beside the configuration: `generators`, a list of names. A run ignores it.
+        compare: settings of `ld3m compare`: `generators`, a list of names. A single run ignores them.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Preset:
 
 
 def preset_names() -> list[str]:
-    """The names of all presets, such as `demo` or `glad-2023/pixel-dm`."""
+    """List the names of all presets, such as `demo` or `glad-2023/pixel-dm`."""
     root = _folder()
     return sorted(str(path.relative_to(root).with_suffix("")) for path in root.rglob("*.yaml"))
 
@@ -42,7 +42,7 @@ def load_preset(name: str) -> Preset:
     if name not in preset_names():
         raise UsageError(f"unknown preset {name!r}: {nearest(name, preset_names())}")
     content = yaml.safe_load((_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
-    return Preset(name, content["summary"], content["source"], content["config"], content.get("compare", {}))
+    return Preset(name, **content)
 
 
 def _folder() -> Path:

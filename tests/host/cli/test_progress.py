@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from ld3m_plugin.cli import progress
-from ld3m_plugin.cli.progress import ConsoleReporter, print_table
+from ld3m_plugin.cli.progress import ConsoleReporter
+from ld3m_plugin.cli.tables import print_accuracies, print_columns
 from ld3m_plugin.config import resolve
 from ld3m_plugin.evaluation import Evaluation, Row, get_protocol
 from ld3m_plugin.runs import run
@@ -49,14 +50,32 @@ def test_elsewhere_a_line_is_said_when_a_minute_is_over(told, monkeypatch):
     assert len(lines) == 4
 
 
-def test_table_has_a_row_a_network_and_a_column_a_kind():
+def test_table_has_a_row_a_network_and_a_column_a_kind(capsys):
     rows = (
         Row("distilled", "ConvNet", (70.0, 72.0)),
         Row("random real", "ConvNet", (50.0, 54.0)),
         Row("distilled", "AlexNet", (60.0, 60.0)),
     )
-    console = Console(file=io.StringIO(), width=120)
-    print_table(Evaluation(get_protocol("quick"), rows, 10000, 0, 1.0), console)
-    text = console.file.getvalue()
+    print_accuracies(Evaluation(get_protocol("quick"), rows, 10000, 0, 1.0))
+    text = capsys.readouterr().out
     assert re.search(r"ConvNet .* 71.0 \+- 1.4 \(n=2\) .* 52.0 \+- 2.8 \(n=2\)", text)
     assert "protocol quick" in text
+
+
+def test_columns_are_plain_and_whole_where_nobody_looks(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    long = "a [bold]message[/bold] :smile: " + 100 * "word "
+    print_columns([("first", "two\nlines"), ("a-very-long-name-" * 5, long)], ["name", "message"])
+    title, one, more, last = capsys.readouterr().out.splitlines()
+    at = title.index("message")
+    assert (one[:at].strip(), one[at:], more.strip()) == ("first", "two", "lines")
+    assert last == "a-very-long-name-" * 5 + "  " + long.strip()
+
+
+def test_columns_are_wrapped_on_a_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    print_columns([("name", 100 * "x")])
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().out).splitlines()
+    assert sum(line.count("x") for line in lines) == 100
+    assert max(map(len, lines)) <= 40
