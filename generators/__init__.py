@@ -24,11 +24,7 @@ def register_generators(register: Register) -> None:
         "ld3m_plugin.generators.autoencoder:AutoencoderGenerator",
         summary="latents of a prior's autoencoder, without diffusion",
     )
-    register(
-        "pixel",
-        "ld3m_plugin.generators.pixel:PixelGenerator",
-        summary="the images themselves are learned",
-    )
+    register("pixel", "ld3m_plugin.generators.pixel:PixelGenerator", summary="the images themselves are learned")
 
 
 @hookimpl
