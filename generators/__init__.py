@@ -1,4 +1,7 @@
-"""The built-in generators: latents in, images out. One file or folder each; listing them imports none of them."""
+"""The built-in generators: latents in, images out. One file or folder each.
+
+This folder is imported as `ld3m_plugin.generators`. Generators are registered by import path: listing them imports none.
+"""
 
 from ld3m_plugin.hookspecs import Register, hookimpl
 
@@ -26,6 +29,6 @@ def register_generators(register: Register) -> None:
 
 @hookimpl
 def register_priors(register: Register) -> None:
-    """Register the kinds of pre-trained models that the built-in generators render with."""
+    """Register the kinds of priors that the built-in generators render with."""
     register("ldm", "ld3m_plugin.generators.ld3m.ldm_kind:LatentDiffusionKind", summary="latent diffusion models")
     register("gan", "ld3m_plugin.generators.glad.gan_kind:GanKind", summary="StyleGAN-XL generators")

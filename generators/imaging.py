@@ -1,7 +1,7 @@
-"""Between a task's normalised images and the pictures in [-1, 1] that pre-trained models work on.
+"""Convert between a task's normalised images and the pictures in [-1, 1] of pre-trained models.
 
-One normaliser for synthetic and real images: the published LD3M code fed the encoder normalised images, and normalised its
-renders with another data set's mean, which changed the contrast of what was learned.
+Synthetic and real images share one normaliser. The published LD3M code encodes normalised images, and normalises renders with
+another data set's mean, which changes the contrast of the learned images.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ Clamp = Literal["straight-through", "hard", "none"]
 class PictureSpace:
     """Converts images (n, C, H, W) of a task to pictures (n, P, H, W) of a model with P channels, and back.
 
-    Gray images become colour by repeating the channel; pictures of a colour model become gray by the mean over channels, and
-    those of a gray model become colour by repeating theirs.
+    Gray becomes colour by repeating the channel, colour becomes gray by the mean over channels.
 
     Args:
-        clamp: how rendered pictures are kept in range: `straight-through` clamps and passes the gradient on unchanged, `hard`
-            clamps and stops the gradient of saturated pixels (published LD3M), `none` leaves them (GLaD).
+        clamp: for rendered pictures: `straight-through` clamps and passes the gradient on unchanged, `hard` clamps and stops the
+            gradient of saturated pixels (published LD3M), `none` does not clamp (GLaD).
     """
 
     def __init__(self, task: Task, channels: int, clamp: Clamp = "straight-through") -> None:
@@ -34,11 +33,11 @@ class PictureSpace:
         self._task_channels, self._channels, self._clamp = task.channels, channels, clamp
 
     def pictures(self, images: Tensor) -> Tensor:
-        """Pictures (n, P, H, W) in [-1, 1] of normalised images (n, C, H, W)."""
+        """Convert normalised images (n, C, H, W) to pictures (n, P, H, W) in [-1, 1]."""
         return _with_channels(images * self._std + self._mean, self._channels) * 2 - 1
 
     def images(self, pictures: Tensor) -> Tensor:
-        """Normalised images (n, C, H, W) of pictures (n, P, H, W), differentiable."""
+        """Convert pictures (n, P, H, W) to normalised images (n, C, H, W), differentiably."""
         unit = _with_channels((pictures + 1) / 2, self._task_channels)
         if self._clamp == "hard":
             unit = unit.clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Pixels as latents: the classic space of dataset distillation, in which the images themselves are learned.
+"""Pixels as latents: the classic form of dataset distillation, which learns the images themselves.
 
 Source: Zhao, Mopuri and Bilen, "Dataset Condensation with Gradient Matching", ICLR 2021, section 3 (initialisation from noise
 or from real images). Unlike the published scripts, real initial images are distinct within a class.
@@ -20,17 +20,21 @@ class PixelOptions(Options):
 
     init: Literal["real", "noise"] = Field(
         "real",
-        description="distinct real images of the class, or Gaussian noise of unit variance (in normalised pixels)",
+        description="first pixels: distinct real images of the class, or Gaussian noise of unit variance (normalised pixels)",
     )
 
 
 class PixelGenerator(Generator):
-    """Renders the latent `pixels` (N, C, H, W), normalised, as they are."""
+    """Returns the latent `pixels` (N, C, H, W), which are normalised images, unchanged."""
 
     Options = PixelOptions
 
     def initial_latents(self, task: Task, labels: Tensor, rng: torch.Generator) -> Latents:
-        """Pixels of real images or noise; real images need as many in each class as there are labels of it."""
+        """Draw real images or noise.
+
+        Raises:
+            DataError: a class has fewer real images than labels.
+        """
         if self.options.init == "noise":
             shape = (len(labels), task.channels, task.image_size, task.image_size)
             pixels = torch.randn(shape, generator=rng).to(task.device)

@@ -1,9 +1,9 @@
-"""Low-pass filters and the resampling they do.
+"""Low-pass filters, and resampling with them.
 
-Source: StyleGAN3, section 3.2 and appendix B: windowed-sinc (Kaiser) and, radially symmetric, jinc filters. Kaiser's estimates of
-the window from the width of the transition band are those of Oppenheim and Schafer, "Discrete-Time Signal Processing".
+Source: StyleGAN3, section 3.2 and appendix B: windowed-sinc (Kaiser) filters and radially symmetric jinc filters. The window that
+gives a width of the transition band is estimated as in Oppenheim and Schafer, "Discrete-Time Signal Processing".
 
-Separable filters go along one axis after the other as depthwise convolutions, which are fastest where the channels are innermost
+Separable filters are applied to one axis after the other as depthwise convolutions, which are fastest with the channels innermost
 in memory.
 """
 
@@ -20,14 +20,14 @@ _Pair = tuple[int, int]
 
 
 def design_filter(taps: int, cutoff: float, width: float, rate: float, radial: bool = False) -> Tensor | None:
-    """A low-pass filter of unit sum: (taps,), or (taps, taps) if `radial`; None for one tap, which is no filter.
+    """Design a low-pass filter of unit sum: (taps,), or (taps, taps) if `radial`; None for one tap, which filters nothing.
 
     Args:
-        cutoff: in cycles per image width, like the other two.
+        cutoff: in cycles per image width, as `width` and `rate`.
         width: of the transition band.
         rate: at which the filter is sampled.
 
-    By hand: two taps half a sample either side of the middle are equal.
+    Two taps lie symmetrically around the middle, so they are equal.
 
     >>> design_filter(2, 1.0, 1.0, 4.0).tolist()
     [0.5, 0.5]
@@ -40,7 +40,7 @@ def design_filter(taps: int, cutoff: float, width: float, rate: float, radial: b
         kernel = torch.sinc(2 * cutoff * at) * window
         return (kernel / kernel.sum()).float()
     radius = torch.hypot(at[:, None], at[None, :])
-    # The transform of a disc; an odd count of taps has a tap on the middle, where the limit is meant.
+    # The transform of a disc. An odd number of taps has one in the middle, where the formula needs its limit.
     jinc = torch.special.bessel_j1(2 * math.pi * cutoff * radius) / (math.pi * radius)
     jinc = torch.where(radius == 0, torch.tensor(cutoff, dtype=torch.float64), jinc)
     disc = jinc * window[:, None] * window[None, :]
@@ -48,7 +48,7 @@ def design_filter(taps: int, cutoff: float, width: float, rate: float, radial: b
 
 
 def _kaiser(taps: int, width: float) -> Tensor:
-    """Window (taps,) for a transition band of `width` times half the sampling rate."""
+    """Kaiser window (taps,) for a transition band of `width` times half the sampling rate."""
     attenuation = 2.285 * (taps - 1) * math.pi * width + 7.95  # dB
     if attenuation > 50:
         beta = 0.1102 * (attenuation - 8.7)
@@ -60,88 +60,78 @@ def _kaiser(taps: int, width: float) -> Tensor:
 
 
 def filter_up(images: Tensor, kernel: Tensor, factor: int, padding: tuple[int, int]) -> Tensor:
-    """Put zeros between samples, pad or crop, filter each axis and keep the amplitude.
+    """Upsample: put zeros between samples, pad or crop, filter each axis and keep the amplitude.
 
     Args:
         images: (n, c, h, h).
         kernel: (taps,).
-        padding: samples added before and after at the finer rate, where a filter's window must lie inside.
+        padding: samples added before and after at the finer rate; negative ones are cropped.
 
     Returns:
         (n, c, H, H) with H = h·factor + sum(padding) − taps + 1.
     """
-    # A transposed convolution never touches the zeros. It gives every window that overlaps; the outer ones are cropped.
+    # A transposed convolution skips the zeros. It returns every window that overlaps; the outer ones are cropped.
     start, out = len(kernel) - 1 - padding[0], images.shape[-1] * factor + sum(padding) - len(kernel) + 1
     crop = max(0, min(start, (images.shape[-1] - 1) * factor + len(kernel) - start - out))
     for axis in (3, 2):
         weight = _depthwise(kernel * factor, images, axis)
-        images = _Spread.apply(images, weight, _along(axis, factor, 1), _along(axis, crop, 0), (0, 0))
+        images = _Convolution.apply(images, weight, _along(axis, factor, 1), _along(axis, crop, 0), (0, 0))
     before, after = crop - start, out - (images.shape[-1] + crop - start)
     return F.pad(images, (before, after, before, after)) if before or after else images
 
 
 def filter_down(images: Tensor, kernel: Tensor, factor: int) -> Tensor:
-    """Filter images (n, c, H, H), without padding, and keep every `factor`-th sample of each axis.
+    """Downsample: filter images (n, c, H, H) without padding and keep every `factor`-th sample of each axis.
 
     Args:
-        kernel: (taps,) for each axis, or (taps, taps) for the plane.
+        kernel: (taps,) for each axis, or (taps, taps) for both at once.
+
+    Returns:
+        (n, c, h, h) with h = (H − taps) // factor + 1.
     """
     channels = images.shape[1]
     if kernel.ndim == 2:
         weight = kernel.flip(0, 1).to(images.dtype).expand(channels, 1, *kernel.shape).contiguous()
-        return _Gather.apply(images, weight, (factor, factor), (0, 0))  # type: ignore[no-any-return]
+        return _Convolution.apply(images, weight, (factor, factor), (0, 0))  # type: ignore[no-any-return]
     for axis in (3, 2):
-        images = _Gather.apply(images, _depthwise(kernel.flip(0), images, axis), _along(axis, factor, 1), (0, 0))
+        images = _Convolution.apply(images, _depthwise(kernel.flip(0), images, axis), _along(axis, factor, 1), (0, 0))
     return images
 
 
 def _along(axis: int, value: int, other: int) -> tuple[int, int]:
-    """(rows, columns) with `value` for the axis that is filtered."""
+    """(rows, columns) with `value` for the filtered axis."""
     return (other, value) if axis == 3 else (value, other)
 
 
-class _Gather(torch.autograd.Function):
-    """A strided depthwise convolution that keeps nothing for the backward pass.
+class _Convolution(torch.autograd.Function):
+    """A strided depthwise convolution, or its transpose, that saves no images for the backward pass.
 
-    The filters are constants, so the gradient is the transposed convolution of the gradient and needs no image; autograd's own
-    convolution would keep its input, which is the largest tensor of a layer.
+    The filters are constants, so the gradient of each is the other one, applied to the gradient; autograd's own convolution
+    would save its input, which is the largest tensor of a layer.
+
+    Args:
+        rest: samples at the end of an axis that no window reaches; the transpose adds them.
     """
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, stride: _Pair, padding: _Pair) -> Tensor:
+    def forward(
+        ctx: Any, images: Tensor, weight: Tensor, stride: _Pair, padding: _Pair, rest: _Pair | None = None
+    ) -> Tensor:
         ctx.save_for_backward(weight)
-        ctx.geometry = stride, padding
-        rest = (
-            (size + 2 * pad - taps) % step
-            for size, taps, step, pad in zip(images.shape[2:], weight.shape[2:], stride, padding, strict=True)
-        )
-        ctx.rest = tuple(rest)  # samples at the end that no window reaches
+        transposed = rest is not None
+        sides = zip(images.shape[2:], weight.shape[2:], stride, padding, strict=True)
+        reached = tuple((size + 2 * pad - taps) % step for size, taps, step, pad in sides)
+        ctx.transpose = (stride, padding) if transposed else (stride, padding, reached)
         # In the images' own precision: autocast is on in the forward pass and off in the backward, and both must agree.
         with torch.autocast(images.device.type, enabled=False):
-            return F.conv2d(images, weight, stride=stride, padding=padding, groups=images.shape[1])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        (weight,) = ctx.saved_tensors
-        return _Spread.apply(grads[0], weight, *ctx.geometry, ctx.rest), None, None, None
-
-
-class _Spread(torch.autograd.Function):
-    """The transpose of `_Gather`: a strided transposed depthwise convolution that keeps nothing either."""
-
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, stride: _Pair, padding: _Pair, rest: _Pair) -> Tensor:
-        ctx.save_for_backward(weight)
-        ctx.geometry = stride, padding
-        with torch.autocast(images.device.type, enabled=False):
-            return F.conv_transpose2d(
-                images, weight, stride=stride, padding=padding, output_padding=rest, groups=images.shape[1]
+            return torch.convolution(
+                images, weight, None, stride, padding, (1, 1), transposed, rest or (0, 0), images.shape[1]
             )
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
         (weight,) = ctx.saved_tensors
-        return _Gather.apply(grads[0], weight, *ctx.geometry), None, None, None, None
+        return _Convolution.apply(grads[0], weight, *ctx.transpose), None, None, None, None
 
 
 def _depthwise(kernel: Tensor, images: Tensor, axis: int) -> Tensor:

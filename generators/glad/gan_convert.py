@@ -1,4 +1,4 @@
-"""An official StyleGAN-XL network file becomes a prior folder; nothing in the file is executed (`pickles`)."""
+"""Convert official StyleGAN-XL network files to prior folders; nothing in a file is executed (`pickles`)."""
 
 from __future__ import annotations
 
@@ -25,29 +25,28 @@ def convert(
     Args:
         source: a .pkl file of StyleGAN-XL; its averaged generator `G_ema` is taken.
         out: the folder to write, complete or not at all.
-        classes: a file of class names (`priors.classes.read_classes`); without it 1,000 classes are ImageNet's, others numbered.
+        classes: file of class names (`priors.classes.read_classes`); default: ImageNet's for 1,000 classes, else numbers.
         note: where the file is from; its name and SHA-256 are always recorded.
         licence: of the weights.
         half: store weights in half precision.
 
     Raises:
-        PriorError: the file asks for what no network needs, is damaged, or is of another kind of network.
+        PriorError: the file is damaged, contains code, or holds another kind of network; or `classes` does not fit.
     """
     shape, tensors = read_network(source)
     fill(empty_network(shape), tensors, str(source))
-    names = _class_names(shape.classes, classes, source)
-    save_network(out, shape, tensors, PriorFacts(names, None, converted_from(source, note), licence), half=half)
-    load_network(out)  # what was written must be readable: anything that was not foreseen ends here, and not in a run
-
-
-def _class_names(count: int, listed: Path | None, source: Path) -> tuple[PriorClass, ...]:
-    if listed is None:
-        return imagenet_classes() if count == 1000 else tuple(PriorClass(f"class {row}") for row in range(count))
-    if count == 0:
-        raise PriorError(f"{source} is unconditional, so {listed} cannot name its classes: leave it out")
-    names = read_classes(listed)
-    if len(names) != count:
+    if classes is not None:
+        names = read_classes(classes)
+    else:
+        names = imagenet_classes() if shape.classes == 1000 else _numbered(shape.classes)
+    if len(names) != shape.classes:
         raise PriorError(
-            f"{listed} names {len(names)} classes, and {source} has {count}: one name a line, in row order"
+            f"{classes} names {len(names)} classes, {source} has {shape.classes}: give one name a line, in row order, or "
+            "leave out classes"
         )
-    return names
+    save_network(out, shape, tensors, PriorFacts(names, None, converted_from(source, note), licence), half=half)
+    load_network(out)  # an error that nothing above caught shows here, and not in a run
+
+
+def _numbered(count: int) -> tuple[PriorClass, ...]:
+    return tuple(PriorClass(f"class {row}") for row in range(count))

@@ -1,7 +1,7 @@
 """The GLaD generator: styles and features of a frozen StyleGAN-XL in, images out.
 
 Source: Cazenavette et al., "Generalizing Dataset Distillation via Deep Generative Prior", arXiv:2305.01649, section 3, and its
-code. Where the published code normalises renders with another data set's mean, this one has one normaliser for all.
+code. The published code normalises renders with another data set's mean; here one normaliser serves all (`PictureSpace`).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ld3m_plugin.generators.imaging import PictureSpace
 from ld3m_plugin.priors.class_matching import rows_of_classes
 from ld3m_plugin.priors.prior_json import PriorFacts
 
-#: Layer 16 of the 26 at 128 pixels, published for DC: features are neither the first nor nearly the image.
+#: Depth of the default layer: published for DC at 128 pixels is layer 16 of 26.
 _DEPTH = 16 / 26
-_CLIP = 10.0
+_CLIP = 10.0  # bound of the first features
 _BUDGET = 2.0  # GiB for the first features
 
 
 class GLaDGenerator(Generator):
-    """Renders `w` (N, num_ws, w_dim) and, unless `layer` is -1, `features` (N, c, h, h), which enter layer `layer`."""
+    """Renders styles `w` (N, num_ws, w_dim) and, unless `layer` is -1, `features` (N, c, h, h) that enter layer `layer`."""
 
     Options = GLaDOptions
     _network: GeneratorNetwork
@@ -36,53 +36,51 @@ class GLaDGenerator(Generator):
         """Load the network on the task's device.
 
         Raises:
-            PriorError: there is none, or it is damaged.
-            InvalidOptionError: a layer out of range, another image size, or a class without match.
+            PriorError: there is no such network, or it is damaged.
+            InvalidOptionError: a layer out of range, another image size or channels, or a class without match.
         """
         options = self.options
         self._network, facts, self._provenance = open_network(options, task.device)
         shape = self._network.shape
         if shape.image_size != task.image_size:
             raise InvalidOptionError(
-                f"images of {task.image_size} pixels: this network makes {shape.image_size}: give -D "
+                f"images of {task.image_size} pixels, this network makes {shape.image_size}: give -D "
                 f"image_size={shape.image_size}, or another network"
             )
         if shape.image_channels != task.channels and {shape.image_channels, task.channels} != {1, 3}:
             raise InvalidOptionError(
-                f"this network makes pictures of {shape.image_channels} channels, the task has {task.channels}: only gray and "
-                "colour are converted into each other"
+                f"images of {task.channels} channels, this network makes {shape.image_channels}: give another network (only "
+                "gray and colour convert into each other)"
             )
         depth = len(shape.layers)
         self._layer = min(depth - 1, round(_DEPTH * depth)) if options.layer is None else options.layer
         if self._layer >= depth:
             raise InvalidOptionError(
-                f"layer={self._layer}: this network has {depth} layers: give 0 to {depth - 1}, or -1 for styles alone"
+                f"layer={self._layer}, this network has {depth} layers: give 0 to {depth - 1}, or -1 for styles alone"
             )
         self._pictures = PictureSpace(task, shape.image_channels, options.clamp)
         self._rows = self._class_rows(task, facts)
 
     def _class_rows(self, task: Task, facts: PriorFacts) -> list[int] | None:
-        """The network's row of each of the task's classes; None where styles know no class."""
+        """The row of the network's class embedding for each class of the task; None for styles without classes."""
         options = self.options
         if options.unconditional or not self._network.shape.classes:
-            for name, given in (
-                ("class_map", options.class_map is not None),
-                ("unmatched", options.unmatched != "error"),
-            ):
-                if given:
-                    raise InvalidOptionError(f"{name}: styles without classes have no use for it: leave it out")
+            for name, default in (("class_map", None), ("unmatched", "error")):
+                if getattr(options, name) != default:
+                    raise InvalidOptionError(f"{name} has no effect on styles without classes: leave it out")
             return None
         rows = rows_of_classes(task, facts, options.class_map, options.unmatched)
-        names = [facts.classes[row].wordnet_id or facts.classes[row].name for row in rows]
-        pairs = zip(task.class_names, names, strict=True)
-        self._provenance["styles_from"] = ", ".join(f"{name}: {known}" for name, known in pairs)
+        pairs = zip(task.class_names, (facts.classes[row] for row in rows), strict=True)
+        self._provenance["styles_from"] = ", ".join(
+            f"{name}: {known.wordnet_id or known.name}" for name, known in pairs
+        )
         return rows
 
     def initial_latents(self, task: Task, labels: Tensor, rng: torch.Generator) -> Latents:
-        """Styles of each row's class, and the features they give.
+        """Draw styles of each row's class, and compute the features that they give.
 
         Raises:
-            InvalidOptionError: `avg_w` for several images of a class, which would all be the same.
+            InvalidOptionError: `init=avg_w` with several images a class, which would all be the same, or with truncation.
         """
         styles = self._styles(labels, rng)
         ws = self._network.broadcast(styles).clone()
@@ -100,10 +98,10 @@ class GLaDGenerator(Generator):
             rows = torch.randint(max(1, shape.classes), (len(labels),), generator=rng)
         if options.init == "avg_w":
             if options.truncation != 1:
-                raise InvalidOptionError("init=avg_w starts from the mean already: leave truncation out")
+                raise InvalidOptionError("init=avg_w is the mean style already: leave out truncation")
             if int(labels.bincount().max()) > 1:
                 raise InvalidOptionError(
-                    "init=avg_w makes all images of a class the same: use it with 1 image a class, or init=sampled"
+                    "init=avg_w makes all images of a class the same: give 1 image a class, or init=sampled"
                 )
             return mapping.w_avg[rows.to(device)] if shape.classes else mapping.w_avg.expand(len(labels), -1)
         z = torch.randn(len(labels), shape.z_dim, generator=rng).to(device)
@@ -115,7 +113,7 @@ class GLaDGenerator(Generator):
             return self._network.synthesis.features(some, self._layer)
 
         size = images_at_once(enter, ws[:1], _BUDGET)
-        # As published: a few values far out would swamp the others under one learning rate.
+        # As published: under one learning rate, a few outliers would dominate.
         features = torch.cat([enter(some) for some in ws.split(size)]).nan_to_num(0.0).clamp(-_CLIP, _CLIP)
         if self.options.random_features:
             drawn = torch.randn(features.shape, generator=rng).to(features.device)
@@ -128,7 +126,7 @@ class GLaDGenerator(Generator):
         return self._pictures.images(self._network.synthesis(latents["w"], features, layer).float())
 
     def learning_rates(self) -> dict[str, float]:
-        # For Adam, whose steps have the size of the rate whatever the objective's gradients are; tried on the embedded network.
+        # For Adam, whose step size does not depend on the objective's gradients; tuned on the embedded network.
         return {"w": 0.05} if self.options.layer == -1 else {"features": 0.05, "w": 0.01}
 
     def provenance(self) -> dict[str, str]:

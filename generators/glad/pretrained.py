@@ -1,4 +1,4 @@
-"""Which network a generator renders with: shipped, in a folder, or of random weights."""
+"""Open the network that a generator renders with: shipped, from a folder, or with random weights."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ld3m_plugin.priors.prior_json import PriorFacts
 from ld3m_plugin.randomness import lent_to_global, stream
 
 _EMBEDDED = Path(__file__).parent / "embedded" / "fashion-mnist"
-#: Names that `network` accepts beside folders; the second is also what `ld3m prior info` knows it by.
+#: Names that `network` accepts beside folders; `ld3m prior info` knows the second one.
 SHIPPED = {"embedded": _EMBEDDED, "embedded-gan": _EMBEDDED}
-#: Final resolutions of the official ImageNet networks whose shape is known without a file.
+#: Resolutions of the official ImageNet networks, whose shape is known without a file.
 IMAGENET = {"imagenet-128": 128, "imagenet-256": 256}
-_STEM = 16
-_MEAN_OF = 200  # random vectors, of each of up to 1,000 classes
+_STEM = 16  # pixels
+_MEAN_OF = 200  # random vectors for the mean style of each class
 
 
 def imagenet_shape(resolution: int) -> NetworkShape:
-    """The depth and widths of StyleGAN-XL for ImageNet at 128 or 256 pixels.
+    """Derive the shape of StyleGAN-XL for ImageNet at 128 or 256 pixels.
 
-    Source: Sauer et al., section 3.2: a stem of 11 layers at 16 pixels; at every doubling the last ones are cut off and 7 new
-    ones and one to RGB follow, of which 5 more than before remain. Widths are 65,536 over twice the cutoff, at most 1,024, as
-    in the layer names of networks that the official code trains.
+    Source: Sauer et al., section 3.2: a stem of 11 layers at 16 pixels; every doubling replaces the last
+    3 by 8 new ones, the last one to RGB. Widths are 65,536 over twice the cutoff, at most 1,024, as in the layer names of
+    networks that the official code trains.
 
     >>> [len(imagenet_shape(size).layers) for size in (16, 32, 128, 256)]
     [11, 16, 26, 31]
@@ -42,11 +42,14 @@ def imagenet_shape(resolution: int) -> NetworkShape:
 
 
 def open_network(options: GLaDOptions, device: torch.device) -> tuple[GeneratorNetwork, PriorFacts, dict[str, str]]:
-    """The network, frozen, on the device; what is known of its classes; and its provenance.
+    """Load or initialise a network on the device.
+
+    Returns:
+        The frozen network, the facts about its classes, and its provenance for the run's record.
 
     Raises:
         PriorError: there is no such network, or it is damaged.
-        InvalidOptionError: its official shape is known, its weights are not here.
+        InvalidOptionError: an official network without weights, unless `weights=random`.
     """
     if options.weights == "random":
         return _random(options, device)
@@ -73,23 +76,24 @@ def _random(options: GLaDOptions, device: torch.device) -> tuple[GeneratorNetwor
 
 
 def find_network(name: str) -> Path:
-    """The folder of a network.
+    """Find the folder of a network.
 
     Raises:
-        PriorError: it is nowhere; the message says what to do.
+        PriorError: there is no such folder, or it is not one of a GAN.
+        InvalidOptionError: the name of an official network, whose weights are not shipped.
     """
     if name in SHIPPED:
         return SHIPPED[name]
     if name in IMAGENET:
         raise InvalidOptionError(
-            f"network {name!r} has no weights here: give weights=random, or convert the official file with `ld3m prior convert "
-            "NETWORK.pkl FOLDER` and give network=FOLDER"
+            f"network {name!r} is shipped without weights: give weights=random, or convert the official file with `ld3m prior "
+            "convert NETWORK.pkl FOLDER` and give network=FOLDER"
         )
     path = Path(name).expanduser()
     if path.is_file():
-        raise PriorError(f"{path} is a file, not a prior folder: make one with `ld3m prior convert {path} FOLDER`")
+        raise PriorError(f"{path} is a file, not a prior folder: type `ld3m prior convert {path} FOLDER` to make one")
     if not path.is_dir():
         raise PriorError(f"there is no prior folder {name}; {nearest(name, [*SHIPPED, *IMAGENET])}")
     if not (path / SHAPE).is_file():
-        raise PriorError(f"{path} is not the folder of a GAN: it has no {SHAPE}")
+        raise PriorError(f"{path} is not a GAN prior: it has no {SHAPE}")
     return path

@@ -1,8 +1,8 @@
-"""The parts of a synthesis network: fully connected layers with equalised rates, Fourier features, alias-free layers.
+"""The parts of a synthesis network: fully connected layers with equalised learning rates, Fourier features, alias-free layers.
 
 Source: Karras et al., "Alias-Free Generative Adversarial Networks" (StyleGAN3), NeurIPS 2021, sections 3 and 4.
-Modulation is applied to activations and not to a copy of the weights for every image: multiplying a convolution's input
-channels by styles is the same as scaling its weights, and one convolution then serves the whole batch.
+Styles modulate the activations, not a copy of the weights for every image: to multiply a convolution's input channels by styles
+is the same as to scale its weights, and one convolution serves the whole batch.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _MAGNITUDE_DECAY = 0.999
 
 
 class FullyConnected(nn.Module):
-    """A linear layer whose weights have unit variance and are scaled when they are used (equalised learning rate).
+    """A linear layer with weights of unit variance that are scaled in use (equalised learning rate).
 
     Args:
         rate: learning-rate multiplier; weights are stored divided by it.
-        leaky: followed by leaky ReLU with gain √2.
+        leaky: apply leaky ReLU with gain √2.
     """
 
     def __init__(self, inputs: int, outputs: int, *, rate: float = 1.0, leaky: bool = False) -> None:
@@ -36,50 +36,46 @@ class FullyConnected(nn.Module):
         self.rate, self.leaky = rate, leaky
 
     def forward(self, features: Tensor) -> Tensor:
-        """(n, outputs) of (n, inputs)."""
+        """Map features (n, inputs) to (n, outputs)."""
         gain = self.rate / math.sqrt(self.weight.shape[1])
         result = F.linear(features, self.weight * gain, self.bias * self.rate)
         return F.leaky_relu(result, _SLOPE) * math.sqrt(2) if self.leaky else result
 
 
 class FourierInput(nn.Module):
-    """Fourier features of a plane that a style moves and turns, mixed by a matrix.
+    """Fourier features of a plane, translated and rotated by a style, then mixed by a matrix.
 
-    Source: StyleGAN3, section 4 and appendix F: the translation and rotation come from w, so that the rest of the network
-    need not know about positions.
+    Source: StyleGAN3, section 4 and appendix F: w sets the translation and rotation, so that the layers need no positions.
     """
+
+    transform: Tensor
+    freqs: Tensor
+    phases: Tensor
 
     def __init__(self, w_dim: int, channels: int, size: int, rate: float, bandwidth: float) -> None:
         super().__init__()
         self.size, self.rate, self.bandwidth = size, rate, bandwidth
         frequencies = torch.randn(channels, 2)
         radius = frequencies.square().sum(1, keepdim=True).sqrt()
-        # Uniform over the disc up to the bandwidth.
+        # Uniform over the disc within the bandwidth.
         frequencies = frequencies / (radius * radius.square().exp().pow(0.25)) * bandwidth
         self.weight = nn.Parameter(torch.randn(channels, channels))
         self.affine = FullyConnected(w_dim, 4)
         nn.init.zeros_(self.affine.weight)
-        with torch.no_grad():
-            self.affine.bias.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))
+        self.affine.bias.data[0] = 1
         self.register_buffer("transform", torch.eye(3))
         self.register_buffer("freqs", frequencies)
         self.register_buffer("phases", torch.rand(channels) - 0.5)
-        self.transform: Tensor
-        self.freqs: Tensor
-        self.phases: Tensor
 
     def forward(self, w: Tensor) -> Tensor:
         """Features (n, channels, size, size) of styles (n, w_dim)."""
-        # The phases are large numbers of which the fraction counts: never in half precision.
+        # Of the phases, which are large, only the fraction counts: half precision would lose it.
         with torch.autocast(w.device.type, enabled=False):
             frequencies, phases = self._moved(self.affine(w.to(self.weight.dtype)))
             span = self.size / self.rate / 2
-            # Centres of the samples, for an image that is one unit wide with a margin around it.
-            at = (
-                (torch.arange(self.size, device=w.device, dtype=self.weight.dtype) * 2 + 1 - self.size)
-                / self.size
-                * span
-            )
+            # Centres of the samples, where the image without its margin is one unit wide.
+            steps = torch.arange(self.size, device=w.device, dtype=self.weight.dtype)
+            at = (steps * 2 + 1 - self.size) / self.size * span
             rows, columns = torch.meshgrid(at, at, indexing="ij")
             plane = torch.stack([columns, rows], -1)  # (size, size, 2): x before y
             waves = torch.einsum("hwd,ncd->nhwc", plane, frequencies) + phases[:, None, None]
@@ -90,7 +86,7 @@ class FourierInput(nn.Module):
             return mixed.permute(0, 3, 1, 2)  # channels stay innermost in memory
 
     def _moved(self, style: Tensor) -> tuple[Tensor, Tensor]:
-        """Frequencies (n, c, 2) and phases (n, c) after the style's rotation and translation, then the network's own."""
+        """Apply the rotation and translation of styles (n, 4), then `transform`: frequencies (n, c, 2) and phases (n, c)."""
         cos, sin, x, y = (style / style[:, :2].norm(dim=1, keepdim=True)).unbind(1)
         zero, one = torch.zeros_like(x), torch.ones_like(x)
         rotation = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], 1).view(-1, 3, 3)
@@ -101,7 +97,16 @@ class FourierInput(nn.Module):
 
 
 class SynthesisLayer(nn.Module):
-    """Modulated convolution, bias, and leaky ReLU between a filter that goes up and one that goes down."""
+    """Modulated convolution and bias, then leaky ReLU between an upsampling and a downsampling filter.
+
+    Attributes:
+        energy: (out, in) power of the frozen weights, for demodulation; None while they can change.
+    """
+
+    magnitude_ema: Tensor
+    up_filter: Tensor | None
+    down_filter: Tensor | None
+    energy: Tensor | None
 
     def __init__(self, w_dim: int, shape: LayerShape) -> None:
         super().__init__()
@@ -117,20 +122,14 @@ class SynthesisLayer(nn.Module):
         down = design_filter(shape.down_taps, shape.out_cutoff, shape.out_half_width * 2, inner, radial)
         self.register_buffer("up_filter", up)
         self.register_buffer("down_filter", down)
-        # What demodulation needs of the weights, once they are frozen.
         self.register_buffer("energy", None, persistent=False)
-        self.magnitude_ema: Tensor
-        self.up_filter: Tensor | None
-        self.down_filter: Tensor | None
-        self.energy: Tensor | None
 
     @torch.no_grad()
     def freeze(self) -> None:
-        """Normalise the weights in place, once: they are the same function, and a render does it no more."""
-        if self.shape.to_rgb:
-            return
-        weight, self.energy = self._normalised()
-        self.weight.copy_(weight)
+        """Normalise the weights in place once and not in every render; the layer computes the same function."""
+        if not self.shape.to_rgb:
+            weight, self.energy = self._normalised()
+            self.weight.copy_(weight)
 
     def _normalised(self) -> tuple[Tensor, Tensor]:
         """Weights of unit power for each output channel, and their energy (out, in)."""
@@ -145,14 +144,13 @@ class SynthesisLayer(nn.Module):
                 self.magnitude_ema.lerp_(magnitude, 1 - _MAGNITUDE_DECAY)
         gain = self.magnitude_ema.rsqrt()
         style = self.affine(w)
-        weight: Tensor
-        after: Tensor | None
+        weight: Tensor = self.weight
+        after: Tensor | None = None
         if self.shape.to_rgb:
             style = style / math.sqrt(self.shape.in_channels * self.shape.kernel**2)
-            weight, after = self.weight, None
         else:
-            weight, energy = (self.weight, self.energy) if self.energy is not None else self._normalised()
-            # Demodulation takes any factor out again; with unit power the epsilon means the same for all.
+            weight, energy = (weight, self.energy) if self.energy is not None else self._normalised()
+            # Demodulation cancels any factor of a style; with unit power the epsilon weighs the same in every row.
             style = style * style.square().mean(1, keepdim=True).rsqrt()
             after = (style.square() @ energy.T + _EPSILON).rsqrt() * gain
             gain = gain.new_ones(())
@@ -165,13 +163,13 @@ class SynthesisLayer(nn.Module):
     def _activate(self, features: Tensor) -> Tensor:
         shape, bound = self.shape, self.shape.clamp
         if not shape.to_rgb:
-            # √2 keeps the power. Before the nonlinearity, which a positive factor passes through, and where there is least of it.
+            # √2 keeps the power. A positive factor commutes with leaky ReLU; here the features have the fewest samples.
             features = features * math.sqrt(2)
         if self.up_filter is not None:
             features = filter_up(features, self.up_filter, shape.up, shape.padding)
         if not shape.to_rgb:
-            # In place: the backward pass of the filter needs no output of it.
+            # In place: the backward pass of the filter does not need its output.
             features = F.leaky_relu(features, _SLOPE, inplace=True)
         if bound is not None:
-            features = F.hardtanh(features, -bound, bound)  # one pass backward, where clamp takes four
+            features = F.hardtanh(features, -bound, bound)  # backward in one pass, where clamp needs four
         return features if self.down_filter is None else filter_down(features, self.down_filter, shape.down)

@@ -1,4 +1,4 @@
-"""A StyleGAN-XL generator: random vectors and classes to styles, styles to images.
+"""The StyleGAN-XL generator: random vectors and classes to styles, styles to images.
 
 Source: Sauer, Schwarz and Geiger, "StyleGAN-XL", SIGGRAPH 2022, section 3 (class embeddings in the mapping network, small z,
 growing by stages); Karras et al., StyleGAN3, NeurIPS 2021, section 4 (synthesis). Names of parameters and buffers are those of
@@ -17,35 +17,33 @@ from ld3m_plugin.generators.glad.stylegan_shape import NetworkShape
 class MappingNetwork(nn.Module):
     """Random vectors z and classes to styles w."""
 
+    w_avg: Tensor
+
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
         self.shape = shape
-        self.num_layers = shape.mapping_layers
         width = shape.z_dim
         if shape.classes:
             self.embed = nn.Embedding(shape.classes, shape.embed_dim)
             self.embed_proj = FullyConnected(shape.embed_dim, shape.z_dim, leaky=True)
             width += shape.z_dim
-        for index in range(self.num_layers):
-            layer = FullyConnected(width, shape.w_dim, rate=shape.mapping_rate, leaky=True)
-            self.add_module(f"fc{index}", layer)
+        for index in range(shape.mapping_layers):
+            self.add_module(f"fc{index}", FullyConnected(width, shape.w_dim, rate=shape.mapping_rate, leaky=True))
             width = shape.w_dim
-        rows = (shape.classes, shape.w_dim) if shape.classes else (shape.w_dim,)
-        self.register_buffer("w_avg", torch.zeros(rows))
-        self.w_avg: Tensor
+        self.register_buffer("w_avg", torch.zeros((shape.classes, shape.w_dim) if shape.classes else (shape.w_dim,)))
 
     def forward(self, z: Tensor, classes: Tensor, truncation: float = 1.0) -> Tensor:
         """Styles (n, w_dim).
 
         Args:
             z: (n, z_dim).
-            classes: rows (n,) of the class embedding; not looked at by an unconditional network.
-            truncation: psi, 1 leaves w, 0 gives the class's mean.
+            classes: rows (n,) of the class embedding; ignored by an unconditional network.
+            truncation: psi; 1 leaves w unchanged, 0 gives the mean of the class.
         """
         features = _unit_power(z)
         if self.shape.classes:
             features = torch.cat([features, _unit_power(self.embed_proj(self.embed(classes)))], 1)
-        for index in range(self.num_layers):
+        for index in range(self.shape.mapping_layers):
             features = self.get_submodule(f"fc{index}")(features)
         if truncation == 1:
             return features
@@ -54,7 +52,7 @@ class MappingNetwork(nn.Module):
 
     @torch.no_grad()
     def set_mean_styles(self, rng: torch.Generator, count: int = 10_000) -> None:
-        """Set `w_avg` to the mean style, of each class, over `count` random vectors."""
+        """Set `w_avg` to the mean style of each class over `count` random vectors."""
         device = self.w_avg.device
         means = []
         for k in range(max(1, self.shape.classes)):
@@ -64,7 +62,7 @@ class MappingNetwork(nn.Module):
 
 
 class SynthesisNetwork(nn.Module):
-    """Styles to images; the features that enter any of its layers can be read out, and put in."""
+    """Styles to images; features can be read before any layer, and given to it."""
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
@@ -76,18 +74,18 @@ class SynthesisNetwork(nn.Module):
             self.add_module(layer.name, SynthesisLayer(shape.w_dim, layer))
 
     def features(self, ws: Tensor, layer: int) -> Tensor:
-        """The features (n, c, h, h) that enter a layer, of styles (n, num_ws, w_dim).
+        """Compute the features (n, c, h, h) that enter a layer, of styles (n, num_ws, w_dim).
 
         Args:
-            layer: its number in the order of the layers, from 0; the numbers in their names leave one out.
+            layer: index of the layer in order, from 0; the numbers in the names of a grown network skip one.
         """
         return self._run(self.input(ws[:, 0]), ws, 0, layer)
 
     def forward(self, ws: Tensor, features: Tensor | None = None, layer: int = 0) -> Tensor:
-        """Images (n, C, H, W), about -1 to 1, of styles (n, num_ws, w_dim).
+        """Render images (n, C, H, W), about -1 to 1, from styles (n, num_ws, w_dim).
 
         Args:
-            features: (n, c, h, h) that enter layer number `layer`, instead of those the styles would give.
+            features: (n, c, h, h) to enter layer `layer` with; default: those that the styles give.
         """
         features = self.input(ws[:, 0]) if features is None else features
         return self._run(features, ws, layer, len(self.shape.layers)) * self.shape.output_scale
@@ -108,15 +106,15 @@ class GeneratorNetwork(nn.Module):
         self.synthesis = SynthesisNetwork(shape)
 
     def forward(self, z: Tensor, classes: Tensor, truncation: float = 1.0) -> Tensor:
-        """Images (n, C, H, W) of random vectors (n, z_dim) and classes (n,)."""
+        """Render images (n, C, H, W) from random vectors (n, z_dim) and classes (n,)."""
         return self.synthesis(self.broadcast(self.mapping(z, classes, truncation)))  # type: ignore[no-any-return]
 
     def broadcast(self, w: Tensor) -> Tensor:
-        """The same style (n, w_dim) for every layer: (n, num_ws, w_dim)."""
+        """Repeat styles (n, w_dim) for every layer: (n, num_ws, w_dim)."""
         return w[:, None].expand(-1, self.shape.num_ws, -1)
 
     def freeze(self) -> GeneratorNetwork:
-        """Ready for rendering: no gradients of weights, and nothing recomputed that depends on them alone."""
+        """Prepare for rendering: no gradients of weights, and their normalisation computed once."""
         self.eval().requires_grad_(False)
         for layer in self.synthesis.modules():
             if isinstance(layer, SynthesisLayer):

@@ -1,20 +1,32 @@
-"""The shape of a StyleGAN-XL generator: everything about it that is not a weight.
+"""The shape of a StyleGAN-XL generator: all its numbers but the weights.
 
 Source: Karras et al., "Alias-Free Generative Adversarial Networks" (StyleGAN3), NeurIPS 2021, section 3.2 and appendix B: layers
 whose cutoff and stopband frequencies grow geometrically, the last ones critically sampled. Sauer, Schwarz and Geiger,
-"StyleGAN-XL", SIGGRAPH 2022, section 3.2: progressive growing drops a stem's critically sampled layers and appends new ones that
-go on from its last cutoff.
+"StyleGAN-XL", SIGGRAPH 2022, section 3.2: progressive growing removes a stem's critically sampled layers and appends new ones
+that continue from its last cutoff.
 
-Frequencies and rates are in cycles per image width. A released network's own numbers are read from it: the rules here are for
-new ones.
+Frequencies and rates are in cycles per image width. The numbers of a released network are read from its file; `ShapeRules` is
+for new networks.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+from pydantic import ConfigDict, Field, StrictBool
+
+# Types of the numbers in `network.json`: JSON's own types without conversion, within a range.
+_Whole = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+_Count = Annotated[int, Field(strict=True, ge=1, lt=2**31)]
+_Real = Annotated[float, Field(strict=True, ge=0, lt=2**31, allow_inf_nan=False)]
+_Positive = Annotated[float, Field(strict=True, gt=0, lt=2**31, allow_inf_nan=False)]
+
+_FIRST_CUTOFF, _FIRST_STOPBAND = 2.0, 2**2.1  # of a stem's first layer
+_STOPBAND_FACTOR = 2**0.3  # stopband over cutoff at the end of a stage
+_NUM_CRITICAL = 2  # critically sampled layers at the end of a stage, besides the one to RGB
 
 
 @dataclass(frozen=True)
@@ -26,30 +38,31 @@ class LayerShape:
         in_rate, out_rate: sampling rates.
         in_cutoff, out_cutoff, in_half_width, out_half_width: of the low-pass filters' transition bands.
         to_rgb: the last layer, without demodulation, nonlinearity and filters.
-        critical: cutoff at the sampling limit; such layers go when the network grows.
+        critical: critically sampled, with the cutoff at half the rate; removed when the network grows.
         filter_size: taps of a low-pass filter for each factor of resampling.
-        radial: the filter that goes down is radially symmetric (jinc).
+        radial: the downsampling filter is radially symmetric (jinc).
         clamp: bound of the activations.
     """
 
-    name: str
-    in_channels: int
-    out_channels: int
-    in_size: int
-    out_size: int
-    in_rate: int
-    out_rate: int
-    in_cutoff: float
-    out_cutoff: float
-    in_half_width: float
-    out_half_width: float
-    to_rgb: bool = False
-    critical: bool = False
-    kernel: int = 3
-    filter_size: int = 6
-    lrelu_upsampling: int = 2
-    radial: bool = False
-    clamp: float | None = 256.0
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+    name: Annotated[str, Field(pattern=r"^L\w+$")]
+    in_channels: _Count
+    out_channels: _Count
+    in_size: _Count
+    out_size: _Count
+    in_rate: _Count
+    out_rate: _Count
+    in_cutoff: _Positive
+    out_cutoff: _Positive
+    in_half_width: _Positive
+    out_half_width: _Positive
+    to_rgb: StrictBool = False
+    critical: StrictBool = False
+    kernel: _Count = 3
+    filter_size: _Count = 6
+    lrelu_upsampling: _Count = 2
+    radial: StrictBool = False
+    clamp: _Positive | None = 256.0
 
     @property
     def inner_rate(self) -> int:
@@ -68,24 +81,19 @@ class LayerShape:
 
     @property
     def up_taps(self) -> int:
-        """Taps of the filter that goes up; 1: none."""
+        """Taps of the upsampling filter; 1: no filter."""
         return self.filter_size * self.up if self.up > 1 and not self.to_rgb else 1
 
     @property
     def down_taps(self) -> int:
-        """Taps of the filter that goes down; 1: none."""
+        """Taps of the downsampling filter; 1: no filter."""
         return self.filter_size * self.down if self.down > 1 and not self.to_rgb else 1
 
     @property
-    def convolved_size(self) -> int:
-        """Height and width after the convolution, which pads by one less than its kernel on each side."""
-        return self.in_size + self.kernel - 1
-
-    @property
     def padding(self) -> tuple[int, int]:
-        """Samples added before and after the row of zero-stuffed ones, negative ones cropped, so that `out_size` comes out."""
-        needed = (self.out_size - 1) * self.down + 1 + self.up_taps + self.down_taps - 2
-        total = needed - self.convolved_size * self.up
+        """Samples added before and after a row with zeros between its samples, negative ones cropped, to reach `out_size`."""
+        convolved = self.in_size + self.kernel - 1  # the convolution pads each side by one less than its kernel
+        total = (self.out_size - 1) * self.down + self.up_taps + self.down_taps - 1 - convolved * self.up
         # Half a sample of the coarse grid before the middle: filters of an even length shift by half a tap.
         before = (total + self.up) // 2
         return before, total - before
@@ -97,162 +105,166 @@ class NetworkShape:
 
     Attributes:
         z_dim, w_dim: lengths of the random vector and of a style.
-        classes: K of the data it was trained on; 0: unconditional.
-        embed_dim: length of a class's embedding before it is projected to z_dim.
+        classes: of the training data; 0: unconditional.
+        embed_dim: length of a class embedding before its projection to z_dim.
         mapping_layers: layers from z (and class) to w.
         mapping_rate: learning-rate multiplier of those layers, a factor of their weights.
+        image_size: height and width of the images, in pixels.
         input_channels, input_size, input_rate, bandwidth: of the Fourier features.
-        output_scale: what the last layer's output is multiplied with.
+        output_scale: factor of the last layer's output.
     """
 
-    z_dim: int
-    w_dim: int
-    classes: int
-    embed_dim: int
-    mapping_layers: int
-    mapping_rate: float
-    image_size: int
-    image_channels: int
-    input_channels: int
-    input_size: int
-    input_rate: float
-    bandwidth: float
-    output_scale: float
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+    z_dim: _Count
+    w_dim: _Count
+    classes: _Whole
+    embed_dim: _Whole
+    mapping_layers: _Count
+    mapping_rate: _Positive
+    image_size: _Count
+    image_channels: _Count
+    input_channels: _Count
+    input_size: _Count
+    input_rate: _Positive
+    bandwidth: _Real
+    output_scale: _Real
     layers: tuple[LayerShape, ...]
 
     @property
     def num_ws(self) -> int:
-        """Styles an image: one of the input, one of each layer."""
+        """Styles of an image: one for the input, one for each layer."""
         return len(self.layers) + 1
 
 
 def check_shape(shape: NetworkShape) -> None:
-    """Whether a network of that shape can be built, and each layer takes what the one before it makes.
+    """Check that the layers of a shape fit together; each field must be in its range already.
 
     Raises:
-        ValueError: it cannot; the message says what is wrong.
+        ValueError: the message names the layer.
     """
     names = [layer.name for layer in shape.layers]
-    if not names or len(set(names)) != len(names) or not all(re.fullmatch(r"L\w+", name) for name in names):
-        raise ValueError(f"layer names {names}")
-    if not 0 <= shape.bandwidth < shape.input_rate / 2 or shape.mapping_layers < 1 or shape.mapping_rate <= 0:
-        raise ValueError(f"bandwidth {shape.bandwidth} at the rate {shape.input_rate}, or no mapping")
-    before: tuple[int, int, float] = (shape.input_size, shape.input_channels, shape.input_rate)
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"layers have the names {names}: give each its own")
+    if shape.bandwidth >= shape.input_rate / 2:
+        raise ValueError(f"bandwidth {shape.bandwidth} is not below half of input_rate {shape.input_rate}")
+    before: tuple[int, int, float] = (shape.input_channels, shape.input_size, shape.input_rate)
     for layer in shape.layers:
-        _check_layer(layer, is_last=layer is shape.layers[-1])
-        if (layer.in_size, layer.in_channels, layer.in_rate) != before:
-            given, taken = (
-                f"{c}x{s} at rate {r:g}" for s, c, r in (before, (layer.in_size, layer.in_channels, layer.in_rate))
-            )
-            raise ValueError(f"layer {layer.name} takes {taken}, and gets {given}")
-        before = (layer.out_size, layer.out_channels, layer.out_rate)
-    if before[:2] != (shape.image_size, shape.image_channels):
-        raise ValueError(f"images of {before[1]}x{before[0]}")
-
-
-def _check_layer(layer: LayerShape, *, is_last: bool) -> None:
-    counts = (layer.in_channels, layer.out_channels, layer.in_size, layer.out_size, layer.in_rate, layer.out_rate)
-    if min(*counts, layer.kernel, layer.filter_size, layer.lrelu_upsampling) < 1:
-        raise ValueError(f"layer {layer.name} has a size below 1")
-    if layer.inner_rate % layer.in_rate or layer.inner_rate % layer.out_rate:
+        takes = (layer.in_channels, layer.in_size, layer.in_rate)
+        if takes != before:
+            wanted, given = (f"{channels}x{size} at rate {rate:g}" for channels, size, rate in (takes, before))
+            raise ValueError(f"layer {layer.name} takes {wanted}, and gets {given}")
+        if layer.inner_rate % layer.in_rate or layer.inner_rate % layer.out_rate:
+            raise ValueError(f"layer {layer.name} resamples {layer.in_rate} to {layer.out_rate} by no whole factor")
+        if max(layer.in_cutoff, layer.out_cutoff, layer.in_half_width, layer.out_half_width) > layer.inner_rate:
+            raise ValueError(f"layer {layer.name} has a cutoff or half width above the rate {layer.inner_rate}")
+        if layer.to_rgb != (layer is shape.layers[-1]):
+            raise ValueError(f"layer {layer.name} has to_rgb {layer.to_rgb}: it is true for the last layer alone")
+        before = (layer.out_channels, layer.out_size, layer.out_rate)
+    if before[:2] != (shape.image_channels, shape.image_size):
         raise ValueError(
-            f"layer {layer.name} resamples from rate {layer.in_rate} to {layer.out_rate} by no whole factor"
+            f"layers make images of {before[:2]}, not {shape.image_channels, shape.image_size} (channels, size)"
         )
-    bands = (layer.in_cutoff, layer.out_cutoff, layer.in_half_width, layer.out_half_width)
-    if not all(0 < band <= layer.inner_rate for band in bands) or (layer.clamp is not None and layer.clamp <= 0):
-        raise ValueError(f"layer {layer.name} has a cutoff, width or clamp that no filter can have")
-    if layer.to_rgb != is_last:
-        raise ValueError(f"layer {layer.name} makes the image, or the last one does not")
 
 
-def make_shape(
-    *,
-    resolutions: tuple[int, ...],
-    stem_layers: int,
-    head_layers: int,
-    classes: int,
-    image_channels: int = 3,
-    z_dim: int = 64,
-    w_dim: int = 512,
-    embed_dim: int = 320,
-    channel_base: int = 32768,
-    channel_max: int = 512,
-    margin: int = 10,
-    kernel: int = 3,
-    radial: bool = False,
-    num_critical: int = 2,
-    first_cutoff: float = 2.0,
-    first_stopband: float = 2**2.1,
-    stopband_factor: float = 2**0.3,
-    filter_size: int = 6,
-) -> NetworkShape:
-    """The shape of a stem of `resolutions[0]` pixels that was grown to each further resolution in turn.
+class _Signal(NamedTuple):
+    """Features (channels, size, size) between two layers; their filter passes up to `cutoff` and stops from `stopband`."""
 
-    Args:
-        resolutions: rising, the last one is the images'.
-        stem_layers, head_layers: layers of the stem, and those each further resolution adds, besides the one to RGB.
-        channel_base: channels are half of it divided by the cutoff, at most `channel_max`.
-        margin: samples around the image at every layer but the last ones.
-        num_critical: critically sampled layers at the end of each stage.
-        first_cutoff, first_stopband: of the stem's first layer; `stopband_factor`: stopband over cutoff at the end.
+    channels: int
+    size: int
+    rate: int
+    cutoff: float
+    half_width: float
+    stopband: float
+
+    def fields(self, side: str) -> dict[str, Any]:
+        """The fields of `LayerShape` that begin with `side`, `in` or `out`."""
+        return {f"{side}_{name}": value for name, value in self._asdict().items() if name != "stopband"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeRules:
+    """The numbers from which `make_shape` derives all others.
+
+    Attributes:
+        resolutions: of the stem, and of each stage that it grows by in turn; in pixels, the last one is that of the images.
+        stem_layers, head_layers: layers of the stem, and of each further stage, besides the one to RGB.
+        channel_base: a layer has channel_base / 2 / cutoff channels, at most `channel_max`.
+        margin: samples around the image at every layer but the last two of a stage.
+        radial: use radially symmetric filters for downsampling.
     """
-    layers: list[LayerShape] = []
-    cutoff, stopband, rate = first_cutoff, first_stopband, None
-    for stage, resolution in enumerate(resolutions):
-        layers = [layer for layer in layers if not layer.critical]
-        count = head_layers if stage else stem_layers
-        exponents = [min(index / (count - num_critical), 1.0) for index in range(count + 1)]
-        last = resolution / 2
-        cutoffs = [cutoff * (last / cutoff) ** e for e in exponents]
-        stopbands = [stopband * (last * stopband_factor / stopband) ** e for e in exponents]
-        rates = [int(2 ** math.ceil(math.log2(min(2 * s, resolution)))) for s in stopbands]
-        # A head begins where its stem ends: its first layer changes neither rate nor frequencies.
-        rates[0] = rates[0] if rate is None else rate
-        sizes = [r + 2 * margin for r in rates]
-        sizes[-2:] = [resolution, resolution]
-        channels = [max(1, round(min(channel_base / 2 / c, channel_max))) for c in cutoffs]
-        channels[-1] = image_channels
-        widths = [max(s, r / 2) - c for s, r, c in zip(stopbands, rates, cutoffs, strict=True)]
-        # Numbers of a grown network skip one where the first head begins, as in the released ones.
-        first_number = len(layers) + 1 if stage else 0
-        for index, (before, here) in enumerate(pairwise((0, *range(count + 1)))):
-            to_rgb = index == count
-            layers.append(
-                LayerShape(
-                    name=f"L{first_number + index}_{sizes[here]}_{channels[here]}",
-                    in_channels=channels[before],
-                    out_channels=channels[here],
-                    in_size=sizes[before],
-                    out_size=sizes[here],
-                    in_rate=rates[before],
-                    out_rate=rates[here],
-                    in_cutoff=cutoffs[before],
-                    out_cutoff=cutoffs[here],
-                    in_half_width=widths[before],
-                    out_half_width=widths[here],
-                    to_rgb=to_rgb,
-                    critical=index >= count - num_critical,
-                    kernel=1 if to_rgb else kernel,
-                    filter_size=filter_size,
-                    radial=radial,
-                )
-            )
-        kept = count - num_critical - 1
-        cutoff, stopband, rate = cutoffs[kept], stopbands[kept], rates[kept]
-    first = layers[0]
+
+    resolutions: tuple[int, ...]
+    stem_layers: int
+    head_layers: int = 0
+    classes: int = 0
+    image_channels: int = 3
+    z_dim: int = 64
+    w_dim: int = 512
+    embed_dim: int = 320
+    channel_base: int = 32768
+    channel_max: int = 512
+    margin: int = 10
+    radial: bool = False
+
+    def layers(self) -> tuple[LayerShape, ...]:
+        """The layers of all stages; each stage replaces the critically sampled layers of the one before it."""
+        layers: list[LayerShape] = []
+        start: _Signal | None = None
+        for stage, resolution in enumerate(self.resolutions):
+            count = self.head_layers if stage else self.stem_layers
+            signals = [self._signal(index, count, resolution, start) for index in range(count + 1)]
+            layers = [layer for layer in layers if not layer.critical]
+            # Numbers of a grown network skip one where the first head begins, as in the released ones.
+            number = len(layers) + 1 if stage else 0
+            pairs = pairwise((signals[0], *signals))
+            layers += [self._layer(number + index, count - index, *pair) for index, pair in enumerate(pairs)]
+            start = signals[count - _NUM_CRITICAL - 1]
+        return tuple(layers)
+
+    def _signal(self, index: int, count: int, resolution: int, start: _Signal | None) -> _Signal:
+        """The input of layer `index` of a stage with `count` layers before the one to RGB; `start`: what it continues."""
+        cutoff, stopband = (start.cutoff, start.stopband) if start else (_FIRST_CUTOFF, _FIRST_STOPBAND)
+        share, last = min(index / (count - _NUM_CRITICAL), 1.0), resolution / 2
+        cutoff *= (last / cutoff) ** share
+        stopband *= (last * _STOPBAND_FACTOR / stopband) ** share
+        rate = int(2 ** math.ceil(math.log2(min(2 * stopband, resolution))))
+        if start and index == 0:
+            rate = start.rate  # the first layer of a head changes neither rate nor frequencies
+        size = resolution if index >= count - 1 else rate + 2 * self.margin
+        width = max(1, round(min(self.channel_base / 2 / cutoff, self.channel_max)))
+        channels = self.image_channels if index == count else width
+        return _Signal(channels, size, rate, cutoff, max(stopband, rate / 2) - cutoff, stopband)
+
+    def _layer(self, number: int, remaining: int, before: _Signal, after: _Signal) -> LayerShape:
+        """A layer with `remaining` ones after it in its stage."""
+        return LayerShape(
+            name=f"L{number}_{after.size}_{after.channels}",
+            to_rgb=remaining == 0,
+            critical=remaining <= _NUM_CRITICAL,
+            kernel=3 if remaining else 1,
+            radial=self.radial,
+            **before.fields("in"),
+            **after.fields("out"),
+        )
+
+
+def make_shape(**rules: Any) -> NetworkShape:
+    """Derive the shape of a network from the fields of `ShapeRules`."""
+    chosen = ShapeRules(**rules)
+    layers = chosen.layers()
     return NetworkShape(
-        z_dim=z_dim,
-        w_dim=w_dim,
-        classes=classes,
-        embed_dim=embed_dim if classes else 0,
+        z_dim=chosen.z_dim,
+        w_dim=chosen.w_dim,
+        classes=chosen.classes,
+        embed_dim=chosen.embed_dim if chosen.classes else 0,
         mapping_layers=2,
         mapping_rate=0.01,
-        image_size=resolutions[-1],
-        image_channels=image_channels,
-        input_channels=first.in_channels,
-        input_size=first.in_size,
-        input_rate=float(first.in_rate),
-        bandwidth=first_cutoff,
+        image_size=chosen.resolutions[-1],
+        image_channels=chosen.image_channels,
+        input_channels=layers[0].in_channels,
+        input_size=layers[0].in_size,
+        input_rate=float(layers[0].in_rate),
+        bandwidth=_FIRST_CUTOFF,
         output_scale=0.25,
-        layers=tuple(layers),
+        layers=layers,
     )

@@ -7,66 +7,36 @@ from pathlib import Path
 
 from pydantic import Field
 
-from ld3m_plugin.contracts import Options, PriorKind, Task, TrainingReporter
 from ld3m_plugin.generators.ld3m import ldm_folder as files
+from ld3m_plugin.generators.ld3m.ldm_prior import SHIPPED
 from ld3m_plugin.generators.ld3m.training.ldm_training_options import LdmTrainingOptions
+from ld3m_plugin.priors.folder_kind import FolderConversionOptions, FolderKind
 
 _CHECKPOINTS = (".ckpt", ".pt", ".pth", ".safetensors")
 
 
-class LdmConversionOptions(Options):
+class LdmConversionOptions(FolderConversionOptions):
     """Options of `ld3m prior convert` for original CompVis checkpoints."""
 
     config: Path | None = Field(
-        None, description="the checkpoint's YAML; default: one beside it, or that of cin256-v2 if the shapes are its"
+        None,
+        description="YAML of the checkpoint; default: the one beside it, or that of cin256-v2 if the shapes are the same",
     )
-    classes: Path | None = Field(
-        None, description="class names in row order, a line or JSON entry each; default: ImageNet's for 1,000 classes"
-    )
-    source: str | None = Field(None, description="where the weights come from, for the record")
-    licence: str | None = Field(None, description="of the weights, for the record")
-    half: bool = Field(False, description="store the weights in half precision")
 
 
-class LatentDiffusionKind(PriorKind):
+class LatentDiffusionKind(FolderKind):
     """Priors of the LD3M and autoencoder generators."""
 
     TrainingOptions = LdmTrainingOptions
     ConversionOptions = LdmConversionOptions
+    shipped = SHIPPED
+    trainer = "ld3m_plugin.generators.ld3m.training.train_ldm:train_prior"
+    converter = "ld3m_plugin.generators.ld3m.compvis.compvis_convert:convert"
+    describer = "ld3m_plugin.generators.ld3m.ldm_describe:describe"
 
     def recognises(self, path: Path) -> bool:
         if path.is_dir():
-            has_autoencoder = (path / "vae").is_dir() or (path / "vqvae").is_dir()
+            has_autoencoder = any((path / part).is_dir() for part in files.AUTOENCODERS)
             return (path / files.INDEX).is_file() and (path / "unet").is_dir() and has_autoencoder
-        # torch.save writes a zip; a truncated one is for `convert` to name.
+        # torch.save writes a zip file; `convert` reports a damaged one.
         return path.suffix in _CHECKPOINTS or zipfile.is_zipfile(path)
-
-    def find(self, name: str) -> Path | None:
-        from ld3m_plugin.generators.ld3m.ldm_prior import SHIPPED
-
-        return SHIPPED.get(name)
-
-    def train(self, task: Task, out: Path, options: Options, *, seed: int, reporter: TrainingReporter) -> None:
-        from ld3m_plugin.generators.ld3m.training.train_ldm import train_prior
-
-        assert isinstance(options, LdmTrainingOptions)  # noqa: S101 (for the type checker)
-        train_prior(task, options, seed, out, reporter)
-
-    def convert(self, source: Path, out: Path, options: Options) -> None:
-        from ld3m_plugin.generators.ld3m.compvis.compvis_convert import convert
-
-        assert isinstance(options, LdmConversionOptions)  # noqa: S101 (for the type checker)
-        convert(
-            source,
-            out,
-            config=options.config,
-            classes=options.classes,
-            note=options.source,
-            licence=options.licence,
-            half=options.half,
-        )
-
-    def describe(self, path: Path) -> dict[str, str]:
-        from ld3m_plugin.generators.ld3m.ldm_describe import describe
-
-        return describe(path)

@@ -95,9 +95,11 @@ def evaluate_command(
 
 
 def _recorded_data(distilled: DistilledSet, path: Path) -> tuple[str, dict[str, Any]]:
+    from ld3m_plugin.data.load import recorded_options
+
     try:
         recorded = distilled.metadata["config"]["data"]
-        return str(recorded["name"]), dict(recorded["options"])
+        return str(recorded["name"]), recorded_options(str(recorded["name"]), recorded["options"])
     except (KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"{path} does not record which data it was made from: give --data") from error
 

@@ -1,4 +1,4 @@
-"""The two losses of an update, with one render for both.
+"""The losses of generator and discriminator, from one render.
 
 Source: Goodfellow et al., "Generative Adversarial Nets", NIPS 2014 (non-saturating loss); Mescheder, Geiger and Nowozin, "Which
 Training Methods for GANs do actually Converge?", ICML 2018 (R1), every few updates as in StyleGAN2; Sauer et al., StyleGAN-XL,
@@ -30,11 +30,11 @@ class Adversaries(nn.Module):
 
 
 class AdversarialLoss:
-    """The sum of both players' losses; each depends on its own player's weights alone.
+    """The sum of both networks' losses; the gradient of each reaches its own network alone.
 
     Args:
         guide: a frozen classifier of normalised images, or None.
-        space: makes those of pictures.
+        space: converts generated pictures to normalised images.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class AdversarialLoss:
     def _generator_loss(
         self, discriminator: Discriminator, fake: Tensor, classes: Tensor, draw: object
     ) -> tuple[Tensor, dict[str, float]]:
-        # Detached weights: what fools the discriminator must not teach it.
+        # Detached weights: the generator's loss must not train the discriminator.
         frozen = {name: tensor.detach() for name, tensor in discriminator.named_parameters()}
         logits = functional_call(discriminator, frozen, (self._dsa.apply(fake, draw), classes))  # type: ignore[arg-type]
         loss = F.softplus(-logits).mean()

@@ -1,9 +1,9 @@
-"""The discriminator a generator is trained against: residual convolutions, batch statistics, a projection on the class.
+"""The discriminator: residual convolutions, batch statistics, a projection on the class.
 
 Source: Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (StyleGAN2), CVPR 2020, appendix B (residual
 discriminator, equalised rates); Karras et al., "Progressive Growing of GANs", ICLR 2018, section 3 (deviation over a batch);
-Miyato and Koyama, "cGANs with Projection Discriminator", ICLR 2018. StyleGAN-XL's own looks through networks that were trained
-on ImageNet, which a small data set of one's own has no use for.
+Miyato and Koyama, "cGANs with Projection Discriminator", ICLR 2018. StyleGAN-XL's own discriminator uses features of
+networks trained on ImageNet, which suit other data less.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Discriminator(nn.Module):
 
 
 class _Convolution(nn.Module):
-    """A convolution with an equalised rate, then leaky ReLU with gain √2."""
+    """A convolution with an equalised learning rate, then leaky ReLU with gain √2."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, leaky: bool = True) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class _Convolution(nn.Module):
 
 
 class _Block(nn.Module):
-    """Two convolutions and a shortcut, at half the resolution."""
+    """Two convolutions and a shortcut; halves the resolution."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -69,16 +69,16 @@ class _Block(nn.Module):
         self.shortcut = _Convolution(inputs, outputs, 1, leaky=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        # The mean before the 3x3 convolution: a quarter of its work.
+        # Averaging before the 3x3 convolution quarters its work.
         long = self.two(F.avg_pool2d(self.one(images), 2))
         return (long + self.shortcut(F.avg_pool2d(images, 2))) / math.sqrt(2)  # type: ignore[no-any-return]
 
 
 def _deviation(hidden: Tensor) -> Tensor:
-    """A channel (n, 1, h, h) with the standard deviation over groups of images: a generator that repeats itself shows."""
+    """Standard deviation over groups of images, as a channel (n, 1, h, h): it shows when a generator repeats itself."""
     count = hidden.shape[0]
     group = math.gcd(count, _GROUP)
     parts = hidden.unflatten(0, (group, count // group))
-    # The epsilon keeps the gradient of a group of one image, or of equal ones, finite.
+    # The epsilon keeps the gradient finite for a group of one image or of equal ones.
     deviation: Tensor = (parts.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))
     return deviation.repeat(group).view(-1, 1, 1, 1).expand(-1, 1, *hidden.shape[2:])

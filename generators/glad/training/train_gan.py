@@ -1,4 +1,4 @@
-"""The whole training of a GAN prior: a guide, generator and discriminator, mean styles, quality report."""
+"""Train a GAN prior: guide, generator and discriminator, mean styles, quality report."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ld3m_plugin.contracts import Network, TrainingReporter
 from ld3m_plugin.errors import InvalidOptionError
@@ -27,24 +27,25 @@ from ld3m_plugin.randomness import lent_to_global, stream
 from ld3m_plugin.task import Task
 
 _OURS = ("gan.safetensors", "gan.partial", "samples-*.png")
-#: Of the options, those that decide what is trained.
+#: Beginnings of the options that decide what is trained.
 _DECISIVE = (
     *("warmup", "weight_decay", "ema", "mixed_precision", "z_dim", "w_dim", "embedding", "layers", "channel", "margin"),
     *("discriminator", "steps", "rate", "batch_size", "r1", "guide", "augment"),
 )
-_SMALLEST = 16
+_SMALLEST = 16  # pixels
 
 
 def train_prior(task: Task, options: GanTrainingOptions, seed: int, out: Path, reporter: TrainingReporter) -> None:
-    """Train, write the prior folder, then its quality report and a picture of samples into it.
+    """Train and write the prior folder, with its quality report and a picture of samples.
 
-    The state and pictures of the way are in `OUT.training` beside it: from there a stopped training goes on. It may be deleted
-    when the prior is finished.
+    States and pictures of the training are kept in `OUT.training` beside it; a stopped training resumes from there. The folder
+    may be deleted when the prior is finished.
 
     Raises:
-        InvalidOptionError: the image size does not fit, or the precision is not to be had.
-        UsageError: that folder is somebody else's.
-        DataError: the data does not suffice for the quality report.
+        InvalidOptionError: the image size does not fit, or the device lacks the precision.
+        UsageError: `OUT.training` has files of something else in it.
+        DataError: there are too few images for the quality report.
+        PriorError: the stopped training there had other settings or data, or the loss is not finite.
     """
     folder = out.with_name(out.name + ".training")
     _check_size(task, options)
@@ -52,7 +53,7 @@ def train_prior(task: Task, options: GanTrainingOptions, seed: int, out: Path, r
     check_folder(folder, _OURS)
     accelerator = make_accelerator(task, options)
     if accelerator.num_processes > 1:
-        raise InvalidOptionError("a GAN is trained by one process: start it without a launcher")
+        raise InvalidOptionError("a GAN trains in one process: start `ld3m` without a launcher")
     folder.mkdir(parents=True, exist_ok=True)
     guide = _guide(task, options.guide_steps, seed, reporter) if options.guide > 0 else None
     space = PictureSpace(task, task.channels, "none")
@@ -84,23 +85,17 @@ def train_prior(task: Task, options: GanTrainingOptions, seed: int, out: Path, r
 
 
 def _check_size(task: Task, options: GanTrainingOptions) -> None:
-    size = task.image_size
-    if size < _SMALLEST or size & (size - 1):
-        power = max(_SMALLEST, 1 << (size - 1).bit_length())
+    size, halvings = task.image_size, len(options.discriminator_channels) - 1
+    least = max(_SMALLEST, 1 << halvings)
+    if size < least or size & (size - 1):
         raise InvalidOptionError(
-            f"images of {size} pixels: a GAN here makes images of a power of two, {_SMALLEST} and more: give -D "
-            f"image_size={power}"
-        )
-    factor = int(2 ** (len(options.discriminator_channels) - 1))
-    if task.image_size % factor:
-        raise InvalidOptionError(
-            f"images of {size} pixels cannot be halved {factor.bit_length() - 1} times, as discriminator_channels asks: give -D "
-            f"image_size={factor}, or fewer widths"
+            f"images of {size} pixels: a GAN with {halvings + 1} discriminator_channels needs a power of two, {least} or more: "
+            f"give -D image_size={max(least, 1 << (size - 1).bit_length())}"
         )
 
 
 def _guide(task: Task, steps: int, seed: int, reporter: TrainingReporter) -> Network:
-    """A classifier of real images; another one than the report's judge, which should not have been trained for."""
+    """Train a classifier of real images. The report's judge is another one, on which the generator was not trained."""
     recipe = JudgeRecipe(epochs=1, least_steps=steps)
     reporter.phase("guide", recipe.passes(sum(task.train.counts())))
     return train_judge(
@@ -108,11 +103,10 @@ def _guide(task: Task, steps: int, seed: int, reporter: TrainingReporter) -> Net
     )
 
 
-def _sampler(generator: nn.Module, task: Task, truncation: float) -> Sampler:
+def _sampler(generator: GeneratorNetwork, task: Task, truncation: float) -> Sampler:
     space = PictureSpace(task, task.channels, "hard")
 
     def sample(labels: Tensor, rng: torch.Generator) -> Tensor:
-        assert isinstance(generator, GeneratorNetwork)  # noqa: S101 (for the type checker)
         z = torch.randn(len(labels), generator.shape.z_dim, generator=rng).to(task.device)
         return space.images(generator(z, labels.to(task.device), truncation))
 

@@ -38,10 +38,13 @@ def golden_shape(stem):
 class Golden:
     """A published network and its values; `tensors` are float32, `network` is frozen."""
 
+    _CUT = 10_000, 97  # of tensors with more numbers, the float64 file holds every 97th one
+
     def __init__(self, stem):
         self.stem, self.data = stem, DATA
         self.description = json.loads((DATA / f"{stem}.json").read_text())
         self.tensors = load_file(DATA / f"{stem}.safetensors")
+        self._exact = load_file(DATA / f"{stem}_float64.safetensors")
         self.shape_by_rules = golden_shape(stem)
         self.shape, self.state = read_network(DATA / f"{stem}.pkl")
         self.network = GeneratorNetwork(self.shape)
@@ -53,6 +56,17 @@ class Golden:
         network = GeneratorNetwork(self.shape)
         network.load_state_dict(self.state)
         return network.double().freeze()
+
+    def double_tensors(self):
+        """The inputs, and the outputs that are inputs again, in float64."""
+        return {name: t.double() if t.is_floating_point() else t for name, t in self.tensors.items()}
+
+    def error(self, name, found):
+        """||found - exact|| / ||exact||, with the published code's value in float64."""
+        most, step = self._CUT
+        found, exact = found.detach().double(), self._exact[name]
+        found = found.flatten()[::step] if found.numel() > most else found
+        return float((found - exact).norm() / exact.norm())
 
 
 @pytest.fixture(params=sorted(STAGES), scope="module")

@@ -75,7 +75,7 @@ class Constant(torch.nn.Module):
 
 @pytest.mark.parametrize(("r1", "guided", "augment"), [(0.0, False, "none"), (0.5, False, "crop"), (0.0, True, "flip")])
 def test_each_player_is_moved_by_its_own_loss(r1, guided, augment):
-    """Against the two losses written apart, each differentiated for its own player, with the numbers of the same stream."""
+    """Against the two losses computed apart, each differentiated for its own network, with the same random numbers."""
     chosen = options(r1=r1, r1_every=1, augment=augment, guide=0.3)
     model = adversaries(chosen).eval()
     guide = Constant() if guided else None
@@ -154,7 +154,7 @@ def test_mean_styles_are_means_over_random_vectors():
 
 
 class Notes(TrainingReporter):
-    """Writes down what it is told, and presses Ctrl-C after an update if it is asked to."""
+    """Notes all reports; raises KeyboardInterrupt after update `stop_at`."""
 
     def __init__(self, stop_at=None):
         self.phases, self.steps, self.said, self.stop_at = [], [], [], stop_at
@@ -222,7 +222,7 @@ def test_a_state_of_other_settings_is_refused(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train_prior(TASK, options(), 0, tmp_path / "prior", Notes(stop_at=2))
     for change in ({"channel_max": 5}, {"r1": 0.3}, {"steps": 7}, {"discriminator_channels": (4, 8)}):
-        with pytest.raises(PriorError, match="other settings"):
+        with pytest.raises(PriorError, match=r"prior\.training"):
             train_prior(TASK, options(**change), 0, tmp_path / "prior", Notes())
 
 
@@ -236,7 +236,7 @@ def test_the_average_and_not_the_last_weights_are_kept(trained, tmp_path):
 
 @pytest.fixture
 def other_precision():
-    """accelerate keeps one precision a process."""
+    """accelerate keeps one precision for each process."""
     AcceleratorState._reset_state(True)
     yield
     AcceleratorState._reset_state(True)
@@ -254,25 +254,25 @@ def test_widths_never_fall_to_zero():
 
 
 def test_what_is_refused_before_the_work(tmp_path):
-    with pytest.raises(InvalidOptionError, match=r"cannot be halved 5 times.*image_size=32"):
+    with pytest.raises(InvalidOptionError, match=r"discriminator_channels.*image_size=32"):
         train_prior(TASK, options(discriminator_channels=(2,) * 6), 0, tmp_path / "prior", Notes())
     for size, wanted in ((8, 16), (20, 32), (48, 64)):
-        with pytest.raises(InvalidOptionError, match=f"a power of two, 16 and more: give -D image_size={wanted}"):
+        with pytest.raises(InvalidOptionError, match=rf"\b{size}\b.*image_size={wanted}"):
             train_prior(tiny_task(image_size=size), options(), 0, tmp_path / "prior", Notes())
     (tmp_path / "prior.training").mkdir()
     (tmp_path / "prior.training" / "mine.txt").write_text("keep")
-    with pytest.raises(UsageError, match="no training left it"):
+    with pytest.raises(UsageError, match=r"prior\.training"):
         train_prior(TASK, options(), 0, tmp_path / "prior", Notes())
-    for wrong, message in (
+    for wrong, name in (
         ({"augment": "crop_twirl"}, "twirl"),
-        ({"discriminator_channels": (0,)}, "at least 1"),
+        ({"discriminator_channels": (0,)}, "discriminator_channels"),
         ({"layers": 3}, "layers"),
         ({"truncation": 2}, "truncation"),
     ):
-        with pytest.raises(UsageError, match=message):
+        with pytest.raises(UsageError, match=name):
             build(GanTrainingOptions, wrong, "training of prior 'gan'")
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(tmp_path):
-    with pytest.raises(PriorError, match="lower its learning rate"):
+    with pytest.raises(PriorError, match=r"\bgan\b"):
         train_prior(TASK, options(rate=1e12, steps=40), 0, tmp_path / "prior", Notes())

@@ -1,4 +1,4 @@
-"""The GLaD generator: latents, layers, classes, options and what it refuses."""
+"""The GLaD generator: latents, layers, classes, options and refusals."""
 
 import pytest
 import torch
@@ -61,7 +61,7 @@ def test_the_default_layer_is_as_deep_as_the_published_one(prior):
 
 @pytest.mark.parametrize("layer", [DEPTH, 20])
 def test_a_layer_beyond_the_depth(prior, layer):
-    with pytest.raises(InvalidOptionError, match=rf"layer={layer}: this network has 5 layers: give 0 to 4, or -1"):
+    with pytest.raises(InvalidOptionError, match=rf"layer={layer}\b.*\b4\b"):
         start(prior(), layer=layer)
 
 
@@ -110,9 +110,9 @@ def test_mean_styles(prior, network):
     _, latents = start(folder, per_class=1, init="avg_w")
     mean = network().mapping.w_avg
     assert torch.allclose(latents["w"], mean[:, None].expand(-1, 6, -1))
-    with pytest.raises(InvalidOptionError, match="all images of a class the same: use it with 1 image a class"):
+    with pytest.raises(InvalidOptionError, match=r"init=avg_w"):
         start(folder, per_class=2, init="avg_w")
-    with pytest.raises(InvalidOptionError, match="leave truncation out"):
+    with pytest.raises(InvalidOptionError, match=r"init=avg_w.*truncation"):
         start(folder, per_class=1, init="avg_w", truncation=0.5)
 
 
@@ -136,7 +136,7 @@ def test_each_row_starts_from_its_own_class(prior):
 
 def test_classes_the_network_does_not_know(prior, tmp_path):
     task = tiny_task(class_names=("class 0", "class 1", "gadget"))
-    with pytest.raises(InvalidOptionError, match="no class 'gadget'") as error:
+    with pytest.raises(InvalidOptionError, match="'gadget'") as error:
         start(prior(), task=task)
     assert "unconditional" not in str(error.value)
     _, latents = start(prior(), task=task, unmatched="class 2", per_class=1, init="avg_w")
@@ -144,15 +144,16 @@ def test_classes_the_network_does_not_know(prior, tmp_path):
     (tmp_path / "map.yaml").write_text("gadget: class 1\n")
     _, mapped = start(prior(), task=task, class_map=tmp_path / "map.yaml", per_class=1, init="avg_w")
     assert torch.equal(mapped["w"][2], mapped["w"][1])
-    with pytest.raises(InvalidOptionError, match="trained with a class always"):
+    with pytest.raises(InvalidOptionError, match="unmatched"):
         start(prior(), task=task, unmatched="unconditional")
 
 
 def test_unconditional_networks_and_rows(prior):
     _, latents = start(prior(classes=0), per_class=3)
     assert len({tuple(row.tolist()) for row in latents["w"][:, 0]}) == 9
-    with pytest.raises(InvalidOptionError, match="unmatched: styles without classes have no use for it"):
-        start(prior(classes=0), unmatched="class 1")
+    for name, value in (("unmatched", "class 1"), ("class_map", "map.yaml")):
+        with pytest.raises(InvalidOptionError, match=name):
+            start(prior(classes=0), **{name: value})
     generator, mixed = start(prior(), per_class=8, unconditional=True)
     mean = generator._network.mapping.w_avg
     assert "styles_from" not in generator.provenance()
@@ -184,28 +185,26 @@ def test_random_weights_are_those_of_their_seed_and_not_the_networks(prior):
 
 
 def test_sizes_and_channels_that_do_not_fit(prior):
-    with pytest.raises(InvalidOptionError, match=r"images of 32 pixels: this network makes 16: give -D image_size=16"):
+    with pytest.raises(InvalidOptionError, match=r"\b32\b.*image_size=16"):
         start(prior(), task=tiny_task(image_size=32))
     generator, latents = start(prior(), task=tiny_task(channels=3))
     images = render(generator, latents)
     assert images.shape[1] == 3
     assert torch.allclose(images[:, 0], images[:, 2])
     assert render(*start(prior(name="colour", channels=3))).shape[1] == 1
-    with pytest.raises(InvalidOptionError, match="2 channels, the task has 1"):
+    with pytest.raises(InvalidOptionError, match=r"\b1 channel.*\b2\b"):
         start(prior(name="two", channels=2))
 
 
 def test_networks_that_are_not_there(prior, tmp_path):
-    with pytest.raises(InvalidOptionError, match="imagenet-128' has no weights here: give weights=random, or convert"):
+    with pytest.raises(InvalidOptionError, match=r"'imagenet-128'.*weights=random"):
         start("imagenet-128")
-    with pytest.raises(
-        PriorError, match=r"there is no prior folder nowhere; known: embedded, embedded-gan, imagenet-128"
-    ):
+    with pytest.raises(PriorError, match=r"nowhere.*embedded-gan.*imagenet-128"):
         start("nowhere")
     (tmp_path / "network.pkl").write_bytes(b"")
-    with pytest.raises(PriorError, match=r"ld3m prior convert .*network\.pkl FOLDER"):
+    with pytest.raises(PriorError, match=r"`ld3m prior convert .*network\.pkl FOLDER`"):
         start(tmp_path / "network.pkl")
-    with pytest.raises(PriorError, match=r"it has no network\.json"):
+    with pytest.raises(PriorError, match=rf"{tmp_path}.*network\.json"):
         start(tmp_path)
 
 
