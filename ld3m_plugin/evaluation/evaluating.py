@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from ld3m_plugin.contracts import Network, Task
+from ld3m_plugin.data.numbered_images import evenly_spaced
 from ld3m_plugin.errors import ArtefactError, DataError, InvalidOptionError
 from ld3m_plugin.evaluation.protocols import Protocol, get_protocol
 from ld3m_plugin.evaluation.table import RANDOM_REAL, Evaluation, Row
-from ld3m_plugin.evaluation.train_network import accuracy, chosen_tests, train
+from ld3m_plugin.evaluation.train_network import accuracy, train
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.registry import Registry, use_registry
@@ -78,7 +79,7 @@ def evaluate(
             for network in tuple(networks) or recipe.networks
             for images in ("distilled", *([RANDOM_REAL] if random_real else []))
         )
-        tests = sum(len(chosen_tests(count, test_per_class)) for count in task.test.counts())
+        tests = sum(len(evenly_spaced(count, test_per_class)) for count in task.test.counts())
         seconds = time.perf_counter() - started
         return Evaluation(recipe, rows, tests, seed, seconds, task.source, test_per_class)
 
