@@ -144,7 +144,7 @@ def test_classes_the_network_does_not_know(prior, tmp_path):
     (tmp_path / "map.yaml").write_text("gadget: class 1\n")
     _, mapped = start(prior(), task=task, class_map=tmp_path / "map.yaml", per_class=1, init="avg_w")
     assert torch.equal(mapped["w"][2], mapped["w"][1])
-    with pytest.raises(InvalidOptionError, match="trained with a class always"):
+    with pytest.raises(InvalidOptionError, match="no unconditional row"):
         start(prior(), task=task, unmatched="unconditional")
 
 
