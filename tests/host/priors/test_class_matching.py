@@ -110,5 +110,5 @@ def test_long_lists_are_not_printed():
 
 
 def test_no_null_class():
-    with pytest.raises(InvalidOptionError, match="unmatched: .*no unconditional row"):
+    with pytest.raises(InvalidOptionError, match=r"unmatched: .*no unconditional row"):
         rows(["a"], unmatched="unconditional", facts=PriorFacts(FACTS.classes))
