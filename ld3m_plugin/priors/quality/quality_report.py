@@ -94,7 +94,7 @@ class Quality:
         widths = [max(3, *(len(row[column]) for row in table)) for column in range(len(head))]
         lines = [_line(row, widths) for row in table]
         lines.insert(1, _line(["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])], widths))
-        return "\n".join([*lines, "", *self._sentences()]) + "\n"
+        return "\n".join(lines) + "\n\n" + "\n\n".join(self._sentences()) + "\n"
 
     def _sentences(self) -> list[str]:
         sentences = [
@@ -109,7 +109,7 @@ class Quality:
             sentences.append(
                 f"Reconstruction of {error.images} test images: mean squared error {error.mse:.6f} of pixels in [0, 1], {psnr}."
             )
-        return [line for sentence in sentences for line in (sentence, "")][:-1]
+        return sentences
 
 
 def _cells(one: ClassQuality) -> list[str]:
