@@ -1,4 +1,4 @@
-"""Settings of the C library's allocator, for the whole process; only the command line calls them."""
+"""Settings of the C library's allocator for the whole process; only commands use them."""
 
 from __future__ import annotations
 
@@ -7,29 +7,27 @@ import os
 import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
-_MAPPED = 64 * 2**10
-#: Environment variable that makes `keep_freed_memory` do the opposite.
-RETURN_VARIABLE = "LD3M_RETURN_MEMORY"
+_MAPPED = 64 * 2**10  # bytes
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to reuse freed blocks instead of returning them to the kernel; True where that is possible.
+    """Make glibc reuse freed blocks instead of returning them to the kernel; return True if this is done.
 
-    Activations on the CPU are large blocks that are freed and wanted again in the next layer. By default each is mapped
-    afresh, and the page faults cost more than the arithmetic (docs/results.md has the measurement). Called by the command
-    line, never on import: the setting is the whole process's.
+    Activations on the CPU are large blocks that are freed and needed again in the next layer. By default glibc maps each
+    block anew, and the page faults cost more than the arithmetic (measured in docs/results.md). The setting is for the whole
+    process, so commands call this, never an import. `LD3M_RETURN_MEMORY=1` in the environment does the opposite.
     """
-    if os.environ.get(RETURN_VARIABLE) == "1":
+    if os.environ.get("LD3M_RETURN_MEMORY") == "1":
         return_freed_memory()
         return False
     return _mallopt((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def return_freed_memory() -> bool:
-    """Tell glibc to map every block of 64 KiB and more by itself and to unmap it when it is freed; True where that is possible.
+    """Make glibc map every block of 64 KiB and more by itself and unmap it when freed; return True if this is done.
 
-    Slower, and without holes: a heap that long-lived small blocks are scattered over grows with every denoising step that is
-    recomputed, whether freed memory is kept or not (docs/results.md has the measurement). `LD3M_RETURN_MEMORY=1` asks for it.
+    Slower, but the heap does not fragment: otherwise small long-lived blocks scatter over it, and it grows with every
+    denoising step that is recomputed (measured in docs/results.md).
     """
     return _mallopt((_M_MMAP_THRESHOLD, _MAPPED))
 

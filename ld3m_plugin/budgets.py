@@ -1,4 +1,4 @@
-"""How much fits in memory: images in one forward pass, and bytes that autograd keeps."""
+"""Memory use: images that fit in one forward pass, and bytes that autograd keeps."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class _LargestOutput(TorchDispatchMode):
 
 
 def images_at_once(forward: Callable[[Tensor], Tensor], image: Tensor, budget: float) -> int:
-    """How many images like `image` (1, C, H, W) one graph-free `forward` may take within `budget` GiB; at least 1.
+    """Compute how many images like `image` (1, C, H, W) fit in one graph-free `forward` within `budget` GiB; at least 1.
 
-    The budget is a number and not what happens to be free, so that the same run is cut in the same places everywhere and
-    stays bit-identical.
+    The budget is a fixed number, not the free memory, so that a run splits its batches equally on every machine and stays
+    bit-identical.
     """
     with torch.no_grad(), _LargestOutput() as largest:
         forward(image)
@@ -42,10 +42,10 @@ def images_at_once(forward: Callable[[Tensor], Tensor], image: Tensor, budget: f
 
 
 def saved_bytes(forward: Callable[[], Tensor], weights: Iterable[Tensor] = ()) -> int:
-    """Bytes that autograd keeps for the backward pass of `forward`, each storage counted once.
+    """Count the bytes that autograd keeps for the backward pass of `forward`, each storage once.
 
     Args:
-        weights: tensors that are there anyway; neither they nor views of them, such as a transposed weight, are counted.
+        weights: tensors that exist anyway; they and their views, such as a transposed weight, are not counted.
     """
     there = {tensor.untyped_storage().data_ptr() for tensor in weights}
     kept: dict[int, int] = {}
@@ -57,6 +57,6 @@ def saved_bytes(forward: Callable[[], Tensor], weights: Iterable[Tensor] = ()) -
         return tensor
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        result = forward()  # held until the count is done, so that no storage is counted under a freed one's address
+        result = forward()  # kept until the count is done, so that no freed address is used again
     del result
     return sum(kept.values())

@@ -8,6 +8,16 @@ from torch import Tensor
 from ld3m_plugin.task import ImagesByClass
 
 
+def evenly_spaced(count: int, wanted: int | None) -> Tensor:
+    """Choose `wanted` of `count` numbers, evenly spaced from 0; all of them for None, or if there are fewer.
+
+    >>> evenly_spaced(10, 4).tolist(), evenly_spaced(3, 4).tolist()
+    ([0, 2, 5, 7], [0, 1, 2])
+    """
+    used = count if wanted is None else min(wanted, count)
+    return torch.arange(used) * count // max(used, 1)
+
+
 class NumberedImages:
     """Images by number from 0: first all of class 0, then all of class 1, up to class K - 1."""
 

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from ld3m_plugin.contracts import Network, Task
+from ld3m_plugin.data.numbered_images import evenly_spaced
 from ld3m_plugin.errors import ArtefactError, DataError, InvalidOptionError
 from ld3m_plugin.evaluation.protocols import Protocol, get_protocol
 from ld3m_plugin.evaluation.table import RANDOM_REAL, Evaluation, Row
-from ld3m_plugin.evaluation.train_network import accuracy, chosen_tests, train
+from ld3m_plugin.evaluation.train_network import accuracy, train
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.registry import Registry, use_registry
@@ -142,7 +143,7 @@ class _Test:
         check_evaluation(task, recipe, networks, real_images)
         chosen = tuple(networks) or recipe.networks
         rows = tuple(self.row(kind, name, repeats or recipe.repeats) for name in chosen for kind in kinds)
-        tests = sum(len(chosen_tests(count, self.per_class)) for count in task.test.counts())
+        tests = sum(len(evenly_spaced(count, self.per_class)) for count in task.test.counts())
         return Evaluation(
             recipe, rows, tests, self.seed, time.perf_counter() - started, task.source, test_per_class=self.per_class
         )

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ld3m_plugin.augmentation import DSA
 from ld3m_plugin.contracts import Network, Task
+from ld3m_plugin.data.numbered_images import evenly_spaced
 from ld3m_plugin.evaluation.protocols import Protocol
 from ld3m_plugin.networks.build import for_forward
 from ld3m_plugin.networks.learning_rate import warmup_cosine
@@ -23,9 +24,10 @@ _TEST_BATCH = 256
 def rate_factor(epoch: int, protocol: Protocol) -> float:
     """Compute the factor on the learning rate in `epoch` (from 0): linear warm-up, then the protocol's schedule.
 
-    >>> from ld3m_plugin.evaluation.protocols import get_protocol
-    >>> [round(rate_factor(epoch, get_protocol("glad-2023")), 3) for epoch in (0, 250, 500, 750, 1000)]
-    [0.0, 0.5, 1.0, 0.5, 0.0]
+        >>> from ld3m_plugin.data.numbered_images import evenly_spaced
+    from ld3m_plugin.evaluation.protocols import get_protocol
+        >>> [round(rate_factor(epoch, get_protocol("glad-2023")), 3) for epoch in (0, 250, 500, 750, 1000)]
+        [0.0, 0.5, 1.0, 0.5, 0.0]
     """
     if protocol.schedule == "drop" and epoch >= protocol.warmup_epochs:
         return 1.0 if epoch <= protocol.epochs // 2 else 0.1
@@ -35,8 +37,8 @@ def rate_factor(epoch: int, protocol: Protocol) -> float:
 class WeightAverage:
     """An exponential moving average of a network's weights, updated once an epoch.
 
-    Source: the weight average of GLaD's evaluation: decay 1 − 1/(1 + n) after n updates until it reaches `decay`, which makes
-    it a plain average at first. Buffers, such as statistics of batch norm, are averaged as well; counters are copied.
+    Source: GLaD's evaluation. After n updates the decay is 1 − 1/(1 + n), a plain average, until it reaches `decay`. Buffers
+    such as statistics of batch norm are averaged too; counters are copied.
     """
 
     def __init__(self, network: Network, decay: float) -> None:
@@ -46,7 +48,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, network: Network) -> None:
-        """Take in the present weights."""
+        """Add the weights of `network` to the average."""
         self._updates += 1
         decay = min(self._decay, 1 - 1 / self._updates)
         for mean, value in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
@@ -59,7 +61,7 @@ class WeightAverage:
 def train(
     network: Network, images: Tensor, labels: Tensor, protocol: Protocol, rate: float, rng: torch.Generator
 ) -> Network:
-    """Train `network` and give back what is to be tested: itself, or its weight average.
+    """Train `network`, and return the network to test: itself, or its weight average.
 
     Args:
         images: (N, C, H, W), normalised.
@@ -73,7 +75,7 @@ def train(
     )
     average = None if protocol.ema is None else WeightAverage(network, protocol.ema)
     network.train()
-    # Dropout draws from the global stream: it is lent one, so that a result depends on `rng` alone.
+    # Dropout draws from the global stream, so that stream is seeded from `rng` for the time of the training.
     with lent_to_global(spawn(rng), images.device):
         for epoch in range(protocol.epochs):
             for group in optimizer.param_groups:
@@ -90,10 +92,10 @@ def train(
 
 @torch.no_grad()
 def accuracy(network: Network, task: Task, per_class: int | None = None) -> float:
-    """Share of test images that `network` classifies as their class, in percent.
+    """Compute the share of test images that `network` classifies correctly, in percent.
 
     Args:
-        per_class: on how many test images of each class, as `chosen_tests` chooses; default: all.
+        per_class: number of test images of each class, evenly spaced over it; default: all.
     """
     network = for_forward(network.eval())
     correct = total = 0
@@ -103,21 +105,11 @@ def accuracy(network: Network, task: Task, per_class: int | None = None) -> floa
     return 100 * correct / total
 
 
-def chosen_tests(count: int, per_class: int | None) -> Tensor:
-    """Which of the `count` test images of a class are used: `per_class` of them, evenly spaced, or all there are.
-
-    >>> chosen_tests(10, 4).tolist(), chosen_tests(3, 4).tolist()
-    ([0, 2, 5, 7], [0, 1, 2])
-    """
-    used = count if per_class is None else min(per_class, count)
-    return torch.arange(used) * count // max(used, 1)
-
-
 def test_batches(task: Task, per_class: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-    """The test set as uint8 images (n, C, H, W) and class indices (n,), on the CPU; a batch may span classes."""
+    """Iterate over uint8 images (n, C, H, W) and class indices (n,) of the test set, on the CPU; a batch may span classes."""
     images, labels, held = [], [], 0
     for class_index, count in enumerate(task.test.counts()):
-        for which in chosen_tests(count, per_class).split(_TEST_BATCH):
+        for which in evenly_spaced(count, per_class).split(_TEST_BATCH):
             images.append(task.test.read(class_index, which))
             labels.append(torch.full((len(which),), class_index))
             held += len(which)

@@ -1,7 +1,7 @@
 """Priors: the pre-trained models that generators render with.
 
-- `contract`, `service`: what a kind of prior provides, and finding, training, converting and describing priors by kind
-- `prior_json`, `classes`, `class_matching`: facts beside the weights, names of classes, the task's classes in the prior's words
-- `training`: updates, states to resume from, samples and report, shared by all kinds
-- `quality`: how good samples are
+- `contract`, `service`: the contract of a kind of prior; training, converting and describing priors of any kind
+- `prior_json`, `classes`, `class_matching`: facts beside the weights, names of classes, matching them with the task's
+- `training`: updates, saved states, samples and report, shared by all kinds
+- `quality`: measuring samples
 """

@@ -1,4 +1,4 @@
-"""The task's classes in the prior's words: by WordNet id, then by name, then by what the user says."""
+"""Matching the task's classes with the prior's: by the user's class map, then by WordNet id, then by name."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ _LISTED = 20
 
 
 def rows_of_classes(task: Task, facts: PriorFacts, class_map: Path | None, unmatched: str) -> list[int]:
-    """The row of the prior's class embedding that each of the task's K classes starts from.
+    """Find the row of the prior's class embedding for each of the task's K classes.
 
     Args:
         class_map: YAML or JSON file, task class (name or WordNet id) -> class of the prior (name, WordNet id or
-            `unconditional`); it goes before everything else.
-        unmatched: what becomes of a class that is found nowhere: `error`, `unconditional`, or a class of the prior.
+            `unconditional`); overrides ids and names.
+        unmatched: for a class without match: `error`, `unconditional`, or the name of a class of the prior.
 
     Raises:
-        InvalidOptionError: a class without match; or a file or a name that is not there.
+        InvalidOptionError: a class without match, or an unknown file or name.
     """
     chosen = read_class_map(class_map, task) if class_map is not None else {}
     rows = []
     for name, wordnet_id in zip(task.class_names, task.wordnet_ids, strict=True):
         wanted = chosen.get(name, chosen.get(wordnet_id or ""))
         if wanted is not None:
-            rows.append(_row(facts, wanted, f"class_map {class_map}"))
-            continue
-        row = _match(facts, name, wordnet_id)
+            row: int | None = _row(facts, wanted, f"class_map {class_map}")
+        else:
+            row = _match(facts, name, wordnet_id)
         rows.append(_unmatched(facts, name, unmatched) if row is None else row)
     return rows
 
 
 def read_class_map(path: Path, task: Task) -> dict[str, str]:
-    """The mapping in a YAML or JSON file.
+    """Read a class map from a YAML or JSON file.
 
     Raises:
-        InvalidOptionError: it is not readable, not a mapping of text to text, or names a class the task does not have.
+        InvalidOptionError: the file is not readable, not a mapping of text to text, or names an unknown class of the task.
     """
     try:
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -64,10 +64,9 @@ def read_class_map(path: Path, task: Task) -> dict[str, str]:
 
 
 def _match(facts: PriorFacts, name: str, wordnet_id: str | None) -> int | None:
-    for row, known in enumerate(facts.classes):
-        if wordnet_id is not None and known.wordnet_id == wordnet_id:
-            return row
-    # A name may stand for several things (crane, the bird or the machine): ids that differ are no match.
+    if wordnet_id is not None and (row := _row_of_id(facts, wordnet_id)) is not None:
+        return row
+    # A name may have several meanings (crane, the bird or the machine): classes with different ids do not match.
     rows = [
         row
         for row, known in enumerate(facts.classes)
@@ -83,12 +82,16 @@ def _match(facts: PriorFacts, name: str, wordnet_id: str | None) -> int | None:
     return rows[0] if rows else None
 
 
+def _row_of_id(facts: PriorFacts, wordnet_id: str) -> int | None:
+    return next((row for row, known in enumerate(facts.classes) if known.wordnet_id == wordnet_id), None)
+
+
 def _unmatched(facts: PriorFacts, name: str, unmatched: str) -> int:
     if unmatched != "error":
         return _row(facts, unmatched, "unmatched")
     if not facts.classes:
         raise InvalidOptionError(
-            f"nothing says which classes this prior knows, so none can be found for {name!r}: write their names into its "
+            f"this prior does not name its classes, so class {name!r} cannot be matched: write their names into its "
             "prior.json (docs/priors.md)"
         )
     without = "unmatched=unconditional, " if facts.null_class is not None else ""
@@ -102,12 +105,11 @@ def _row(facts: PriorFacts, wanted: str, where: str) -> int:
     if wanted == UNCONDITIONAL:
         if facts.null_class is None:
             raise InvalidOptionError(
-                f"{where}: the prior was trained with a class always, there is no unconditional row"
+                f"{where}: this prior has no unconditional row, it was always trained with a class: name a class"
             )
         return facts.null_class
     row = _match(facts, wanted, None)
-    if row is None:
-        row = next((index for index, known in enumerate(facts.classes) if known.wordnet_id == wanted), None)
+    row = _row_of_id(facts, wanted) if row is None else row
     if row is None:
         raise InvalidOptionError(f"{where}: the prior has no class {wanted!r}; {_choices(facts, wanted)}")
     return row

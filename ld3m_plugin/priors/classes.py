@@ -9,17 +9,16 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from ld3m_plugin.errors import PriorError
-from ld3m_plugin.priors.prior_json import PriorClass, read_as, read_bounded, unreadable
+from ld3m_plugin.priors.prior_json import PriorClass, read_file
 
 _LISTED = TypeAdapter(list[str | PriorClass])
-_EXPECTED = ("is not a readable list of class names", "write one name a line")
 _WORDNET = re.compile(r"(n\d{8})\s+(.+)")
 
 
 def imagenet_classes() -> tuple[PriorClass, ...]:
     """List the 1,000 classes of ILSVRC-2012 in label order, which is the order of their WordNet ids."""
-    text = resources.files("ld3m_plugin.priors").joinpath("imagenet1k.txt").read_text(encoding="utf-8")
-    return tuple(_line(line) for line in text.splitlines())
+    text = resources.files("ld3m_plugin.priors").joinpath("imagenet1k.txt").read_bytes()
+    return _parse_lines(text)
 
 
 def read_classes(path: Path) -> tuple[PriorClass, ...]:
@@ -31,14 +30,8 @@ def read_classes(path: Path) -> tuple[PriorClass, ...]:
     Raises:
         PriorError: the file cannot be read or holds something else.
     """
-    if path.suffix == ".json":
-        listed = read_as(path, _LISTED, *_EXPECTED)
-        return tuple(_line(item) if isinstance(item, str) else item for item in listed)
-    try:
-        lines = read_bounded(path).decode().splitlines()
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error, *_EXPECTED) from error
-    return tuple(_line(line) for line in lines if line.strip())
+    parse = _parse_list if path.suffix == ".json" else _parse_lines
+    return read_file(path, parse, "is not a readable list of class names", "write one name a line")
 
 
 def class_names(
@@ -66,6 +59,15 @@ def class_names(
             f"name {rows - 1} (the last row is the null class) or {rows} (there is none)"
         )
     return listed, rows - 1 if len(listed) == rows - 1 else None
+
+
+def _parse_list(content: bytes) -> tuple[PriorClass, ...]:
+    listed = _LISTED.validate_json(content, strict=True)
+    return tuple(_line(item) if isinstance(item, str) else item for item in listed)
+
+
+def _parse_lines(content: bytes) -> tuple[PriorClass, ...]:
+    return tuple(_line(line) for line in content.decode().splitlines() if line.strip())
 
 
 def _line(line: str) -> PriorClass:

@@ -1,4 +1,4 @@
-"""The contract of a kind of prior: how a family of pre-trained models is trained, converted and described."""
+"""The contract of a kind of prior: training, conversion and description of a family of pre-trained models."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from ld3m_plugin.task import Task
 
 
 class TrainingReporter:
-    """What a training tells while it goes on; the base class keeps silent."""
+    """Receives the progress of a training; the base class ignores it."""
 
     def phase(self, name: str, total: int, done: int = 0) -> None:
-        """A phase of `total` steps begins, `done` of them made before a stop. It comes before the first `step`."""
+        """Begin a phase of `total` steps, of which a stopped training already made `done`. Called before the first `step`."""
 
     def step(self, done: int, values: Mapping[str, float]) -> None:
-        """`done` steps of the phase have been made; `values` are its numbers by name, such as the loss."""
+        """Report that `done` steps of the phase are made; `values` are numbers by name, such as the loss."""
 
     def say(self, text: str) -> None:
-        """One line for the user, such as a measured quality."""
+        """Show one line to the user, such as a measured quality."""
 
 
 class PriorKind(ABC):
-    """A family of pre-trained models: how one is trained, converted from the format it was published in, and described.
+    """A family of pre-trained models.
 
-    A prior is a folder that holds data alone: nothing in it is executed when it is read. Objects are made without
-    arguments and keep no state. `PriorError` is for weights that are missing, damaged, or do not fit what is asked of them.
+    A prior is a folder of data: reading it must never execute anything. Kinds are constructed without arguments and keep no
+    state. They raise `PriorError` for weights that are missing, damaged, or do not fit.
     """
 
     TrainingOptions: ClassVar[type[Options]] = Options
@@ -38,26 +38,26 @@ class PriorKind(ABC):
     def recognises(self, path: Path) -> bool:
         """Whether `path` is a prior of this kind, or a file it can convert.
 
-        Cheap, by names and first bytes; never raises for a path that can be read.
+        Must be cheap (names and first bytes), and must not raise for a readable path.
         """
 
     def find(self, name: str) -> Path | None:
-        """The folder of a prior that goes by a name and not by a path, such as one that is shipped; None: not known here."""
+        """Return the folder of a prior that has a name, such as one that is shipped; None: this kind does not know it."""
         return None
 
     @abstractmethod
     def train(self, task: Task, out: Path, options: Options, *, seed: int, reporter: TrainingReporter) -> None:
-        """Train on the task and write the prior folder to `out`; go on where a stopped training in the same folder ended.
+        """Train on the task and write the prior folder `out`; continue a stopped training in the same folder.
 
         Args:
-            task: real training images and facts; its test set is for the quality report alone.
-            out: missing, empty, or what a training of this kind left when it stopped; its parent is there.
+            task: real training images and facts; its test set is only for the quality report.
+            out: missing, empty, or left by a stopped training of this kind; its parent exists.
             options: an instance of `TrainingOptions`.
             seed: all random streams are spawned from it.
-            reporter: is told of every phase and step.
+            reporter: receives every phase and step.
 
         Raises:
-            PriorError: the stopped training had settings or data that do not fit these.
+            PriorError: the stopped training had other settings or data.
         """
 
     @abstractmethod
@@ -65,18 +65,18 @@ class PriorKind(ABC):
         """Write the prior folder `out` from a file or folder that was published in another format.
 
         Args:
-            source: is there, and is not changed.
-            out: an empty folder; the user sees it only when this method has ended without an error.
+            source: exists, and must not be changed.
+            out: an empty folder; it becomes visible to the user only if this method ends without an error.
             options: an instance of `ConversionOptions`.
 
         Raises:
-            PriorError: `source` is not what this kind converts.
+            PriorError: this kind cannot convert `source`.
         """
 
     @abstractmethod
     def describe(self, path: Path) -> dict[str, str]:
-        """Facts by title, in the order they are shown.
+        """Return facts by title, in the order to show them.
 
         Raises:
-            PriorError: `path` is no complete prior of this kind.
+            PriorError: `path` is not a complete prior of this kind.
         """

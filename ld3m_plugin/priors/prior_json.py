@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import starmap
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -62,8 +63,9 @@ class _FactsFile:
     licence: str | None = None
 
 
-_FACTS_FILE = TypeAdapter(_FactsFile)
-_OBJECT = TypeAdapter(dict[str, Any])
+# Strict: nothing is converted, the text "3" is no number.
+_parse_facts = partial(TypeAdapter(_FactsFile).validate_json, strict=True)
+_parse_object = partial(TypeAdapter(dict[str, Any]).validate_json, strict=True)
 
 
 def read_facts(folder: Path, kind: str) -> PriorFacts:
@@ -78,11 +80,10 @@ def read_facts(folder: Path, kind: str) -> PriorFacts:
     path = folder / FACTS
     if not path.exists():
         return PriorFacts()
-    content = read_as(path, _FACTS_FILE)
+    content = read_file(path, _parse_facts)
     if content.kind != kind:
         raise PriorError(f"{path} is of a prior of kind {content.kind!r}, not {kind!r}: name a prior of kind {kind!r}")
-    classes = tuple(content.classes or ())
-    return PriorFacts(classes, content.null_class, content.source or "unknown", content.licence)
+    return PriorFacts(tuple(content.classes or ()), content.null_class, content.source or "unknown", content.licence)
 
 
 def write_facts(folder: Path, facts: PriorFacts, kind: str) -> None:
@@ -98,46 +99,33 @@ def read_json(path: Path) -> Any:
     """
     if not path.exists():
         raise PriorError(f"{path} is missing: {path.parent} is not a complete prior folder")
-    return read_as(path, _OBJECT)
+    return read_file(path, _parse_object)
 
 
-def read_as(
-    path: Path, content: TypeAdapter[_T], wrong: str = "is damaged", advice: str = "write the prior again"
+def read_file(
+    path: Path, parse: Callable[[bytes], _T], wrong: str = "is damaged", advice: str = "write the prior again"
 ) -> _T:
-    """Read a JSON file as one type. Nothing is converted: the text "3" is no number.
+    """Read a file of at most 16 MiB: one of another purpose must not fill the memory.
 
     Args:
+        parse: raises `ValueError` for what the file must not hold.
         wrong, advice: for the message, the problem and what to do about it.
 
     Raises:
-        PriorError: the file is missing, too large, no JSON, or holds something else; one line.
+        PriorError: the file is missing, too large, or refused by `parse`; the line names the path and the first problem.
     """
     try:
-        return content.validate_json(read_bounded(path), strict=True)
+        with path.open("rb") as file:
+            content = file.read(_LARGEST + 1)
+        if len(content) > _LARGEST:
+            raise ValueError(f"it has more than {_LARGEST // 2**20} MiB")
+        return parse(content)
     except (OSError, ValueError) as error:
-        raise unreadable(path, error, wrong, advice) from error
-
-
-def read_bounded(path: Path) -> bytes:
-    """Read a file of at most 16 MiB: a file of another purpose must not fill the memory.
-
-    Raises:
-        OSError, ValueError: it cannot be read, or is larger.
-    """
-    with path.open("rb") as file:
-        content = file.read(_LARGEST + 1)
-    if len(content) > _LARGEST:
-        raise ValueError(f"it has more than {_LARGEST // 2**20} MiB")
-    return content
-
-
-def unreadable(path: Path, error: Exception, wrong: str, advice: str) -> PriorError:
-    """Make one line of a failed read; of a `ValidationError`, the place and the first problem."""
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    if isinstance(error, ValidationError):
-        problem = error.errors(include_url=False)[0]
-        reason = ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"])))
-    return PriorError(f"{path} {wrong} ({' '.join(reason.split())}): {advice}")
+        reason = str(getattr(error, "strerror", None) or error)
+        if isinstance(error, ValidationError):
+            problem = error.errors(include_url=False)[0]
+            reason = ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"])))
+        raise PriorError(f"{path} {wrong} ({' '.join(reason.split())}): {advice}") from error
 
 
 def digest(folder: Path, files: Iterable[Path]) -> str:

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ld3m_plugin.data.identity import data_digest
 from ld3m_plugin.data.memory import InMemoryImages
-from ld3m_plugin.data.numbered_images import NumberedImages
+from ld3m_plugin.data.numbered_images import NumberedImages, evenly_spaced
 from ld3m_plugin.data.statistics import channel_statistics
 from ld3m_plugin.objectives.mtt.store import training_images
 from ld3m_plugin.priors.quality.judge import real_batches
@@ -106,3 +108,15 @@ def test_statistics_do_not_depend_on_how_many_images_are_read_at_once(task):
     many = InMemoryImages([few.repeat(50, 1, 1, 1)], "650 images")
     for once, repeated in zip(channel_statistics(InMemoryImages([few], "13")), channel_statistics(many), strict=True):
         assert once == pytest.approx(repeated, abs=1e-12)
+
+
+@given(st.integers(0, 500), st.integers(1, 600))
+def test_chosen_numbers_are_distinct_and_evenly_spaced(count, wanted):
+    chosen = evenly_spaced(count, wanted)
+    assert len(chosen) == min(count, wanted)
+    gaps = chosen.diff()
+    assert count == 0 or (int(chosen[0]), int(chosen[-1]) < count) == (0, True)
+    # No two gaps differ by more than one, the one behind the last image as well.
+    all_gaps = [*gaps.tolist(), count - int(chosen[-1])] if count else [1]
+    assert min(all_gaps) >= 1
+    assert max(all_gaps) - min(all_gaps) <= 1

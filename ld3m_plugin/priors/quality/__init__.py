@@ -1,1 +1,1 @@
-"""How good the samples of a prior are: a classifier judges them beside real images."""
+"""Quality of a prior's samples: a classifier compares them with real images."""

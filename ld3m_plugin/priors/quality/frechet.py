@@ -1,4 +1,4 @@
-"""Statistics of features: the Fréchet distance between two Gaussians, and how far images of one class lie apart."""
+"""Statistics of features: the Fréchet distance between two Gaussians, and distances between images of one class."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 
 def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
-    """The squared Fréchet (2-Wasserstein) distance ‖μa − μb‖² + Tr(A + B − 2 (A^½ B A^½)^½) between two Gaussians.
+    """Compute the squared Fréchet (2-Wasserstein) distance ‖μa − μb‖² + Tr(A + B − 2 (A^½ B A^½)^½) between two Gaussians.
 
     Dowson and Landau, The Fréchet distance between multivariate normal distributions (1982), equation 4; on features of
-    images as in Heusel et al., GANs trained by a two time-scale update rule (NeurIPS 2017). Computed in float64 through
-    eigenvalues of symmetric matrices, so that covariances of any rank are allowed.
+    images as in Heusel et al., GANs trained by a two time-scale update rule (NeurIPS 2017). Computed in float64 from
+    eigenvalues of symmetric matrices, so covariances may have any rank.
 
     Args:
         mean_a, mean_b: (F,).
@@ -36,10 +36,10 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
 
 
 def fit_gaussian(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean (F,) and unbiased covariance (F, F), in float64, of all rows of `features`, each (n, F); two rows or more."""
+    """Compute mean (F,) and unbiased covariance (F, F), in float64, of all rows of `features`, each (n, F); at least 2 rows."""
     count = sum(len(part) for part in features)
     mean = torch.stack([part.double().sum(0) for part in features]).sum(0) / count
-    # Part by part: a float64 copy of all features is never held.
+    # Part by part, to avoid a float64 copy of all features.
     scatter = torch.zeros(len(mean), len(mean), dtype=torch.float64)
     for part in features:
         centred = part.double() - mean
@@ -48,7 +48,7 @@ def fit_gaussian(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def variance(features: Tensor) -> float:
-    """Trace of the unbiased covariance of the rows of `features` (n, F), n ≥ 2: half the mean squared distance of two.
+    """Compute the trace of the unbiased covariance of `features` (n, F), n ≥ 2: half the mean squared distance of two rows.
 
     >>> variance(torch.tensor([[0.0, 0.0], [3.0, 4.0]]))  # one pair at distance 5
     12.5
@@ -57,14 +57,14 @@ def variance(features: Tensor) -> float:
 
 
 def nearest_distance(features: Tensor) -> float:
-    """Mean over the rows of `features` (n, F), n ≥ 2, of the Euclidean distance to the nearest other row.
+    """Compute the mean Euclidean distance from a row of `features` (n, F), n ≥ 2, to the nearest other row.
 
-    It falls with n: compare sets of equal size.
+    It falls with n: compare only sets of equal size.
 
     >>> nearest_distance(torch.tensor([[0.0], [1.0], [5.0]]))  # (1 + 1 + 4) / 3
     2.0
     """
-    # Without the shortcut through inner products, under which equal rows would be apart.
+    # The faster way, by inner products, would give equal rows a distance.
     distances = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
     return float(distances.fill_diagonal_(math.inf).min(1).values.double().mean())
 
@@ -74,6 +74,6 @@ def _symmetric(matrix: Tensor) -> Tensor:
 
 
 def _roots(values: Tensor) -> Tensor:
-    """Square roots of eigenvalues; those that are rounding errors of zero (a deficient rank) count as zero."""
+    """Compute square roots of eigenvalues; rounding errors of zero (a deficient rank) count as zero."""
     noise = len(values) * torch.finfo(values.dtype).eps * values.abs().max()
     return torch.where(values > noise, values, 0).sqrt()

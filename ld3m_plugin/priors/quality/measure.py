@@ -1,6 +1,6 @@
-"""How good the images of a generative model are, beside real ones, in the eyes of a judge (`train_judge`).
+"""Quality of a generative model's images, measured by a judge (`train_judge`) and compared with real images.
 
-Nothing here knows what kind of model it is: it is a function from labels and a random stream to images.
+The model may be of any kind: here it is a function from labels and a random stream to images.
 """
 
 from __future__ import annotations
@@ -15,26 +15,19 @@ from torch import Tensor
 
 from ld3m_plugin.budgets import images_at_once
 from ld3m_plugin.contracts import ImagesByClass, Network, Task
+from ld3m_plugin.data.numbered_images import evenly_spaced
 from ld3m_plugin.errors import DataError, InvalidOptionError, PriorError
 from ld3m_plugin.priors.quality.frechet import fit_gaussian, frechet_distance, nearest_distance, variance
 from ld3m_plugin.priors.quality.quality_report import ClassQuality, Quality, Reconstruction
 from ld3m_plugin.randomness import spawn
 
-__all__ = [
-    "ClassQuality",
-    "Quality",
-    "Reconstruct",
-    "Reconstruction",
-    "Sample",
-    "measure_quality",
-    "name_without_path",
-    "reconstruction_error",
-]
-
 #: Labels (n,) on the task's device and a stream on the CPU -> normalised images (n, C, H, W), of any device.
 Sample = Callable[[Tensor, torch.Generator], Tensor]
-#: Normalised images (n, C, H, W) -> the same, after they went through a model.
+#: Normalised images (n, C, H, W) -> their reconstructions, of the same shape.
 Reconstruct = Callable[[Tensor], Tensor]
+
+#: A number of samples and of real images.
+_Pair = tuple[float, float]
 
 _BUDGET = 1.0  # GiB for the judge's activations
 _LARGEST_BATCH = 256
@@ -44,7 +37,7 @@ _ALIKE = 1e-6
 
 @dataclass(frozen=True)
 class _Seen:
-    """Images of one class as the judge sees them: features (n, F) on the CPU, hits, and the variance of their pixels."""
+    """Images of one class: features (n, F) on the CPU, correct classifications, and the variance of their pixels."""
 
     features: Tensor
     correct: int
@@ -68,20 +61,22 @@ def measure_quality(
     Args:
         judge: trained on the task's real images; it must give features.
         task: with its test set.
-        sample: asked for one class at a time, in the order of labels, without a graph. Images are measured as they are
-            given: values outside the range of pixels are not clipped.
-        per_class: samples of each class, at least 2, and no more than there are training images.
+        sample: called for one class at a time, in label order, without a graph. Values outside the range of pixels are not
+            clipped.
+        per_class: samples of each class, at least 2 and at most the number of its training images.
         rng: draws the training images of the reference and the samples.
-        sample_batch: samples asked for at once; other sizes draw other samples.
-        reconstruction: what `reconstruction_error` found, to be reported with the rest.
-        on_class: told the name of each class before it is sampled.
+        sample_batch: samples of one call; other sizes draw other samples.
+        reconstruction: result of `reconstruction_error`, for the report.
+        on_class: called with the name of each class before it is sampled.
 
     Raises:
         InvalidOptionError: `per_class` or `sample_batch` out of range.
         DataError: a class with too few training or test images.
         PriorError: samples that are not finite or of another shape.
     """
-    _check(task, per_class, sample_batch)
+    _at_least(2, "per_class", per_class)
+    _at_least(1, "sample_batch", sample_batch)
+    check_data(task, per_class)
     judge.eval()
     blank = torch.zeros(1, task.channels, task.image_size, task.image_size, device=task.device)
     batch = min(_LARGEST_BATCH, images_at_once(judge.embed, blank, _BUDGET))
@@ -102,32 +97,32 @@ def measure_quality(
 def reconstruction_error(
     task: Task, reconstruct: Reconstruct, per_class: int | None = None, batch_size: int = 100
 ) -> Reconstruction:
-    """The error of `reconstruct` over real test images.
+    """Measure the error of `reconstruct` on real test images.
 
     Args:
-        per_class: how many of each class, evenly spaced over it; default, and where a class has fewer: all.
+        per_class: number of images of each class, evenly spaced over it; default: all. A class with fewer keeps all it has.
         batch_size: images at once.
 
     Raises:
         InvalidOptionError: a number below 1.
+        DataError: there is no test image.
         PriorError: images that are not finite or of another shape.
     """
     for name, value in (("per_class", per_class), ("batch_size", batch_size)):
         _at_least(1, name, 1 if value is None else value)
     total, images = 0.0, 0
     for k, count in enumerate(task.test.counts()):
-        wanted = count if per_class is None else min(per_class, count)
-        for real in _real(task, task.test, k, torch.arange(wanted) * count // max(1, wanted), batch_size):
+        for real in _real(task, task.test, k, evenly_spaced(count, per_class), batch_size):
             made = _checked(reconstruct(real), real.shape, task, "reconstructions")
             error = task.denormalise(made).double() - task.denormalise(real).double()
             total, images = total + float(error.square().sum()), images + len(real)
     if images == 0:
-        raise DataError(f"there is no test image ({task.test.origin})")
+        raise DataError(f"there is no test image ({task.test.origin}): add some")
     return Reconstruction(total / (images * task.channels * task.image_size**2), images)
 
 
 def name_without_path(name: str) -> str:
-    """The name of a data set without the folders its argument is in: reports are shared, and paths are the user's own.
+    """Remove the folders from the argument of a data set's name: reports are shared, paths are private.
 
     >>> [name_without_path(name) for name in ("imagefolder:/home/me/birds/", "fashion-mnist:embedded", "cifar10")]
     ['imagefolder:birds', 'fashion-mnist:embedded', 'cifar10']
@@ -136,16 +131,18 @@ def name_without_path(name: str) -> str:
     return base + separator + Path(argument).name
 
 
-def _check(task: Task, per_class: int, sample_batch: int) -> None:
-    _at_least(2, "per_class", per_class)
-    _at_least(1, "sample_batch", sample_batch)
+def check_data(task: Task, per_class: int = 2) -> None:
+    """Check that every class has enough images for the quality report: `per_class` training images and 2 test images.
+
+    Raises:
+        DataError: there is no test set, or a class has fewer.
+    """
     for kind, source, needed in (("training", task.train, per_class), ("test", task.test, 2)):
         for name, count in zip(task.class_names, source.counts(), strict=True):
             if count < needed:
-                advice = "ask for fewer samples a class" if kind == "training" else "add images"
                 raise DataError(
-                    f"class {name!r} has {count} {kind} images and the quality report needs {needed} "
-                    f"({source.origin}): {advice}"
+                    f"class {name!r} has {count} {kind} images ({source.origin}) and the quality report needs {needed}: "
+                    "add images, leave the class out, or ask for fewer samples a class"
                 )
 
 
@@ -171,7 +168,7 @@ def _samples(
 def _checked(images: Tensor, shape: torch.Size, task: Task, what: str) -> Tensor:
     if images.shape != shape:
         raise PriorError(
-            f"{what} have shape {tuple(images.shape)} and not {tuple(shape)}: the model was made for other images"
+            f"{what} have shape {tuple(images.shape)} and not {tuple(shape)}: choose a model that was made for such images"
         )
     if not torch.isfinite(images).all():
         raise PriorError(f"{what} are not finite: train the model again")
@@ -195,10 +192,11 @@ def _see(judge: Network, task: Task, class_index: int, batches: Iterable[Tensor]
 def _summary(
     task: Task, train: Sequence[_Seen], test: Sequence[_Seen], samples: Sequence[_Seen], rng: torch.Generator
 ) -> Quality:
-    classes, spreads = [], []
-    for name, made, real in zip(task.class_names, samples, test, strict=True):
-        spreads.append(_Spreads.of(made, real, rng))
-        classes.append(_row(name, [made], [real], spreads[-1:]))
+    spreads = [_spreads(made, real, rng) for made, real in zip(samples, test, strict=True)]
+    classes = [
+        _row(name, [made], [real], [spread])
+        for name, made, real, spread in zip(task.class_names, samples, test, spreads, strict=True)
+    ]
     target = fit_gaussian([seen.features for seen in test])
     frechet, real_frechet = (
         frechet_distance(*fit_gaussian([seen.features for seen in group]), *target) for group in (samples, train)
@@ -216,40 +214,36 @@ def _summary(
     )
 
 
-@dataclass(frozen=True)
-class _Spreads:
-    """Pairs (samples, real images) of variances and of distances to the nearest image, of one class."""
-
-    features: tuple[float, float]
-    pixels: tuple[float, float]
-    nearest: tuple[float, float]
-
-    @classmethod
-    def of(cls, made: _Seen, real: _Seen, rng: torch.Generator) -> _Spreads:
-        count = min(len(made.features), len(real.features))
-        chosen = (seen.features[torch.randperm(len(seen.features), generator=rng)[:count]] for seen in (made, real))
-        near_made, near_real = (nearest_distance(features) for features in chosen)
-        return cls(
-            (variance(made.features), variance(real.features)),
-            (made.pixel_variance, real.pixel_variance),
-            (near_made, near_real),
-        )
-
-
-def _row(name: str, made: Sequence[_Seen], real: Sequence[_Seen], spreads: Sequence[_Spreads]) -> ClassQuality:
-    accuracy, real_accuracy = (
-        100 * sum(seen.correct for seen in group) / sum(len(seen.features) for seen in group) for group in (made, real)
+def _spreads(made: _Seen, real: _Seen, rng: torch.Generator) -> tuple[_Pair, _Pair, _Pair]:
+    """Of samples and real images of one class: variances of features, of pixels, and distances to the nearest image."""
+    count = min(len(made.features), len(real.features))
+    chosen = (seen.features[torch.randperm(len(seen.features), generator=rng)[:count]] for seen in (made, real))
+    near_made, near_real = map(nearest_distance, chosen)
+    return (
+        (variance(made.features), variance(real.features)),
+        (made.pixel_variance, real.pixel_variance),
+        (near_made, near_real),
     )
+
+
+def _row(
+    name: str, made: Sequence[_Seen], real: Sequence[_Seen], spreads: Sequence[tuple[_Pair, _Pair, _Pair]]
+) -> ClassQuality:
+    features, pixels, nearest = zip(*spreads, strict=True)
     return ClassQuality(
         name=name,
-        accuracy=accuracy,
-        real_accuracy=real_accuracy,
-        spread=_ratio([one.features for one in spreads], math.sqrt),
-        pixel_spread=_ratio([one.pixels for one in spreads], math.sqrt),
-        nearest=_ratio([one.nearest for one in spreads], float),
+        accuracy=_accuracy(made),
+        real_accuracy=_accuracy(real),
+        spread=_ratio(features, math.sqrt),
+        pixel_spread=_ratio(pixels, math.sqrt),
+        nearest=_ratio(nearest, float),
     )
 
 
-def _ratio(pairs: Sequence[tuple[float, float]], unit: Callable[[float], float]) -> float | None:
+def _accuracy(classes: Sequence[_Seen]) -> float:
+    return 100 * sum(seen.correct for seen in classes) / sum(len(seen.features) for seen in classes)
+
+
+def _ratio(pairs: Sequence[_Pair], unit: Callable[[float], float]) -> float | None:
     made, real = (unit(sum(values) / len(pairs)) for values in zip(*pairs, strict=True))
     return made / real if real > _ALIKE else None

@@ -1,4 +1,4 @@
-"""What is reported about the images of a generative model: numbers beside those of real images, as JSON and as a table."""
+"""Quality report of a generative model's images, compared with real images: as JSON and as a table."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ld3m_plugin.storage import write_json
 
 @dataclass(frozen=True)
 class ClassQuality:
-    """One class, or all of them together.
+    """Quality of one class, or of all classes together.
 
     Attributes:
-        accuracy: share of the samples that the judge takes for the class they were asked for, percent.
-        real_accuracy: the same of the real test images. Samples may do better: images that are hard to tell apart can be
-            rarer among them, and copies of the judge's training images are easy for it.
+        accuracy: share of samples that the judge classifies as the class they were drawn for, percent.
+        real_accuracy: the same for real test images. Samples may score higher: ambiguous images can be rarer among them,
+            and copies of the judge's training images are easy.
         spread: standard deviation within a class (root of the trace of the covariance) of the samples' features, divided by
-            that of the real test images: 0 is one image over and over, 1 is as varied as real images.
-        pixel_spread: the same of pixels.
-        nearest: mean distance in features from a sample to the nearest other sample of its class, divided by that among as
-            many real test images: near 0 where few images are repeated, which the spread does not show.
+            that of the real test images: 0 for one image repeated, 1 for images as varied as real ones.
+        pixel_spread: the same for pixels.
+        nearest: mean feature distance from a sample to the nearest other sample of its class, divided by the same for
+            equally many real test images: near 0 if a few images are repeated, which the spread does not show.
 
-    A ratio is None where the real images are all alike.
+    A ratio is None if all real images are alike.
     """
 
     name: str
@@ -44,28 +44,28 @@ class Reconstruction:
 
     @property
     def psnr(self) -> float | None:
-        """Peak signal-to-noise ratio, −10 log10(mse), in dB for a peak of 1; None without any error."""
+        """Peak signal-to-noise ratio, −10 log10(mse), in dB for a peak of 1; None if the error is 0."""
         return -10 * math.log10(self.mse) if self.mse > 0 else None
 
     def record(self) -> dict[str, Any]:
-        """As plain data, for JSON."""
+        """Return plain data, for JSON."""
         return {**asdict(self), "psnr_db": self.psnr}
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What `measure_quality` found.
+    """Result of `measure_quality`.
 
     Attributes:
-        overall: all classes together; a spread is the root of the classes' mean variance, `nearest` of their mean distance.
+        overall: all classes together: spreads from the classes' mean variance, `nearest` from their mean distance.
         classes: each class, in label order.
         frechet: Fréchet distance in the judge's features between samples and real test images.
-        real_frechet: that between as many real training images and the test images. The distance falls with the number of
-            images, so that only distances of equal numbers compare.
-        samples, test_images: how many images of each kind were measured.
+        real_frechet: the same between equally many real training images and the test images. The distance falls with the
+            number of images, so compare only distances of equal numbers.
+        samples, test_images: number of measured images of each kind.
         features: F, the length of the judge's features.
         data: name of the data set, without a path.
-        train_images: how many training images it has.
+        train_images: number of its training images.
     """
 
     overall: ClassQuality
@@ -80,22 +80,21 @@ class Quality:
     reconstruction: Reconstruction | None = None
 
     def record(self) -> dict[str, Any]:
-        """As plain data, for JSON."""
-        reconstruction = None if self.reconstruction is None else self.reconstruction.record()
-        return {**asdict(self), "classes": [asdict(one) for one in self.classes], "reconstruction": reconstruction}
+        """Return plain data, for JSON."""
+        return {**asdict(self), "reconstruction": self.reconstruction and self.reconstruction.record()}
 
     def write(self, path: Path, **more: Any) -> None:
         """Write a JSON file of the record and of `more`, such as the judge's recipe."""
         write_json(path, {**self.record(), **more})
 
     def to_markdown(self) -> str:
-        """A table, a class a row, and the other numbers in sentences; readable as plain text as well."""
+        """Format a table with one row a class, and the other numbers as sentences; readable as plain text too."""
         head = ["class", "accuracy", "real", "spread", "pixel spread", "nearest"]
         table = [head, *(_cells(one) for one in (*self.classes, self.overall))]
         widths = [max(3, *(len(row[column]) for row in table)) for column in range(len(head))]
         lines = [_line(row, widths) for row in table]
         lines.insert(1, _line(["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])], widths))
-        return "\n".join([*lines, "", *self._sentences()]) + "\n"
+        return "\n".join(lines) + "\n\n" + "\n\n".join(self._sentences()) + "\n"
 
     def _sentences(self) -> list[str]:
         sentences = [
@@ -110,7 +109,7 @@ class Quality:
             sentences.append(
                 f"Reconstruction of {error.images} test images: mean squared error {error.mse:.6f} of pixels in [0, 1], {psnr}."
             )
-        return [line for sentence in sentences for line in (sentence, "")][:-1]
+        return sentences
 
 
 def _cells(one: ClassQuality) -> list[str]:

@@ -1,4 +1,4 @@
-"""One phase of training: AdamW, a warm-up and a cosine, a weight average, and a state from which it goes on bit for bit."""
+"""One phase of training: AdamW, warm-up and cosine, a weight average, and a saved state that continues bit for bit."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ from ld3m_plugin.priors.training.training_options import PriorTrainingOptions
 from ld3m_plugin.storage import write_tensors
 from ld3m_plugin.task import Task
 
-#: Loss of one update, and numbers for the record. Draws from the generator it is given alone.
+#: Loss of one update, and numbers for the record. Must draw only from the generator it is given.
 Loss = Callable[[nn.Module, torch.Generator], tuple[Tensor, dict[str, float]]]
 
 
 @dataclass
 class Phase:
-    """What is trained in one phase.
+    """Model, loss and settings of one phase.
 
     Attributes:
-        name: of the phase, and of the file its state is kept in.
-        model: updated in place; at the end it carries the averaged weights.
+        name: of the phase and of its state's file.
+        model: updated in place; at the end it has the averaged weights.
         loss: of one update.
-        steps: updates in all.
+        steps: total number of updates.
         rate: peak learning rate.
         betas: of AdamW.
-        clip: largest norm of the gradient of all parameters together; a larger one is scaled down. None: left as it is.
+        clip: largest norm of the gradient of all parameters together; a larger one is scaled down. None: no clipping.
         rng: draws batches and noise.
-        origin: digests of what decides the training, by what they are of; a state of another origin is refused.
-        pictures: called every `samples_every` updates with the averaged model and the count of updates, in the main process.
+        origin: digests of data, options and seed, by name; a state with other digests is refused.
+        pictures: called every `samples_every` updates with the averaged model and the number of updates, in the main process.
+        seconds: duration of all sessions together; set by `run`.
     """
 
     name: str
@@ -58,13 +59,13 @@ class Phase:
 
 @dataclass
 class _State:
-    """All that the next update depends on, and where it is kept.
+    """Everything that the next update depends on, and its file.
 
     Attributes:
-        done: updates made.
-        saved: updates made when it was last written or read.
-        drawn: the state of `phase.rng` after those updates; the next one may have drawn from it already.
-        whole: False while an update changes the weights: such a state must not be written.
+        done: number of updates made.
+        saved: `done` of the state in the file.
+        drawn: state of `phase.rng` after `done` updates; the next update may already have drawn from `phase.rng`.
+        whole: False while an update changes the weights: such a state must not be saved.
     """
 
     path: Path
@@ -84,15 +85,15 @@ class _State:
 def run(
     phase: Phase, options: PriorTrainingOptions, folder: Path, accelerator: Accelerator, reporter: TrainingReporter
 ) -> None:
-    """Train, or go on where the state in `folder` ends; `phase.seconds` counts all sittings.
+    """Train, or continue from the state in `folder`.
 
-    Going on gives the same bits as no stop, but for the loss scale of `fp16`, which starts anew. Ctrl-C loses the update it
-    falls into. All since the last saved state is lost if it comes while the weights change, with several processes, and
-    however else a training ends.
+    A continued training gives the same bits as one without a stop, except with `fp16`, whose loss scale starts anew. Ctrl-C
+    saves the state before the update that it interrupts. Updates since the last saved state are lost if Ctrl-C comes while
+    weights change, with several processes, and if the training ends in another way.
 
     Raises:
-        PriorError: a loss or a gradient is not finite, which leaves the last saved state; or that state is damaged, of another
-            origin or of another number of processes.
+        PriorError: a loss or a gradient is not finite (the last saved state stays), or the state is damaged, has another
+            origin, or was saved by another number of processes.
     """
     device = next(phase.model.parameters()).device
     model, optimizer = accelerator.prepare(
@@ -109,7 +110,7 @@ def run(
     try:
         _go_on(state, model, options, reporter)
     except KeyboardInterrupt:
-        # The streams of other processes are out of reach here.
+        # Gathering the streams of other processes would wait for processes that have stopped.
         if state.whole and state.done > state.saved and accelerator.num_processes == 1:
             _save(state)
         raise
@@ -118,21 +119,21 @@ def run(
 
 
 def make_accelerator(task: Task, options: PriorTrainingOptions) -> Accelerator:
-    """For the task's device and the options' precision.
+    """Create an `Accelerator` for the task's device and the options' precision.
 
     Raises:
-        InvalidOptionError: the precision is not to be had there.
+        InvalidOptionError: the device does not support the precision.
     """
     precision, on_cpu = options.mixed_precision, task.device.type == "cpu"
     if precision == "fp16" and on_cpu:
         raise InvalidOptionError("mixed_precision = 'fp16' needs a GPU: give 'bf16' or 'no'")
     try:
-        # Models are put on the task's device here: accelerate would move them to the first GPU.
+        # Models are already on the task's device: accelerate would move them to the first GPU.
         return Accelerator(mixed_precision=precision, cpu=on_cpu, device_placement=False)
-    except ValueError as error:  # accelerate keeps one precision and device a process
+    except ValueError as error:  # accelerate allows one precision and device a process
         reason = " ".join(str(error).split())[:200]
         raise InvalidOptionError(
-            f"mixed_precision = {precision!r} on {task.device} is not to be had ({reason})"
+            f"mixed_precision = {precision!r} on {task.device} is not available: {reason}"
         ) from error
 
 
@@ -144,7 +145,7 @@ def _go_on(state: _State, model: nn.Module, options: PriorTrainingOptions, repor
         phase.seconds = time.monotonic() - started
         reporter.step(state.done, values)
         shown = phase.pictures is not None and options.samples_every and state.done % options.samples_every == 0
-        # Before the pictures too: they put other weights in the place of the trained ones for a while.
+        # Also before the pictures, which exchange the trained weights for a while.
         if state.done % options.save_every == 0 or state.done == phase.steps or shown:
             _save(state)
         if shown and state.accelerator.is_main_process:
@@ -152,7 +153,7 @@ def _go_on(state: _State, model: nn.Module, options: PriorTrainingOptions, repor
 
 
 def _update(state: _State, model: nn.Module, options: PriorTrainingOptions) -> dict[str, float]:
-    """One update; gives its loss and the numbers for the record."""
+    """Make one update; return its loss and numbers for the record."""
     phase, accelerator, optimizer = state.phase, state.accelerator, state.optimizer
     for group in optimizer.param_groups:
         group["lr"] = phase.rate * rate_factor(state.done, phase.steps, options.warmup)
@@ -162,7 +163,7 @@ def _update(state: _State, model: nn.Module, options: PriorTrainingOptions) -> d
     optimizer.zero_grad(set_to_none=True)
     accelerator.backward(loss)
     norm = accelerator.clip_grad_norm_(model.parameters(), phase.clip or math.inf)
-    if accelerator.scaler is None:  # which skips updates whose gradient overflows, and goes on with a smaller scale
+    if accelerator.scaler is None:  # a scaler skips updates whose gradient overflows, and lowers the scale
         _check_finite(state, "gradient's norm", norm)
     state.whole = False
     optimizer.step()
@@ -192,7 +193,7 @@ def with_average(phase: Phase, average: EMAModel, done: int) -> None:
 
 
 def _save(state: _State) -> None:
-    """Write the state in one move; with several processes, all must call it after the same update."""
+    """Save the state atomically; with several processes, all must call this after the same update."""
     phase, accelerator = state.phase, state.accelerator
     streams = state.drawn[None]
     if accelerator.num_processes > 1:
@@ -242,12 +243,14 @@ def _check_origin(state: _State, header: Mapping[str, str], processes: int) -> N
     other = [name for name, digest in state.phase.origin.items() if header[f"origin.{name}"] != digest]
     if other:
         raise PriorError(
-            f"{state.path} was written with other settings ({', '.join(other)}): give the same ones, choose another --out, "
-            "or delete the file"
+            f"{state.path} was written with other settings ({', '.join(other)}): give the same settings, choose another "
+            "--out, or delete the file"
         )
     now = state.accelerator.num_processes
     if processes != now:
-        raise PriorError(f"{state.path} was written by {processes} processes and this is {now}: start as many as then")
+        raise PriorError(
+            f"{state.path} was written by {processes} processes and this is {now}: start {processes} processes"
+        )
 
 
 def _stream_name(process: int) -> str:

@@ -1,4 +1,4 @@
-"""Samples of a prior, and how good they are."""
+"""Samples, quality report and record of a trained prior."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ld3m_plugin.artefact.pictures import save_grid
 from ld3m_plugin.contracts import TrainingReporter
-from ld3m_plugin.errors import DataError
 from ld3m_plugin.priors.quality.judge import JudgeRecipe, train_judge
+from ld3m_plugin.priors.quality.measure import check_data as check_data
 from ld3m_plugin.priors.quality.measure import measure_quality, name_without_path
 from ld3m_plugin.priors.quality.quality_report import Reconstruction
 from ld3m_plugin.priors.training.training_options import PriorTrainingOptions
@@ -30,7 +30,7 @@ _SAMPLED_AT_ONCE = 100
 
 
 def save_samples(sample: Sampler, task: Task, path: Path) -> None:
-    """A picture with a row of samples for each of the first classes, always of the same noise."""
+    """Write a picture with a row of samples for each of the first 20 classes, always from the same noise."""
     labels = torch.arange(min(task.num_classes, _SHOWN_CLASSES)).repeat_interleave(_SHOWN_PER_CLASS)
     rng = stream(0, "shown")
     with torch.no_grad():
@@ -38,25 +38,10 @@ def save_samples(sample: Sampler, task: Task, path: Path) -> None:
     save_grid(task.denormalise(torch.cat(parts)), path, _SHOWN_PER_CLASS)
 
 
-def check_data(task: Task) -> None:
-    """Whether the data suffices for the report, asked before hours of training.
-
-    Raises:
-        DataError: there is no test set, or a class with fewer than two training or test images.
-    """
-    for kind, source in (("training", task.train), ("test", task.test)):
-        for name, count in zip(task.class_names, source.counts(), strict=True):
-            if count < 2:
-                raise DataError(
-                    f"class {name!r} has {count} {kind} images ({source.origin}) and a prior with its quality report "
-                    "needs 2: add images, or leave the class out"
-                )
-
-
 def record_training(
     out: Path, task: Task, options: PriorTrainingOptions, seed: int, seconds: Mapping[str, float]
 ) -> None:
-    """Write `training.json`: what was trained on what, for how long."""
+    """Write `training.json`: options, seed, data, seconds and versions of a training."""
     record = {
         "options": options.model_dump(mode="json"),
         "seed": seed,
@@ -81,12 +66,13 @@ def report(
     how: Mapping[str, Any],
     reconstruction: Reconstruction | None = None,
 ) -> None:
-    """Write `samples.png`, `quality.json` and `quality.md`: measured on the weights as they are stored.
+    """Write `samples.png`, `quality.json` and `quality.md`.
 
     Args:
+        sample: draws from the weights as they are stored.
         sha256: digest of the prior.
-        how: the settings of `sample`, for the record.
-        reconstruction: of an autoencoder, where the prior has one.
+        how: settings of `sample`, for the record.
+        reconstruction: error of the autoencoder, if the prior has one.
     """
     save_samples(sample, task, out / "samples.png")
     recipe = JudgeRecipe(epochs=options.judge_epochs, least_steps=options.judge_least_steps)

@@ -1,4 +1,4 @@
-"""What the training of every kind of prior has in common."""
+"""Options that the training of every kind of prior has."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from ld3m_plugin.options import Options
 
 
 class PriorTrainingOptions(Options):
-    """How weights are updated, averaged, saved and reported."""
+    """Options of updates, weight average, saved states and report."""
 
-    warmup: int = Field(100, ge=0, description="updates over which the learning rate rises; then half a cosine to zero")
+    warmup: int = Field(
+        100, ge=0, description="updates of linear warm-up of the learning rate; then half a cosine to zero"
+    )
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
-    ema: float = Field(0.998, ge=0, lt=1, description="decay of the weight average that is kept; it warms up from zero")
+    ema: float = Field(0.998, ge=0, lt=1, description="decay of the stored weight average; it warms up from zero")
     mixed_precision: Literal["no", "bf16", "fp16"] = Field("no", description="autocast, through accelerate")
     save_every: int = Field(100, ge=1, description="updates between two saved states")
     samples_every: int = Field(500, ge=0, description="updates between two pictures of samples; 0: none")
@@ -23,7 +25,7 @@ class PriorTrainingOptions(Options):
     )
     judge_epochs: int = Field(3, ge=1, description="epochs of the classifier in the quality report")
     judge_least_steps: int = Field(
-        1000, ge=1, description="more epochs of it are made until there are as many updates: small data sets"
+        1000, ge=1, description="updates of it to make at least, in more epochs; for small data sets"
     )
     half: bool = Field(False, description="store the weights in half precision")
-    licence: str | None = Field(None, description="of the prior, for the record; the data may decide it")
+    licence: str | None = Field(None, description="licence of the prior, for the record; the data may decide it")

@@ -287,7 +287,7 @@ def test_a_state_of_more_processes_is_refused(tmp_path):
     with safe_open(path, framework="pt") as file:
         header = file.metadata()
     save_file({**tensors, "rng.1": tensors["rng"].clone()}, path, header)
-    with pytest.raises(PriorError, match="was written by 2 processes and this is 1: start as many as then"):
+    with pytest.raises(PriorError, match="written by 2 processes and this is 1"):
         train(tmp_path)
 
 
@@ -371,6 +371,6 @@ def test_one_precision_a_process(tmp_path, other_precision):
     task, ask = tiny_task(), {"autoencoder_channels": (24, 48, 64)}
     first = start(task, LdmTrainingOptions(mixed_precision="bf16", **ask), 0, tmp_path / "one", TrainingReporter())
     assert first.accelerator.mixed_precision == "bf16"
-    with pytest.raises(InvalidOptionError, match="mixed_precision = 'no' on cpu is not to be had") as error:
+    with pytest.raises(InvalidOptionError, match="mixed_precision = 'no' on cpu") as error:
         start(task, LdmTrainingOptions(**ask), 0, tmp_path / "two", TrainingReporter())
     assert "\n" not in str(error.value)

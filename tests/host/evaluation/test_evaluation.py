@@ -6,15 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ld3m_plugin.contracts import ImagesByClass, Network
 from ld3m_plugin.errors import ArtefactError, InvalidOptionError, UsageError
 from ld3m_plugin.evaluation import RANDOM_REAL, Evaluation, Row, evaluate, get_protocol
 from ld3m_plugin.evaluation import train_network as training
 from ld3m_plugin.evaluation.evaluating import random_real_images
-from ld3m_plugin.evaluation.train_network import WeightAverage, accuracy, chosen_tests, rate_factor, train
+from ld3m_plugin.evaluation.train_network import WeightAverage, accuracy, rate_factor, train
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.testing import tiny_task
@@ -46,20 +44,6 @@ def test_published_schedule():
     assert rate_factor(500, protocol) == 1
     assert rate_factor(625, protocol) == pytest.approx((1 + 2**0.5 / 2) / 2)
     assert rate_factor(999, protocol) == pytest.approx(0, abs=1e-5)
-
-
-@pytest.mark.filterwarnings("ignore:The epoch parameter in:UserWarning")  # torch 2.5 warns of its own SequentialLR
-def test_published_schedule_equals_torch():
-    # A second form: torch's own linear and cosine schedules in sequence.
-    protocol = get_protocol("glad-2023")
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-    warm = torch.optim.lr_scheduler.LinearLR(optimizer, 1e-7, 1, 500)
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 500)
-    schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [warm, cosine], [500])
-    for epoch in range(1000):
-        assert optimizer.param_groups[0]["lr"] == pytest.approx(rate_factor(epoch, protocol), abs=1e-6)
-        optimizer.step()
-        schedule.step()
 
 
 def test_dropping_schedule():
@@ -173,7 +157,7 @@ def test_statistics_of_a_row():
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"protocol": "quik"}, "did you mean 'quick'"), ({"networks": ["ConvNt"]}, "did you mean 'ConvNet'")],
+    [({"protocol": "quik"}, "'quik'.* 'quick'"), ({"networks": ["ConvNt"]}, "'ConvNt'.* 'ConvNet'")],
 )
 def test_unknown_names(settings, message):
     task = tiny_task(image_size=32)
@@ -208,9 +192,9 @@ GOOD_IMAGES, GOOD_LABELS = torch.zeros(3, 1, 32, 32), torch.arange(3)
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (GOOD_IMAGES.repeat(1, 3, 1, 1), GOOD_LABELS, r"must be finite and \(N, 1, 32, 32\)"),
-        (GOOD_IMAGES[..., :16], GOOD_LABELS, "must be finite and"),
-        (GOOD_IMAGES + float("nan"), GOOD_LABELS, "must be finite and"),
+        (GOOD_IMAGES.repeat(1, 3, 1, 1), GOOD_LABELS, r"\(N, 1, 32, 32\)"),
+        (GOOD_IMAGES[..., :16], GOOD_LABELS, r"\(N, 1, 32, 32\)"),
+        (GOOD_IMAGES + float("nan"), GOOD_LABELS, r"\(N, 1, 32, 32\)"),
         (GOOD_IMAGES, GOOD_LABELS[:2], "labels"),
         (GOOD_IMAGES, GOOD_LABELS + 1, "from 0 to 2"),
         (GOOD_IMAGES, GOOD_LABELS.int(), "int64"),
@@ -227,18 +211,6 @@ def test_test_batches_span_classes_and_miss_nothing():
     batches = list(training.test_batches(task, None))
     assert [len(labels) for _, labels in batches] == [300]
     assert torch.cat([labels for _, labels in batches]).bincount().tolist() == [100, 100, 100]
-
-
-@given(st.integers(0, 500), st.integers(1, 600))
-def test_chosen_test_images_are_distinct_and_evenly_spaced(count, per_class):
-    chosen = chosen_tests(count, per_class)
-    assert len(chosen) == min(count, per_class)
-    gaps = chosen.diff()
-    assert count == 0 or (int(chosen[0]), int(chosen[-1]) < count) == (0, True)
-    # No two gaps differ by more than one, the one behind the last image as well.
-    all_gaps = [*gaps.tolist(), count - int(chosen[-1])] if count else [1]
-    assert min(all_gaps) >= 1
-    assert max(all_gaps) - min(all_gaps) <= 1
 
 
 class Uneven(ImagesByClass):
@@ -329,7 +301,7 @@ def test_a_learned_rate_is_what_both_kinds_of_images_are_trained_with(monkeypatc
 
 def test_images_without_a_learned_rate_say_which_protocol_to_take():
     task = tiny_task(image_size=32)
-    with pytest.raises(UsageError, match=r"these have none .*: take --protocol dsa-2021"):
+    with pytest.raises(UsageError, match="dsa-2021"):
         evaluate(Real(task), task, protocol="mtt")
 
 

@@ -44,7 +44,7 @@ def test_case_tells_names_apart_that_are_otherwise_equal():
 
 
 def test_a_name_of_two_classes_asks_for_an_id(tmp_path):
-    with pytest.raises(InvalidOptionError, match=r"several classes 'CARDIGAN' .n02113186 and n02963159.*class_map"):
+    with pytest.raises(InvalidOptionError, match=r"'CARDIGAN' .*n02113186 .*n02963159.*class_map"):
         rows(["CARDIGAN"], facts=CARDIGANS)
     path = tmp_path / "map.yaml"
     path.write_text("CARDIGAN: n02963159\n")
@@ -52,12 +52,12 @@ def test_a_name_of_two_classes_asks_for_an_id(tmp_path):
 
 
 def test_a_prior_without_class_names():
-    with pytest.raises(InvalidOptionError, match=r"nothing says which classes this prior knows.*prior\.json"):
+    with pytest.raises(InvalidOptionError, match=r"class 'a' .*prior\.json"):
         rows(["a"], facts=PriorFacts())
 
 
 def test_a_name_with_another_id_is_no_match():
-    with pytest.raises(InvalidOptionError, match="no class 'tench'"):
+    with pytest.raises(InvalidOptionError, match="'tench'"):
         rows(["tench"], ["n99999999"])
 
 
@@ -73,33 +73,31 @@ def test_class_map_goes_first(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "names"),
     [
-        ("tench: 3", "must map class names"),
-        ("- tench", "must map class names"),
-        ("a: [", "not readable"),
-        ("tenhc: tench", "no class 'tenhc'; did you mean 'tench'"),
-        ("tench: tunch", "class_map .*: the prior has no class 'tunch'; did you mean 'tench'"),
-        ("tench: !!python/object/apply:os.system ['true']", "not readable"),
+        ("tench: 3", ""),
+        ("- tench", ""),
+        ("a: [", ""),
+        ("tenhc: tench", ".*'tenhc'.*'tench'"),
+        ("tench: tunch", ".*'tunch'.*'tench'"),
+        ("tench: !!python/object/apply:os.system ['true']", ""),
     ],
 )
-def test_bad_class_maps(tmp_path, content, message):
+def test_bad_class_maps(tmp_path, content, names):
     path = tmp_path / "map.yaml"
     path.write_text(content)
-    with pytest.raises(InvalidOptionError, match=message) as caught:
+    with pytest.raises(InvalidOptionError, match=f"class_map {path}{names}") as caught:
         rows(["tench"], class_map=path)
     assert "\n" not in str(caught.value)
 
 
 def test_missing_class_map(tmp_path):
-    with pytest.raises(InvalidOptionError, match=r"none\.yaml is not readable: No such file or directory$"):
+    with pytest.raises(InvalidOptionError, match=r"none\.yaml .*No such file or directory"):
         rows(["tench"], class_map=tmp_path / "none.yaml")
 
 
 def test_no_match_names_the_choices():
-    with pytest.raises(
-        InvalidOptionError, match=r"no class 'tensh' \(did you mean 'tench'\?.*class_map.*unmatched=unco"
-    ):
+    with pytest.raises(InvalidOptionError, match=r"'tensh' .*'tench'.*class_map.*unmatched=unconditional"):
         rows(["tensh"])
 
 
@@ -112,5 +110,5 @@ def test_long_lists_are_not_printed():
 
 
 def test_no_null_class():
-    with pytest.raises(InvalidOptionError, match="no unconditional row"):
+    with pytest.raises(InvalidOptionError, match=r"unmatched: .*no unconditional row"):
         rows(["a"], unmatched="unconditional", facts=PriorFacts(FACTS.classes))

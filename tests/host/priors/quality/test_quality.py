@@ -1,4 +1,4 @@
-"""The quality report: distances by hand and by a second form, samplers whose faults are known, what is refused."""
+"""The judge and the quality report: samplers with known faults, and what is refused."""
 
 import json
 import math
@@ -6,13 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ld3m_plugin.contracts import Network
 from ld3m_plugin.errors import DataError, InvalidOptionError, PriorError, UnknownBackendError
 from ld3m_plugin.evaluation.train_network import accuracy
-from ld3m_plugin.priors.quality.frechet import fit_gaussian, frechet_distance, nearest_distance, variance
+from ld3m_plugin.priors.quality.frechet import fit_gaussian, frechet_distance
 from ld3m_plugin.priors.quality.judge import JudgeRecipe, real_batches, train_judge
 from ld3m_plugin.priors.quality.measure import Reconstruction, measure_quality, name_without_path, reconstruction_error
 from ld3m_plugin.randomness import stream
@@ -39,78 +37,6 @@ def real(labels, rng, shift=0):
 
 def measured(judge, sample, **more):
     return measure_quality(judge, TASK, sample, PER_CLASS, stream(0, "quality"), **more)
-
-
-def gaussian(seed, features=3, rank=None):
-    factor = torch.randn(features, rank or features, generator=stream(seed, "factor"), dtype=torch.float64)
-    return torch.randn(features, generator=stream(seed, "mean"), dtype=torch.float64), factor @ factor.T
-
-
-@pytest.mark.parametrize("rank", [1, 3, 8])
-def test_equal_gaussians_are_at_distance_zero(rank):
-    mean, cov = gaussian(0, features=8, rank=rank)
-    assert frechet_distance(mean, cov, mean, cov) == pytest.approx(0, abs=1e-9)
-
-
-def test_in_one_dimension():
-    # (μ1 − μ2)² + (σ1 − σ2)² with σ = 3 and 0.5.
-    distance = frechet_distance(
-        torch.tensor([1.0]), torch.tensor([[9.0]]), torch.tensor([-1.0]), torch.tensor([[0.25]])
-    )
-    assert distance == pytest.approx(4 + 6.25)
-
-
-def test_covariances_that_commute():
-    # Diagonal: a sum over dimensions, one of them without any variance in either and one in the first alone.
-    a, b = torch.tensor([4.0, 1.0, 0.0, 0.0]), torch.tensor([1.0, 9.0, 0.0, 25.0])
-    zero = torch.zeros(4)
-    assert frechet_distance(zero, a.diag(), zero, b.diag()) == pytest.approx(1 + 4 + 0 + 25)
-
-
-def test_a_rotation_of_both_changes_nothing():
-    (mean_a, cov_a), (mean_b, cov_b) = gaussian(0), gaussian(1)
-    turn = torch.linalg.qr(torch.randn(3, 3, generator=stream(2), dtype=torch.float64)).Q
-    turned = frechet_distance(turn @ mean_a, turn @ cov_a @ turn.T, turn @ mean_b, turn @ cov_b @ turn.T)
-    assert turned == pytest.approx(frechet_distance(mean_a, cov_a, mean_b, cov_b))
-
-
-@pytest.mark.parametrize(("rows_a", "rows_b"), [(40, 50), (5, 50), (4, 3)])
-def test_of_samples_equals_a_second_form(rows_a, rows_b):
-    # For sample covariances the cross term is the sum of the singular values of the matrix of centred inner products;
-    # no square root of a matrix is needed. With fewer rows than the 12 features the covariances are singular.
-    a = torch.randn(rows_a, 12, generator=stream(0), dtype=torch.float64)
-    b = 0.5 + 2 * torch.randn(rows_b, 12, generator=stream(1), dtype=torch.float64)
-    centred = [(part - part.mean(0)) / math.sqrt(len(part) - 1) for part in (a, b)]
-    cross = torch.linalg.matrix_norm(centred[0] @ centred[1].T, "nuc")
-    expected = (a.mean(0) - b.mean(0)).square().sum() + sum(part.square().sum() for part in centred) - 2 * cross
-    assert frechet_distance(*fit_gaussian([a]), *fit_gaussian([b])) == pytest.approx(float(expected), rel=1e-9)
-
-
-@settings(deadline=None, max_examples=50)
-@given(seeds=st.tuples(st.integers(0, 99), st.integers(0, 99)), rank=st.integers(1, 4), scale=st.floats(1e-3, 1e3))
-def test_never_negative_and_symmetric(seeds, rank, scale):
-    (mean_a, cov_a), (mean_b, cov_b) = gaussian(seeds[0], 4, rank), gaussian(seeds[1], 4)
-    there = frechet_distance(mean_a, cov_a, mean_b, scale * cov_b)
-    back = frechet_distance(mean_b, scale * cov_b, mean_a, cov_a)
-    assert there >= 0
-    assert there == pytest.approx(back, rel=1e-6, abs=1e-6)
-
-
-def test_a_gaussian_is_fitted_over_all_parts():
-    features = torch.randn(30, 5, generator=stream(0)) + 100
-    mean, cov = fit_gaussian([features[:7], features[7:]])
-    torch.testing.assert_close(mean, features.double().mean(0))
-    torch.testing.assert_close(cov, features.double().T.cov())
-
-
-def test_variance_is_half_the_mean_squared_distance_of_pairs():
-    features = torch.randn(9, 4, generator=stream(0), dtype=torch.float64)
-    assert variance(features) == pytest.approx(float(torch.pdist(features).square().mean()) / 2)
-
-
-def test_equal_rows_are_at_distance_zero():
-    rows = 100 + torch.randn(2, 300, generator=stream(0))
-    assert nearest_distance(rows.repeat(30, 1)) == 0
 
 
 def test_a_judge_learns_is_frozen_and_repeats(judge):
@@ -164,12 +90,12 @@ def test_a_judge_without_features_is_refused_before_training():
 
     registry = Registry()
     registry.add(Backend("network", "Blind", Blind, "", Owner("networks", "a-distribution", "1.0")))
-    with use_registry(registry), pytest.raises(InvalidOptionError, match="'Blind' gives no features"):
+    with use_registry(registry), pytest.raises(InvalidOptionError, match="'Blind'"):
         train_judge(TASK, stream(0), JudgeRecipe(network="Blind"))
 
 
 def test_an_unknown_judge():
-    with pytest.raises(UnknownBackendError, match="did you mean 'ConvNet'"):
+    with pytest.raises(UnknownBackendError, match=r"'ConvNt'.*'ConvNet'"):
         train_judge(TASK, stream(0), JudgeRecipe(network="ConvNt"))
 
 
@@ -282,25 +208,22 @@ def test_alike_real_images_give_no_ratio(judge):
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        (lambda labels, rng: torch.full((len(labels), 1, 16, 16), math.nan), "are not finite: train the model again"),
-        (
-            lambda labels, rng: torch.zeros(len(labels), 3, 16, 16),
-            r"have shape \(20, 3, 16, 16\) and not \(20, 1, 16, 16",
-        ),
-        (lambda labels, rng: torch.zeros(len(labels) + 1, 1, 16, 16), r"have shape \(21, 1, 16, 16\) and not"),
+        (lambda labels, rng: torch.full((len(labels), 1, 16, 16), math.nan), ""),
+        (lambda labels, rng: torch.zeros(len(labels), 3, 16, 16), r"\(20, 3, 16, 16\) .*\(20, 1, 16, 16\)"),
+        (lambda labels, rng: torch.zeros(len(labels) + 1, 1, 16, 16), r"\(21, 1, 16, 16\)"),
     ],
 )
 def test_samples_that_are_no_images(judge, broken, message):
-    with pytest.raises(PriorError, match=f"samples of class 'class 0' {message}"):
+    with pytest.raises(PriorError, match=f"samples of class 'class 0' .*{message}"):
         measured(judge, broken)
 
 
 @pytest.mark.parametrize(
     ("task", "per_class", "error", "message"),
     [
-        (TASK, 1, InvalidOptionError, "per_class = 1: must be at least 2"),
-        (TASK, 25, DataError, "class 'class 0' has 24 training images and the quality report needs 25"),
-        (tiny_task(test=1), 2, DataError, "class 'class 0' has 1 test images and the quality report needs 2"),
+        (TASK, 1, InvalidOptionError, "per_class = 1"),
+        (TASK, 25, DataError, "class 'class 0' has 24 training images .* 25"),
+        (tiny_task(test=1), 2, DataError, "class 'class 0' has 1 test images .* 2"),
         (TASK.for_training(), 2, DataError, "out of reach"),
     ],
 )
@@ -329,7 +252,7 @@ def test_reconstructed_images_are_evenly_spaced_in_every_class(per_class, indice
 
 
 def test_reconstructions_that_are_no_images():
-    with pytest.raises(PriorError, match="reconstructions are not finite"):
+    with pytest.raises(PriorError, match="reconstructions"):
         reconstruction_error(TASK, lambda images: images / 0)
     with pytest.raises(InvalidOptionError, match="per_class = 0"):
         reconstruction_error(TASK, lambda images: images, 0)
