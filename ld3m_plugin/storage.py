@@ -14,8 +14,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from ld3m_plugin.errors import HostError, one_line
 
 _PARTIAL = ".partial"
 _SAFETENSORS_OWN = re.compile(r"\.tmp\w{6}")
@@ -75,6 +78,37 @@ def write_text(path: Path, text: str, temporary: Path | None = None) -> None:
 def write_json(path: Path, content: Any, temporary: Path | None = None) -> None:
     """Replace the file by indented JSON in one move; `temporary` as for `write_text`."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n", temporary)
+
+
+def read_json(path: Path, error: type[HostError]) -> Any:
+    """Read JSON of this library.
+
+    Raises:
+        HostError: `error`, for a file that is missing or damaged; the message is one line that names it.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as problem:
+        raise error(f"{path} is missing") from problem
+    except (ValueError, RecursionError, OSError) as problem:
+        # Not only JSONDecodeError: text that is not UTF-8, a number too long to convert, brackets nested too deep.
+        raise error(f"{path} is damaged: {one_line(str(problem))}") from problem
+
+
+def read_tensors(path: Path, error: type[HostError]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors of a safetensors file, on the CPU, and the metadata of its header.
+
+    Raises:
+        HostError: `error`, for a file that is missing or damaged; the message is one line that names it.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            return tensors, file.metadata() or {}
+    except FileNotFoundError as problem:
+        raise error(f"{path} is missing") from problem
+    except (SafetensorError, OSError) as problem:
+        raise error(f"{path} is damaged: {one_line(str(problem))}") from problem
 
 
 def own_temporary(path: Path) -> Path:
