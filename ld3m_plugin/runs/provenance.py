@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,7 @@ def environment(state: Distillation) -> dict[str, Any]:
     """The content of `environment.json`."""
     device = state.task.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    plugins = [
-        {
-            "plugin": record.owner.plugin,
-            "distribution": record.owner.distribution,
-            "version": record.owner.version,
-            "status": record.status,
-        }
-        for record in current_registry().records
-    ]
+    plugins = [{**asdict(record.owner), "status": record.status} for record in current_registry().records]
     return {
         "data": data_facts(state.task),
         "provenance": provenance(state),
