@@ -1,4 +1,4 @@
-"""The configuration of a run: one pydantic model a part, unknown keys refused, and how files, presets and flags compose."""
+"""The configuration of a run: a pydantic model for each part, and how files, presets and flags compose."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from ld3m_plugin.presets import load_preset
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
-# What belongs to a choice and is forgotten with it: options of a backend mean nothing to another one, Adam's learning rates
-# are wrong for SGD, and a table of other networks or of a part of the test set is not the published protocol.
+# Settings that belong to a choice and are dropped with it: a backend's options mean nothing to another one, Adam's learning
+# rates are wrong for SGD, and other networks or a part of the test set are not the published protocol.
 _BELONGS_TO = {
     "data.name": ("data.options",),
     "generator.name": ("generator.options", "optimizer.learning_rates"),
@@ -143,12 +143,12 @@ def resolve(
     """Compose configuration files, then presets, then single settings; later ones win.
 
     Args:
-        files: YAML files with a part of a `RunConfig`.
+        files: YAML files, each with some settings of a `RunConfig`.
         presets: names of shipped presets.
         settings: dotted paths and values, such as `("generator.options.init", "noise")`.
 
     Raises:
-        UsageError: a file that is not there or not YAML, an unknown preset, setting or value.
+        UsageError: a file that is missing or not YAML, an unknown preset, setting or value.
     """
     merged: dict[str, Any] = {}
     for layer in (*map(read_yaml, files), *(load_preset(preset).config for preset in presets)):
@@ -157,7 +157,7 @@ def resolve(
             if isinstance(layer.get(part), Mapping) and key in layer[part]:
                 _choose(merged, path, layer[part][key])
         merge(merged, layer)
-    # Choices are made known first: in one command line, options are meant for what it chooses, in any order.
+    # Choices are applied first: the options of a command line are for the backends it names, in any order.
     settings = list(settings)
     for path, value in dict(settings).items():
         if path in _BELONGS_TO:
@@ -168,13 +168,13 @@ def resolve(
 
 
 def _choose(merged: dict[str, Any], path: str, value: Any) -> None:
-    """Forget what belongs to the former choice at `path`, if `value` is another one."""
+    """Drop the settings that belong to the former choice at `path`, if `value` is another one."""
     part, key = path.split(".")
     settings = merged.get(part, {})
     old = settings.get(key) if isinstance(settings, dict) else None
     if old is None:
         old = getattr(getattr(RunConfig(), part), key)
-    # `imagefolder:a` and `imagefolder:b` are the same data set with another argument: its options stay.
+    # `imagefolder:a` and `imagefolder:b` are one data set with two arguments: its options stay.
     if str(old).partition(":")[0] != str(value).partition(":")[0]:
         for dependent in _BELONGS_TO[path]:
             part, key = dependent.split(".")
@@ -183,7 +183,7 @@ def _choose(merged: dict[str, Any], path: str, value: Any) -> None:
 
 
 def merge(base: dict[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
-    """Put `update` over `base`, part by part. The value of an option is replaced whole: what it holds is the backend's own.
+    """Put `update` over `base`, part by part. An option is replaced whole: only its backend knows what is in it.
 
     >>> merge({"generator": {"name": "a", "options": {"x": {"y": 1}}}}, {"generator": {"options": {"x": {}}}})
     {'generator': {'name': 'a', 'options': {'x': {}}}}
@@ -242,68 +242,56 @@ def dump(config: RunConfig) -> str:
 
 
 def digest(config: RunConfig) -> str:
-    """A digest of the settings that decide what a step does: what a checkpoint must have been written under."""
+    """A digest of the settings that decide a step (`decisive`); a checkpoint records it."""
     return hashlib.sha256(json.dumps(decisive(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def decisive(config: RunConfig) -> dict[str, Any]:
-    """The settings that decide what a step does, as plain data: two runs that share them make the same images."""
+    """The settings that decide the images, as plain data."""
     free = {"steps", "device", "checkpoint_every", "evaluation", "trackers", "render_batch"}
     settings = config.model_dump(mode="json", exclude=free)
-    settings["data"]["options"].pop("root", None)  # the same data may have moved; the run compares what it reads
+    settings["data"]["options"].pop("root", None)  # the data may have moved; the run compares its classes and counts
     return settings
 
 
 def completed(config: RunConfig) -> RunConfig:
-    """Write out all options of the backends, learning rates, networks and repeats, so that a later version's other defaults do
-    not change the run.
+    """Write out all options of the backends, learning rates, networks and repeats, so that the run stays the same when a later
+    version has other defaults.
 
     Raises:
         UsageError: an unknown name, option or value.
     """
     # Imported here: they import torch, and settings should be read and rejected without waiting for it.
-    from ld3m_plugin.backends import create, default_rates
+    from ld3m_plugin.backends import create, default_rates, tracker_options
     from ld3m_plugin.data.load import data_options
     from ld3m_plugin.evaluation.protocols import get_protocol
+    from ld3m_plugin.registry import current_registry
 
-    _check_names(config)
+    registry, recipe = current_registry(), config.evaluation.protocol
+    protocol = get_protocol(recipe)
+    networks = config.evaluation.networks or protocol.networks
+    for network in networks:
+        registry.find("network", network)
+    for tracker in config.trackers:
+        registry.find("tracker", tracker.name)
+        if tracker.options:
+            tracker_options(tracker.name, tracker.options)
+    data = data_options(config.data.name, config.data.options)
     generator = create("generator", config.generator.name, config.generator.options)
     objective = create("objective", config.objective.name, config.objective.options)
-    defaults = default_rates(generator) if config.optimizer.name == "adam" else {}
-    protocol = get_protocol(config.evaluation.protocol)
-    options = {
-        "data": data_options(config.data.name, config.data.options),
-        "generator": generator.options,
-        "objective": objective.options,
-    }
-    changes: dict[str, dict[str, Any]] = {
-        **{part: {"options": read.model_dump(mode="json")} for part, read in options.items()},
-        "optimizer": {"learning_rates": {**defaults, **config.optimizer.learning_rates}},
+    rates = {**(default_rates(generator) if config.optimizer.name == "adam" else {}), **config.optimizer.learning_rates}
+    changes = {
+        "data": {"options": data.model_dump(mode="json")},
+        "generator": {"options": generator.options.model_dump(mode="json")},
+        "objective": {"options": objective.options.model_dump(mode="json")},
+        "optimizer": {"learning_rates": rates},
         "evaluation": {
             # A recipe that is not registered is recorded whole: its file may change.
-            "protocol": protocol.name
-            if protocol.name == config.evaluation.protocol
-            else protocol.model_dump(mode="json"),
-            "networks": config.evaluation.networks or protocol.networks,
+            "protocol": recipe if recipe == protocol.name else protocol.model_dump(mode="json"),
+            "networks": networks,
             "repeats": config.evaluation.repeats or protocol.repeats,
         },
     }
     return config.model_copy(
         update={part: getattr(config, part).model_copy(update=change) for part, change in changes.items()}
     )
-
-
-def _check_names(config: RunConfig) -> None:
-    """Look up every name that is used later, so that a misspelt one is found before the run and not at its end."""
-    from ld3m_plugin.backends import tracker_options
-    from ld3m_plugin.evaluation.protocols import get_protocol
-    from ld3m_plugin.registry import current_registry
-
-    registry = current_registry()
-    registry.find("dataset", config.data.name.partition(":")[0])
-    for network in config.evaluation.networks or get_protocol(config.evaluation.protocol).networks:
-        registry.find("network", network)
-    for tracker in config.trackers:
-        registry.find("tracker", tracker.name)
-        if tracker.options:
-            tracker_options(tracker.name, tracker.options)

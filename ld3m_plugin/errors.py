@@ -84,3 +84,13 @@ def nearest(name: str, known: Iterable[str], how_many: int = 3) -> str:
     if not close:
         return f"known: {listed}"
     return f"did you mean {' or '.join(repr(match) for match in close)}? known: {listed}"
+
+
+def one_line(text: str, most: int = 200) -> str:
+    """`text` without line breaks, cut off after `most` characters: files may hold anything.
+
+    >>> one_line("a\\n  b", 2)
+    'a ...'
+    """
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[:most] + "..."

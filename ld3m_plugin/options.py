@@ -17,8 +17,8 @@ from pydantic import (
     field_validator,
 )
 
-from ld3m_plugin.errors import InvalidOptionError, UnknownOptionError, nearest
-from ld3m_plugin.plain_yaml import as_written, one_line, plain
+from ld3m_plugin.errors import InvalidOptionError, UnknownOptionError, nearest, one_line
+from ld3m_plugin.plain_yaml import as_written, plain
 
 
 class Options(BaseModel):

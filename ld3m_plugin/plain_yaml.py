@@ -14,10 +14,9 @@ from typing import Any
 
 import yaml
 
-from ld3m_plugin.errors import HostError, UsageError
+from ld3m_plugin.errors import HostError, UsageError, one_line
 
 _MOST_BYTES, _MOST_DEPTH = 2**20, 50
-_SHOWN = 200  # characters of a value or of a parser's message
 
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS = {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
@@ -109,12 +108,6 @@ def plain(value: Any) -> Any:
 def as_written(value: Any) -> Any:
     """`value` with the text of every number that remembers it."""
     return _with_numbers(value, lambda number: number.text)
-
-
-def one_line(text: str) -> str:
-    """`text` on one line, cut off after 200 characters: files may hold anything."""
-    line = " ".join(text.split())
-    return line if len(line) <= _SHOWN else line[:_SHOWN] + "..."
 
 
 def _with_numbers(value: Any, change: Callable[[WrittenInt | WrittenFloat], Any]) -> Any:

@@ -1,7 +1,7 @@
 """Named random streams from one seed.
 
-Randomness is an argument everywhere: nothing here reads the clock, and the global stream of torch is left as it was found.
-A stream is a CPU `torch.Generator`; draw on the CPU and move, so that a run repeats on every device.
+Random streams are passed as arguments everywhere: nothing reads the clock or changes torch's global stream.
+A stream is a CPU `torch.Generator`; draw on the CPU and move the numbers, so that a run repeats on every device.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 
 def stream(seed: int, *name: str | int) -> torch.Generator:
-    """A generator that depends on `seed` and `name` alone.
+    """A random stream that depends on `seed` and `name` alone.
 
     Streams of different names are independent (`numpy.random.SeedSequence` with the name as the spawn key), so that a new
     consumer never shifts the numbers of an old one.
@@ -31,17 +31,17 @@ def stream(seed: int, *name: str | int) -> torch.Generator:
 
 
 def spawn(rng: torch.Generator) -> torch.Generator:
-    """A new stream that is a function of the state of `rng`, which advances by one number."""
+    """A new stream seeded by the next number of `rng`."""
     return torch.Generator().manual_seed(int(torch.randint(2**63 - 1, (), generator=rng)))
 
 
 @contextmanager
 def lent_to_global(rng: torch.Generator, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Let code that can only draw from torch's global stream draw from `rng` instead.
+    """Make code that can only draw from torch's global stream draw from `rng`.
 
-    Inside, the global CPU stream continues `rng`; afterwards `rng` has advanced by what was drawn and the global stream is
-    exactly where it was. Module initialisation and Kornia's parameter generators need this. Dropout draws on the device of
-    its input: on CUDA, the global stream of `device` starts from a number drawn from `rng`, and is put back as well.
+    Inside the block, the global CPU stream continues `rng`; afterwards `rng` has advanced by what was drawn and the global stream
+    is restored. Module initialisation and Kornia's parameter generators need this. Dropout draws on the device of its input: on
+    CUDA, the global stream of `device` starts from a number drawn from `rng`, and is restored as well.
     """
     kind = torch.device(device)
     with torch.random.fork_rng(devices=[kind] if kind.type == "cuda" else []):

@@ -14,8 +14,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from ld3m_plugin.errors import HostError, one_line
 
 _PARTIAL = ".partial"
 _SAFETENSORS_OWN = re.compile(r"\.tmp\w{6}")
@@ -50,11 +53,11 @@ def complete_folder(target: Path) -> Iterator[Path]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file, readable for whom the user's other new files are (the library makes it private)."""
-    # Clones: safetensors refuses tensors that share storage.
+    """Write a safetensors file with the permissions of the user's other new files (the library makes it private)."""
+    # Clones: safetensors rejects tensors that share storage.
     plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     save_file(plain, path, metadata)
-    mask = os.umask(0o077)  # there is no other way to read it
+    mask = os.umask(0o077)  # the only way to read the mask is to set it
     os.umask(mask)
     with suppress(PermissionError):  # a file system without modes
         path.chmod(0o666 & ~mask)
@@ -64,8 +67,8 @@ def write_text(path: Path, text: str, temporary: Path | None = None) -> None:
     """Replace the file by `text` in one move.
 
     Args:
-        temporary: a name beside `path` to write under first; default: always the same. Where several processes may write
-            the same file, each needs its own.
+        temporary: the file beside `path` that is written first; default: always the same name. Where several processes may
+            write `path`, each needs its own (`own_temporary`).
     """
     temporary = temporary or path.with_name(f".{path.name}{_PARTIAL}")
     temporary.write_text(text, encoding="utf-8")
@@ -77,24 +80,55 @@ def write_json(path: Path, content: Any, temporary: Path | None = None) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n", temporary)
 
 
+def read_json(path: Path, error: type[HostError]) -> Any:
+    """Read JSON of this library.
+
+    Raises:
+        HostError: `error`, for a file that is missing or damaged; the message is one line that names it.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as problem:
+        raise error(f"{path} is missing") from problem
+    except (ValueError, RecursionError, OSError) as problem:
+        # Not only JSONDecodeError: text that is not UTF-8, a number too long to convert, brackets nested too deep.
+        raise error(f"{path} is damaged: {one_line(str(problem))}") from problem
+
+
+def read_tensors(path: Path, error: type[HostError]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors of a safetensors file, on the CPU, and the metadata of its header.
+
+    Raises:
+        HostError: `error`, for a file that is missing or damaged; the message is one line that names it.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            return tensors, file.metadata() or {}
+    except FileNotFoundError as problem:
+        raise error(f"{path} is missing") from problem
+    except (SafetensorError, OSError) as problem:
+        raise error(f"{path} is damaged: {one_line(str(problem))}") from problem
+
+
 def own_temporary(path: Path) -> Path:
-    """A name beside `path` that no other process writes under, on this machine or on another that shares the disk."""
+    """A file name beside `path` that no other process uses, on this machine or on another that shares the disk."""
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_PARTIAL}")
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a file is half of something that is being written, or was when a process was killed.
+    """Whether a file is incomplete: still being written, or left by a killed process.
 
-    The names are this library's own, and those that safetensors writes under before it moves a file to where it was told to.
+    Such files have names of this library, or those that safetensors uses until it moves a file to its place.
     """
     name = path.name
     return (name.startswith(".") and name.endswith(_PARTIAL)) or _SAFETENSORS_OWN.fullmatch(name) is not None
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what killed processes left half written: nobody has written to it for an hour."""
+    """Delete incomplete files of killed processes: those that have not changed for an hour."""
     for path in filter(is_temporary, folder.iterdir()):
-        with suppress(OSError):  # another process was faster, or it is not ours to delete
+        with suppress(OSError):  # another process deleted it first, or the user may not
             if time.time() - path.stat().st_mtime > _LEFT_AFTER:
                 path.unlink()
 

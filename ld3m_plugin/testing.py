@@ -1,11 +1,11 @@
-"""The contract suite: what every generator and every objective must do, for the project's own tests and for third parties.
+"""The contract suite: tests that every generator and every objective must pass, in this project and in plugins.
 
     from ld3m_plugin.testing import check_generator, check_objective, tiny_task
 
     def test_my_generator():
         check_generator(lambda: MyGenerator(size=4))
 
-Each function raises `AssertionError` with the clause of the contract that is broken.
+Each function raises `AssertionError` with a message that states the broken rule.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ld3m_plugin.distillation.rendering import render, render_with_pull_back
 from ld3m_plugin.randomness import stream
 
 _PER_CLASS = 3
-# Relative L2. Sums in float32 come out in another order for another batch size, and a chain of networks amplifies that; a
-# gradient is of two such chains.
+# Relative L2. The order of float32 sums depends on the batch size, and a chain of networks amplifies the difference; a
+# gradient passes two such chains.
 _SAME_IMAGES, _SAME_GRADIENT = 1e-5, 1e-4
 
 
 class RandomImages(ImagesByClass):
-    """uint8 stripes whose number differs by class, under noise: a network can learn them, and a loss can fall."""
+    """Noisy uint8 stripes whose number differs by class: a network can learn them, and a loss can fall."""
 
     origin = "random images for tests"
 
@@ -52,10 +52,10 @@ def tiny_task(
     test: int = 4,
     class_names: tuple[str, ...] | None = None,
 ) -> Task:
-    """A task of random images that is made in milliseconds; `train` and `test` count images a class.
+    """Make a task of random images in milliseconds; `train` and `test` are images per class.
 
     Args:
-        class_names: instead of "class 0", ...: what a pre-trained prior knows; their count is the count of classes.
+        class_names: names that a pre-trained prior knows, in place of "class 0", ...; they also set the number of classes.
     """
     names = class_names or tuple(f"class {index}" for index in range(classes))
     classes = len(names)
@@ -73,15 +73,15 @@ def tiny_task(
 
 
 def check_generator(factory: Callable[[], Generator], task: Task | None = None) -> None:
-    """Hold a generator to the contract.
+    """Check a generator against the contract.
 
     Shapes and types; finite images; deterministic and row-wise independent rendering; gradients that reach every learned
-    latent and agree between one graph and chunks; the same stream gives the same start, another one or other labels do not
-    disturb it; latents survive a file; the test set and the global random stream stay untouched.
+    latent and agree between one graph and chunks; the same stream gives the same start and another stream another one; the
+    saved state renders the same images; the test set and the global random stream stay untouched.
 
     Args:
-        factory: makes a fresh generator.
-        task: the data it is given; default: `tiny_task()`.
+        factory: makes a new generator.
+        task: the data; default: `tiny_task()`.
     """
     task = task or tiny_task()
     global_state = torch.get_rng_state()
@@ -98,15 +98,15 @@ def check_generator(factory: Callable[[], Generator], task: Task | None = None) 
 
 
 def check_objective(factory: Callable[[], Objective], task: Task | None = None) -> None:
-    """Hold an objective to the contract.
+    """Check an objective against the contract.
 
-    A finite loss and a gradient of the images' shape, on hard and on soft labels; the same stream gives the same match bit
-    for bit; a saved state goes on bit for bit; descent along the gradient lowers the loss of the same draw; images, the test
-    set and the global random stream stay untouched.
+    A finite loss and a gradient of the images' shape, for class indices and for probabilities; the same stream gives the same
+    match bit for bit; a saved state goes on bit for bit; a step against the gradient lowers the loss of the same draw; images,
+    the test set and the global random stream stay untouched.
 
     Args:
-        factory: makes a fresh objective.
-        task: the data it is given; default: `tiny_task()`.
+        factory: makes a new objective.
+        task: the data; default: `tiny_task()`.
     """
     task = task or tiny_task()
     global_state = torch.get_rng_state()
@@ -115,7 +115,7 @@ def check_objective(factory: Callable[[], Objective], task: Task | None = None) 
     before = images.clone()
     match = _match(factory, task, images, labels)
     _check_match(match, images)
-    assert torch.equal(images, before), "match must not change the images it is given"
+    assert torch.equal(images, before), "match must not change its images"
     again = _match(factory, task, images, labels)
     assert again.loss == match.loss, "the same stream must give the same loss"
     assert torch.equal(again.image_grad, match.image_grad), "the same stream must give the same gradient"
@@ -147,14 +147,14 @@ def _check_images(generator: Generator, latents: Latents, images: Tensor, task: 
 def _check_start_repeats(factory: Callable[[], Generator], task: Task, latents: Latents) -> None:
     _, again = _start(factory, task, seed=0)
     for name in latents:
-        assert torch.equal(latents[name], again[name]), f"latent {name!r}: the same stream must give the same start"
+        assert torch.equal(latents[name], again[name]), f"latent {name!r} must start the same from the same stream"
     _, other = _start(factory, task, seed=1)
     differs = any(not torch.equal(latents[name], other[name]) for name in latents)
-    assert differs, "another stream must give another start"
+    assert differs, "latents must start differently from another stream"
 
 
 def _check_rows(generator: Generator, latents: Latents, images: Tensor) -> None:
-    assert torch.equal(render(generator, latents), images), "rendering twice must give the same bits"
+    assert torch.equal(render(generator, latents), images), "rendering the same latents twice must give the same bits"
     last = len(latents) - 1
     alone = render(generator, latents.rows(slice(last, last + 1)))
     expected = images[-generator.images_per_latent :]
@@ -166,14 +166,14 @@ def _check_gradients(generator: Generator, latents: Latents) -> None:
     image_grad = torch.randn(plain.images.shape, generator=stream(0, "image grad")).to(plain.images.device)
     expected = plain.pull_back(image_grad)
     for name, gradient in expected.items():
-        assert torch.isfinite(gradient).all(), f"gradient of latent {name!r} must be finite"
+        assert torch.isfinite(gradient).all(), f"the gradient of latent {name!r} must be finite"
         rows = gradient.flatten(1).abs().sum(1)
         assert (rows > 0).all(), f"no gradient reaches some rows of the learned latent {name!r}"
     for chunk in (1, 2):
         chunked = render_with_pull_back(generator, latents, chunk).pull_back(image_grad)
         for name, gradient in expected.items():
             assert _relative(chunked[name], gradient) < _SAME_GRADIENT, (
-                f"chunks of {chunk} must give the gradient of {name!r}"
+                f"the gradient of {name!r} must not change when {chunk} rows are rendered at a time"
             )
 
 
@@ -187,7 +187,9 @@ def _check_state(
     fresh = factory()
     fresh.prepare(task.for_training())
     fresh.load_state_dict(generator.state_dict())
-    assert torch.equal(render(fresh, latents), images), "a generator with the saved state must render the same bits"
+    assert torch.equal(render(fresh, latents), images), (
+        "a new generator with the saved state must render identical images"
+    )
 
 
 def _match(factory: Callable[[], Objective], task: Task, images: Tensor, labels: Tensor) -> Match:
@@ -200,17 +202,17 @@ def _check_match(match: Match, images: Tensor) -> None:
     assert torch.isfinite(torch.tensor(match.loss)), "the loss must be finite"
     assert match.image_grad.shape == images.shape, "image_grad must have the shape of the images"
     assert torch.isfinite(match.image_grad).all(), "image_grad must be finite"
-    assert not match.image_grad.requires_grad, "image_grad must be free of a graph"
+    assert not match.image_grad.requires_grad, "image_grad must be free of a graph: detach it"
     assert match.image_grad.abs().sum() > 0, "image_grad must not be zero for random images"
 
 
 def _check_descent(factory: Callable[[], Objective], task: Task, images: Tensor, labels: Tensor, match: Match) -> None:
-    # First order: a small enough move along the gradient lowers the loss of the same draw.
+    # To first order, a small enough step against the gradient lowers the loss of the same draw.
     for exponent in range(2, 8):
         step = 10.0**-exponent / match.image_grad.abs().max()
         if _match(factory, task, images - step * match.image_grad, labels).loss < match.loss:
             return
-    raise AssertionError("no step along -image_grad lowers the loss: is it dloss/dimages?")
+    raise AssertionError("no step along -image_grad lowers the loss: image_grad must be dloss/dimages")
 
 
 def _check_resume(factory: Callable[[], Objective], task: Task, images: Tensor, labels: Tensor) -> None:
@@ -223,5 +225,7 @@ def _check_resume(factory: Callable[[], Objective], task: Task, images: Tensor, 
     resumed.prepare(task.for_training(), labels, stream(7, "another start"))
     resumed.load_state_dict(state)
     got = resumed.match(images.clone().requires_grad_(), labels, 1)
-    assert got.loss == expected.loss, "a resumed objective must go on bit for bit"
-    assert torch.equal(got.image_grad, expected.image_grad), "a resumed objective must go on bit for bit"
+    assert got.loss == expected.loss, "an objective with the saved state must go on bit for bit: its loss differs"
+    assert torch.equal(got.image_grad, expected.image_grad), (
+        "an objective with the saved state must go on bit for bit: its gradient differs"
+    )

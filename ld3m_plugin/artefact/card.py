@@ -1,6 +1,6 @@
-"""The dataset card of a distilled set: what it is, how it was made, how to use it, what it scores.
+"""The dataset card of a distilled set: its content, origin, use and test accuracy.
 
-Names come from folders and files that anybody may have written; in the card they are text and never Markdown.
+Names come from folders and files that anybody may have written: they are escaped, so that the card shows them as text.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# What Markdown reads as more than itself anywhere in a line: `|` parts cells, `$` is mathematics on hubs.
+# Characters with a meaning in Markdown anywhere in a line: `|` separates cells, `$` is mathematics on hubs.
 _SPECIAL = re.compile(r"[\\`*_\[\]<>#|~&$]")
-# What does so only where a line begins: list items ("- a", "1. a") and rules ("---").
+# Those with a meaning only at the beginning of a line: list items ("- a", "1. a") and rules ("---").
 _MARKER = re.compile(r"^(\d*)([-+.)])(?=\s|\2|$)")
 
 _USE = """```python
@@ -23,7 +23,7 @@ image, label = distilled[0]  # normalised; distilled.denormalised() gives pictur
 
 
 def dataset_card(metadata: Mapping[str, Any]) -> str:
-    """Markdown with the front matter that model hubs read."""
+    """The card as Markdown, with the front matter that model hubs read."""
     data = metadata.get("data", {})
     parts = [
         "---\ntags:\n- dataset-distillation\n- ld3m-plugin\n---",
@@ -52,12 +52,12 @@ def plain(text: object) -> str:
 
 
 def _code(text: object) -> str:
-    """`text` as a code span; a backtick, which would end it and cannot be escaped in it, becomes an apostrophe."""
+    """`text` as a code span. A backtick would end it and cannot be escaped in it: it becomes an apostrophe."""
     return "`" + " ".join(str(text).split()).replace("`", "'") + "`"
 
 
 def accuracy_table(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows of an evaluation's record as a Markdown table: an architecture a line, a column for each kind of images."""
+    """Rows of an evaluation's record as a Markdown table: a line for each architecture, a column for each kind of images."""
     rows = list(rows)
     kinds = list(dict.fromkeys(row["images"] for row in rows))
     cells = {(row["network"], row["images"]): _cell(row) for row in rows}

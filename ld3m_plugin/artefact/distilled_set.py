@@ -1,7 +1,8 @@
 """The distilled set on disk: a folder that explains itself.
 
-`images.safetensors` holds exactly the images that were evaluated, and their labels; `metadata.json` everything needed to use
-and to repeat them; `latents.safetensors` what rendered them; `images/<class>/<n>.png` and `grid.png` what they look like.
+`images.safetensors` holds exactly the images that were evaluated, and their labels; `metadata.json` all that is needed to use
+and to repeat them (`runs/provenance.py` composes it); `latents.safetensors` the latents they were rendered from;
+`images/<class>/<n>.png` and `grid.png` show them.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from torch.utils.data import Dataset
 from ld3m_plugin.artefact.pictures import save_grid, save_png
 from ld3m_plugin.artefact.reading import FORMAT, read_images, read_latents, read_metadata
 from ld3m_plugin.contracts import Latents
+from ld3m_plugin.errors import ArtefactError
 from ld3m_plugin.storage import write_json, write_tensors
 
 IMAGES, LATENTS, METADATA = "images.safetensors", "latents.safetensors", "metadata.json"
 
-# File systems end a name at 255 bytes, and 80 characters may take 320; the index goes before.
+# File systems limit a name to 255 bytes, which must include the index; 80 characters may take 320.
 _SLUG_CHARACTERS, _SLUG_BYTES = 80, 240
 
 
@@ -34,8 +36,8 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
     Attributes:
         images: (N, C, H, W) float32, normalised with the mean and std of the metadata.
         labels: class indices (N,) int64, or probabilities (N, K) float32.
-        metadata: what `metadata.json` holds; `class_names`, `mean` and `std` are always there.
-        latents: what rendered the images, where it was kept.
+        metadata: the content of `metadata.json`, with `class_names`, `mean` and `std` at least.
+        latents: the latents that the images were rendered from; None where they were not kept.
     """
 
     images: Tensor
@@ -60,7 +62,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         return dict(self.metadata.get("learned", {}))
 
     def denormalised(self) -> Tensor:
-        """The images (N, C, H, W) in [0, 1], clipped there: what a picture shows."""
+        """The images (N, C, H, W) as pictures show them: in [0, 1], clipped."""
         mean, std = (torch.tensor(self.metadata[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
         return (self.images * std + mean).clamp(0, 1)
 
@@ -75,7 +77,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         self.save_metadata(folder)
 
     def save_metadata(self, folder: Path | str) -> None:
-        """Write `metadata.json` and the dataset card, such as after an evaluation has added results."""
+        """Write `metadata.json` and the dataset card, for example after an evaluation has added results."""
         from ld3m_plugin.artefact.card import dataset_card
 
         write_json(Path(folder) / METADATA, {"format": FORMAT, **self.metadata})
@@ -92,14 +94,15 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Read an artefact, or the one inside a run folder.
+        """Read an artefact from its folder or from its run folder.
 
         Raises:
-            ArtefactError: a file is missing or damaged, or its content does not fit; the message, one line, names it.
+            ArtefactError: a file is missing or damaged, or its content does not fit; the message is one line that names it.
         """
-        folder = Path(path)
-        if not (folder / METADATA).is_file() and (folder / "distilled" / METADATA).is_file():
-            folder = folder / "distilled"
+        candidates = (Path(path), Path(path) / "distilled")
+        folder = next((candidate for candidate in candidates if (candidate / METADATA).is_file()), None)
+        if folder is None:
+            raise ArtefactError(f"no distilled set at {path}: {METADATA} is missing")
         metadata = read_metadata(folder / METADATA)
         images, labels = read_images(folder / IMAGES, len(metadata["mean"]), len(metadata["class_names"]))
         latents = read_latents(folder / LATENTS) if (folder / LATENTS).is_file() else None
@@ -107,7 +110,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
 
 
 def class_folders(class_names: list[str]) -> list[str]:
-    """A folder name for each class; in alphabetical order they are in label order.
+    """Folder names of the classes; their alphabetical order is the label order.
 
     >>> class_folders(["T-shirt/top", "犬"])
     ['0_T-shirt-top', '1_犬']
@@ -117,13 +120,13 @@ def class_folders(class_names: list[str]) -> list[str]:
 
 
 def _slug(name: str) -> str:
-    """The letters and digits of any script in `name`, the rest as hyphens, short enough for a file name."""
-    # Composed first: an accent on its own is no word character.
+    """The letters and digits of any script in `name`, other characters as hyphens, short enough for a file name."""
+    # Composed first: a combining accent is no word character.
     words = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFC", name)).strip("-")
     return words[:_SLUG_CHARACTERS].encode()[:_SLUG_BYTES].decode(errors="ignore").rstrip("-")
 
 
 def _columns(labels: Tensor) -> int:
     per_class = int(labels.bincount().max())
-    # One row a class; a single image a class makes a compact block instead of a tower.
+    # A row for each class; with one image per class, a compact block instead of one tall column.
     return per_class if per_class > 1 else max(1, round(len(labels) ** 0.5 * 1.5))

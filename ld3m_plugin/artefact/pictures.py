@@ -1,4 +1,4 @@
-"""Images as PNG files, for eyes."""
+"""Write images as PNG files, one by one or as a grid."""
 
 from __future__ import annotations
 

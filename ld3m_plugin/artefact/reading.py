@@ -1,33 +1,32 @@
-"""Reading the files of a distilled set: whatever is wrong with one becomes one line that names it.
+"""Read and check the files of a distilled set: any fault becomes one line that names the file.
 
-Artefacts are passed on, edited and cut off by full disks. What got through here would show as a traceback in the middle of
-an evaluation, or not at all.
+Artefacts are passed on, edited, and truncated by full disks. A fault that is missed here shows as a traceback in the middle of
+an evaluation, or never.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, ValidationInfo, field_validator
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ld3m_plugin.contracts import Latents
-from ld3m_plugin.errors import ArtefactError
+from ld3m_plugin.errors import ArtefactError, one_line
+from ld3m_plugin.storage import read_json, read_tensors
 
 FORMAT = 1
 
-# Rounding of a thousand probabilities, also of ones that were once kept in half precision, stays below.
+# A sum of a thousand probabilities that were once kept in half precision is off by less.
 _SUM_TOLERANCE = 1e-3
 
 
 class _Metadata(BaseModel):
-    """What images and labels cannot be understood without; all other keys of `metadata.json` are free."""
+    """The keys that images and labels need; all other keys of `metadata.json` are free."""
 
     model_config = ConfigDict(strict=True)
 
@@ -36,6 +35,14 @@ class _Metadata(BaseModel):
     mean: list[FiniteFloat] = Field(min_length=1)
     std: list[Annotated[FiniteFloat, Field(gt=0)]]
     learned: dict[str, FiniteFloat] = {}
+
+    # The first field, so its problem is the one reported: a later format may write the other keys in another way.
+    @field_validator("format")
+    @classmethod
+    def _not_newer(cls, number: int) -> int:
+        if number > FORMAT:
+            raise ValueError(f"this version reads up to {FORMAT}: update ld3m-plugin")
+        return number
 
     @field_validator("std")
     @classmethod
@@ -47,21 +54,12 @@ class _Metadata(BaseModel):
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """All of `metadata.json`, with a sound format, `class_names`, `mean` and `std`.
+    """Read all of `metadata.json`, with valid `format`, `class_names`, `mean` and `std`.
 
     Raises:
-        ArtefactError: the file is missing or damaged, newer than this version, or something else.
+        ArtefactError: the file is missing, damaged, of a later format, or not the metadata of a distilled set.
     """
-    content = _read_json(path)
-    needed = {name for name, field in _Metadata.model_fields.items() if field.is_required()}
-    missing = needed - set(content if isinstance(content, Mapping) else ())
-    if missing:
-        raise ArtefactError(f"{path} is not the metadata of a distilled set: {', '.join(sorted(missing))} missing")
-    # First of all: a later format may well write the other keys in another way.
-    if isinstance(content["format"], int) and content["format"] > FORMAT:
-        raise ArtefactError(
-            f"{path} has format {_one_line(str(content['format']))}, this version reads up to {FORMAT}: update ld3m-plugin"
-        )
+    content = read_json(path, ArtefactError)
     try:
         checked = _Metadata.model_validate(content)
     except ValidationError as error:
@@ -70,42 +68,25 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return {**content, "mean": checked.mean, "std": checked.std}
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ArtefactError(f"no distilled set at {path.parent}: {path.name} is missing") from error
-    except (ValueError, RecursionError, OSError) as error:
-        # Not only JSONDecodeError: text that is not UTF-8, a number too long to convert, brackets nested too deep.
-        raise _damaged(path, error) from error
-
-
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors(include_url=False, include_context=False)[0]
     where = ".".join(str(part) for part in problem["loc"])
-    return f"{where} = {_one_line(repr(problem['input']))}: {problem['msg'].removeprefix('Value error, ')}"
-
-
-def _one_line(text: str, most: int = 60) -> str:
-    """`text` without line breaks, cut off after `most` characters: files may hold anything."""
-    line = " ".join(text.split())
-    return line if len(line) <= most else line[:most] + "..."
+    if problem["type"] == "missing":
+        return f"{where} is missing"
+    return (
+        f"{where or 'content'} = {one_line(repr(problem['input']), 60)}: {problem['msg'].removeprefix('Value error, ')}"
+    )
 
 
 def read_images(path: Path, channels: int, classes: int) -> tuple[Tensor, Tensor]:
-    """The images (N, channels, H, H), and the labels (N,) or (N, classes), of `images.safetensors`.
+    """Read the images (N, channels, H, H), and the labels (N,) or (N, classes), of `images.safetensors`.
 
     Raises:
-        ArtefactError: the file is missing or damaged, or holds what no network can be trained on.
+        ArtefactError: the file is missing or damaged, or no network can be trained on its content.
     """
-    try:
-        tensors = load_file(path)
-    except FileNotFoundError as error:
-        raise ArtefactError(f"{path} is missing") from error
-    except (SafetensorError, OSError) as error:
-        raise _damaged(path, error) from error
+    tensors, _ = read_tensors(path, ArtefactError)
     if set(tensors) != {"images", "labels"}:
-        names = _one_line(", ".join(sorted(tensors)) or "nothing")
+        names = one_line(", ".join(sorted(tensors)) or "nothing", 60)
         raise ArtefactError(f"{path} must hold images and labels, it has {names}")
     images, labels = tensors["images"], tensors["labels"]
     for problem in _problems(images, labels, channels, classes):
@@ -114,7 +95,7 @@ def read_images(path: Path, channels: int, classes: int) -> tuple[Tensor, Tensor
 
 
 def read_latents(path: Path) -> Latents:
-    """What `Latents.save` wrote.
+    """Read a file of `Latents.save`.
 
     Raises:
         ArtefactError: the file is damaged, or its tensors and the names in its header do not fit.
@@ -122,15 +103,11 @@ def read_latents(path: Path) -> Latents:
     try:
         return Latents.load(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> ArtefactError:
-    return ArtefactError(f"{path} is damaged: {_one_line(str(error), 300)}")
+        raise ArtefactError(f"{path} is damaged: {one_line(str(error))}") from error
 
 
 def _problems(images: Tensor, labels: Tensor, channels: int, classes: int) -> Iterator[str]:
-    """What is wrong, as far as the first problem: a check may rely on those before it."""
+    """Problems, of which only the first counts: a check may rely on those before it."""
     if labels.ndim not in (1, 2):
         yield f"labels {tuple(labels.shape)} are neither class indices (N,) nor probabilities (N, K)"
     if images.ndim != 4 or len(images) != len(labels) or images.shape[1] != channels:

@@ -1,7 +1,7 @@
 """The distillation loop: render once, match once, differentiate once, update.
 
-`distill` gives an iterator of typed `Step`s; progress bars, trackers and tests consume it. Nothing here prints
-or writes; `ld3m_plugin.runs.run` does.
+`distill` returns an iterator of `Step`s for progress bars, trackers and tests. Nothing here prints or writes files;
+`ld3m_plugin.runs.run` does.
 """
 
 from __future__ import annotations
@@ -26,19 +26,17 @@ from ld3m_plugin.options import build
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.registry import Registry, use_registry
 
-_DTYPES = {"bf16": torch.bfloat16}
-
 
 @dataclass(frozen=True)
 class Step:
-    """What one update did.
+    """Record of one update.
 
     Attributes:
-        iteration: how many updates have been made, from 1.
+        iteration: number of updates made so far, from 1.
         loss: the objective's value before the update.
         metrics: the objective's other numbers.
         seconds: time of this step.
-        state: the run itself, for images, latents and checkpoints.
+        state: the run, for images, latents and checkpoints.
     """
 
     iteration: int
@@ -55,7 +53,7 @@ def distill(
     registry: Registry | None = None,
     resume: Mapping[str, Tensor] | None = None,
 ) -> Iterator[Step]:
-    """Run a distillation, one `Step` an update.
+    """Run a distillation that yields one `Step` for each update.
 
     >>> objective = {"name": "dm", "options": {"batch_real": 8}}
     >>> for step in distill({"steps": 1, "generator": {"name": "pixel"}, "objective": objective}):
@@ -65,9 +63,9 @@ def distill(
 
     Args:
         config: a `RunConfig`, or a mapping that makes one.
-        task: the data; default: what `config.data` names.
+        task: the data; default: the one that `config.data` names.
         registry: where backends are looked up; default: that of `use_registry`, else all installed plugins.
-        resume: what `Distillation.state_dict` gave, to go on from there bit for bit.
+        resume: a `Distillation.state_dict()` to go on from, bit for bit.
 
     Raises:
         UsageError: an unknown or invalid setting.
@@ -97,68 +95,69 @@ class Distillation:
         self, config: RunConfig | Mapping[str, Any], *, task: Task | None = None, registry: Registry | None = None
     ) -> None:
         self.config = config if isinstance(config, RunConfig) else build(RunConfig, config, "the configuration")
+        data, generator, objective = self.config.data, self.config.generator, self.config.objective
+        device = choose_device(self.config.device)
         with use_registry(registry) as self._registry:
-            self._build(task, choose_device(self.config.device))
-
-    def _build(self, task: Task | None, device: torch.device) -> None:
-        self.task = (task or load_task(self.config.data.name, **self.config.data.options)).to(device)
-        generator, objective = self.config.generator, self.config.objective
-        self.generator: Generator = create("generator", generator.name, generator.options)
-        self.objective: Objective = create("objective", objective.name, objective.options)
-        self.iteration = 0
-        self._prepare()
+            self.task = (task or load_task(data.name, **data.options)).to(device)
+            self.generator: Generator = create("generator", generator.name, generator.options)
+            self.objective: Objective = create("objective", objective.name, objective.options)
+            self._prepare()
 
     def _prepare(self) -> None:
         seed, training = self.config.seed, self.task.for_training()
+        self.iteration = 0
         self.generator.prepare(training)
-        per_class = self.config.images_per_class
-        per_latent = self.generator.images_per_latent
+        self.labels, rows = self._labels()
+        self.latents = self._initial_latents(training, rows)
+        self._optimizer = LatentOptimizer(self.config.optimizer, self.latents, default_rates(self.generator))
+        self._step_rng = stream(seed, "on_step")
+        self.objective.prepare(training, self.labels, stream(seed, "objective"))
+
+    def _labels(self) -> tuple[Tensor, Tensor]:
+        """Class indices of the images (N,) and of the latent rows (N / images_per_latent,)."""
+        per_class, per_latent = self.config.images_per_class, self.generator.images_per_latent
         if per_class % per_latent:
             raise UsageError(
                 f"images_per_class = {per_class} is not a multiple of the {per_latent} images "
                 f"that a latent of generator {self.config.generator.name!r} renders"
             )
         classes = torch.arange(self.task.num_classes)
-        self.labels = classes.repeat_interleave(per_class)
-        rows = classes.repeat_interleave(per_class // per_latent)
-        start = self.generator.initial_latents(training, rows, stream(seed, "latents"))
+        return classes.repeat_interleave(per_class), classes.repeat_interleave(per_class // per_latent)
+
+    def _initial_latents(self, training: Task, rows: Tensor) -> Latents:
+        start = self.generator.initial_latents(training, rows, stream(self.config.seed, "latents"))
         if len(start) != len(rows):
             raise HostError(f"{self._who('generator')} gave {len(start)} rows of latents for {len(rows)} labels")
         if not start.learned:
             raise HostError(f"{self._who('generator')} gave no latent that is learned")
-        self.latents = start.clone()
-        defaults = default_rates(self.generator)
-        self._optimizer = LatentOptimizer(self.config.optimizer, self.latents, defaults)
-        self._step_rng = stream(seed, "on_step")
-        self.objective.prepare(training, self.labels, stream(seed, "objective"))
+        return start.clone()
 
     def step(self) -> Step:
         """Make one match and one update of the latents."""
-        with use_registry(self._registry):
-            return self._step()
-
-    def _step(self) -> Step:
         started = time.perf_counter()
-        rendering = render_with_pull_back(self.generator, self.latents, self.config.render_batch, self._precision)
-        self._check_size(rendering.images)
-        with self._precision():
-            match = self.objective.match(rendering.images, self.labels, self.iteration)
-        self._check_match(match, rendering.images)
-        gradients = rendering.pull_back(match.image_grad)
+        with use_registry(self._registry):
+            rendering = render_with_pull_back(self.generator, self.latents, self.config.render_batch, self._precision)
+            self._check_size(rendering.images)
+            with self._precision():
+                match = self.objective.match(rendering.images, self.labels, self.iteration)
+            self._check_match(match, rendering.images)
+            self._update(rendering.pull_back(match.image_grad))
+        return Step(self.iteration, match.loss, match.metrics, time.perf_counter() - started, self)
+
+    def _update(self, gradients: Mapping[str, Tensor]) -> None:
         self._check_finite({f"dloss/d{name}": gradient for name, gradient in gradients.items()})
         self._optimizer.step(gradients)
         self._check_finite({f"latent {name}": self.latents[name] for name in self.latents.learned})
         self.iteration += 1
         self.latents = self.generator.on_step(self.latents, self.iteration, self._step_rng)
         self._optimizer.follow(self.latents)
-        return Step(self.iteration, match.loss, match.metrics, time.perf_counter() - started, self)
 
     def images(self) -> Tensor:
         """The images (N, C, H, W) of the present latents, normalised."""
         return render(self.generator, self.latents, self.config.render_batch, self._precision)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything that changes, as tensors with storage of their own: a run that loads it goes on bit for bit."""
+        """Everything that changes, as tensors with their own storage: a run that loads it goes on bit for bit."""
         parts = {
             "learned": {name: self.latents[name] for name in self.latents.learned},
             "fixed": {name: self.latents[name] for name in self.latents if name not in self.latents.learned},
@@ -172,12 +171,12 @@ class Distillation:
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `state_dict` gave, for the same configuration."""
+        """Load a `state_dict()` of the same configuration."""
 
         def part(name: str) -> dict[str, Tensor]:
             return {key.removeprefix(f"{name}/"): value for key, value in state.items() if key.startswith(f"{name}/")}
 
-        # Which latents are learned comes from the state too: the generator may have moved to another space.
+        # The state also says which latents are learned: the generator may have moved to another space.
         learned = part("learned")
         self.latents = Latents({**learned, **part("fixed")}, tuple(learned)).to(self.task.device).clone()
         self._optimizer.follow(self.latents)
@@ -189,10 +188,9 @@ class Distillation:
 
     @property
     def _precision(self) -> Callable[[], AbstractContextManager[object]]:
-        dtype = _DTYPES.get(self.config.autocast)
-        if dtype is None:
-            return nullcontext  # not every device knows autocast, not even one that is turned off
-        return lambda: torch.autocast(self.task.device.type, dtype=dtype)
+        if self.config.autocast == "none":
+            return nullcontext  # some devices do not support autocast at all, not even turned off
+        return lambda: torch.autocast(self.task.device.type, dtype=torch.bfloat16)
 
     def _who(self, kind: str) -> str:
         return f"{kind} {getattr(self.config, kind).name!r}"
@@ -225,7 +223,7 @@ class Distillation:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; `auto` is CUDA, then Apple's MPS, then the CPU.
+    """The device of that name; `auto` is CUDA if available, then Apple's MPS, then the CPU.
 
     Raises:
         UsageError: a device that torch does not know or that this machine does not have.
@@ -236,7 +234,7 @@ def choose_device(name: str) -> torch.device:
         )
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).item()  # `meta` is a device too, but nothing can be read from it
+        torch.zeros(1, device=device).item()  # the device `meta` exists, but nothing can be read from it
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"device {name!r} cannot be used here ({reason}); try --device cpu") from error

@@ -37,7 +37,7 @@ class LatentOptimizer:
         self._optimizer.zero_grad(set_to_none=True)
 
     def follow(self, latents: Latents) -> None:
-        """Go on with other latents: tensors that are the same objects keep their state, others start afresh."""
+        """Update these latents from now on: tensors that are the same objects keep their state, others start without."""
         same = {name for name in latents.learned if self._parameters.get(name) is latents[name]}
         if same == set(self._parameters) == set(latents.learned):
             return
@@ -56,7 +56,7 @@ class LatentOptimizer:
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `state_dict` gave."""
+        """Load a `state_dict()`."""
         for key, value in state.items():
             name, _, quantity = key.rpartition(".")
             parameter = self._parameters[name]
@@ -76,16 +76,16 @@ class LatentOptimizer:
     def _rates(self, latents: Latents) -> dict[str, float]:
         given = self._config.learning_rates
         for name in given:
-            # A generator may have rates for latents that not every prior of it has.
+            # A generator may have default rates for latents that only some of its priors have.
             if name not in latents.learned and name not in self._defaults:
                 raise UsageError(f"optimizer.learning_rates has {name!r}; {nearest(name, latents.learned)}")
-        # The published SGD rates are four orders of magnitude from Adam's: no default could serve both.
+        # The published SGD rates are four orders of magnitude above Adam's: one default cannot serve both.
         defaults = self._defaults if self._config.name == "adam" else {}
         rates = {**defaults, **given}
         missing = sorted(latents.learned - set(rates))
         if missing:
             raise UsageError(
                 f"no learning rate for {', '.join(missing)} with {self._config.name}: "
-                f"give --set optimizer.learning_rates.{missing[0]}=VALUE, or take a preset"
+                f"add --set optimizer.learning_rates.{missing[0]}=VALUE, or use a preset"
             )
         return rates

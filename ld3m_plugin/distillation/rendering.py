@@ -1,9 +1,9 @@
 """From latents to images and back: the only place where a generator is differentiated.
 
-The objective hands back dloss/dimages, and this module pulls it back to the latents, for every generator alike. Where all rows
-fit in memory the graph of the one render is kept and used. In chunks, images are first rendered without a graph, and in the
-backward pass each chunk is rendered again with one: exact, because `Generator.render` is deterministic and row-wise independent,
-and memory no longer grows with N.
+The objective returns dloss/dimages, and this module pulls it back to the latents, in the same way for every generator. Where all
+rows fit in memory, the graph of the one render is kept and used. In chunks, images are first rendered without a graph, and in
+the backward pass each chunk is rendered again with one. That is exact, because `Generator.render` is deterministic and row-wise
+independent, and memory does not grow with N.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Precision = Callable[[], AbstractContextManager[object]]
 
 @dataclass(frozen=True)
 class Rendering:
-    """Images and the way back.
+    """Rendered images, and the function that differentiates them.
 
     Attributes:
-        images: (N·r, C, H, W) float32, a leaf that asks for gradients; r is the generator's `images_per_latent`.
-        pull_back: takes dloss/dimages (N·r, C, H, W), gives dloss/dlatent for each learned latent, by name. Call it once.
+        images: (N·r, C, H, W) float32, a leaf that requires gradients; r is the generator's `images_per_latent`.
+        pull_back: takes dloss/dimages (N·r, C, H, W), returns dloss/dlatent of each learned latent, by name. Call it once.
     """
 
     images: Tensor
@@ -37,7 +37,7 @@ class Rendering:
 def render(
     generator: Generator, latents: Latents, chunk: int | None = None, precision: Precision = nullcontext
 ) -> Tensor:
-    """Images (N·r, C, H, W) without a graph, `chunk` latent rows at a time (None: all)."""
+    """Render images (N·r, C, H, W) without a graph, `chunk` latent rows at a time (None: all)."""
     with torch.no_grad():
         return torch.cat([_images(generator, latents.rows(rows), precision) for rows in _slices(len(latents), chunk)])
 
@@ -45,7 +45,7 @@ def render(
 def render_with_pull_back(
     generator: Generator, latents: Latents, chunk: int | None = None, precision: Precision = nullcontext
 ) -> Rendering:
-    """Images, and the function that pulls a gradient with respect to them back to the latents.
+    """Render images that a gradient can be pulled back through, to the latents.
 
     Args:
         chunk: latent rows rendered at a time; None, or at least N, keeps one graph and renders once.
@@ -72,17 +72,17 @@ def render_with_pull_back(
 
 
 def _gradients(images: Tensor, leaves: Latents, image_grad: Tensor) -> dict[str, Tensor]:
+    """dloss/dlatent by name. A learned latent without a path to the images is a mistake of the generator and is named."""
     names = sorted(leaves.learned)
-    try:
-        gradients = torch.autograd.grad(images, [leaves[name] for name in names], image_grad)
-    except RuntimeError as error:
-        # Not allow_unused: a learned latent without a path to the images is a plugin's mistake, and it should say so.
-        if "does not require grad" in str(error) or "not have been used" in str(error):
-            raise HostError(
-                f"the images do not depend differentiably on every learned latent ({', '.join(names)}): {error}"
-            ) from error
-        raise
-    return dict(zip(names, gradients, strict=True))
+    gradients: tuple[Tensor | None, ...] = (None,) * len(names)
+    if images.requires_grad:
+        inputs = [leaves[name] for name in names]
+        gradients = torch.autograd.grad(images, inputs, image_grad, allow_unused=True)
+    found = {name: gradient for name, gradient in zip(names, gradients, strict=True) if gradient is not None}
+    unused = [name for name in names if name not in found]
+    if unused:
+        raise HostError(f"the rendered images do not depend differentiably on the learned latent {', '.join(unused)}")
+    return found
 
 
 def _images(generator: Generator, latents: Latents, precision: Precision) -> Tensor:

@@ -6,13 +6,13 @@ import re
 import shutil
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ld3m_plugin.errors import ArtefactError
-from ld3m_plugin.storage import complete_folder, write_tensors
+from ld3m_plugin.runs.folder import CHECKPOINTS, CONFIG
+from ld3m_plugin.storage import complete_folder, read_tensors, write_tensors
 
-_FOLDER, _STATE = "checkpoints", "state.safetensors"
+_STATE = "state.safetensors"
 _KEPT = 2
 
 
@@ -20,9 +20,9 @@ def save_checkpoint(run_folder: Path, iteration: int, state: dict[str, Tensor], 
     """Write the state after `iteration` updates; the two newest checkpoints are kept.
 
     Args:
-        settings: a digest of what decides the run; `latest_checkpoint` wants the same.
+        settings: `config.digest` of the run; `latest_checkpoint` expects the same.
     """
-    target = run_folder / _FOLDER / f"step-{iteration:06d}"
+    target = run_folder / CHECKPOINTS / f"step-{iteration:06d}"
     with complete_folder(target) as folder:
         write_tensors(folder / _STATE, state, {"settings": settings})
     for old in checkpoint_folders(run_folder)[:-_KEPT]:
@@ -31,7 +31,7 @@ def save_checkpoint(run_folder: Path, iteration: int, state: dict[str, Tensor], 
 
 
 def latest_checkpoint(run_folder: Path, settings: str) -> dict[str, Tensor] | None:
-    """The newest state of a run, or None where there is none.
+    """The newest state of a run, or None without a checkpoint.
 
     Raises:
         ArtefactError: the file is damaged, or was written under other settings.
@@ -41,20 +41,18 @@ def latest_checkpoint(run_folder: Path, settings: str) -> dict[str, Tensor] | No
         return None
     path = folders[-1] / _STATE
     try:
-        with safe_open(str(path), framework="pt") as file:
-            written = (file.metadata() or {}).get("settings")
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError) as error:
-        raise ArtefactError(f"{path} is damaged ({error}): delete its folder to go on from the one before") from error
-    if written != settings:
+        state, metadata = read_tensors(path, ArtefactError)
+    except ArtefactError as error:
+        raise ArtefactError(f"{error}: delete {path.parent} to go on from the checkpoint before it") from error
+    if metadata.get("settings") != settings:
         raise ArtefactError(
-            f"{path} was written under other settings than those in {run_folder / 'config.yaml'}: "
-            "put them back, or start a new run"
+            f"{path} was written under other settings than those in {run_folder / CONFIG}: "
+            "restore them, or start a new run"
         )
     return state
 
 
 def checkpoint_folders(run_folder: Path) -> list[Path]:
     """The checkpoints of a run, oldest first."""
-    found = (run_folder / _FOLDER).glob("step-*") if (run_folder / _FOLDER).is_dir() else []
-    return sorted((p for p in found if re.fullmatch(r"step-\d+", p.name)), key=lambda p: int(p.name[5:]))
+    found = [path for path in (run_folder / CHECKPOINTS).glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))

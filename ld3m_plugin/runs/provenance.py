@@ -1,10 +1,13 @@
-"""What a run was made with, as it wrote it down, and whether it still is: the data, a prior, experts."""
+"""What a run is made with, written down with it, and compared when it goes on: data, priors, experts, versions, the machine.
+
+Nothing in these records names a person or a machine.
+"""
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,56 @@ import torch
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.distillation.loop import Distillation
 from ld3m_plugin.errors import ArtefactError
-from ld3m_plugin.registry import Registry
+from ld3m_plugin.registry import current_registry
+from ld3m_plugin.runs.folder import read_environment
 from ld3m_plugin.storage import versions
 
-#: The file of a run folder that records these facts, beside versions and the machine.
-ENVIRONMENT = "environment.json"
+
+def environment(state: Distillation) -> dict[str, Any]:
+    """The content of `environment.json`."""
+    device = state.task.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    plugins = [{**asdict(record.owner), "status": record.status} for record in current_registry().records]
+    return {
+        "data": data_facts(state.task),
+        "provenance": provenance(state),
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "versions": versions(),
+        "device": {"type": device.type, "name": name},
+        "threads": torch.get_num_threads(),
+        "plugins": plugins,
+    }
+
+
+def metadata(state: Distillation) -> dict[str, Any]:
+    """The content of the distilled set's `metadata.json`, without results."""
+    config, task = state.config, state.task
+    parts = {}
+    for kind, part, backend in (
+        ("generator", config.generator, state.generator),
+        ("objective", config.objective, state.objective),
+    ):
+        owner = current_registry().find(kind, part.name).owner
+        options = backend.options.model_dump(mode="json")
+        parts[kind] = {"name": part.name, "options": options, "distribution": str(owner), **backend.provenance()}
+    return {
+        "data": {"name": task.name, "source": task.source},
+        "class_names": list(task.class_names),
+        "wordnet_ids": list(task.wordnet_ids),
+        "image_size": task.image_size,
+        "channels": task.channels,
+        "mean": list(task.mean),
+        "std": list(task.std),
+        "value_range": "images are (pixels in [0, 1] - mean) / std, not clipped",
+        "images_per_class": config.images_per_class,
+        **parts,
+        "learned": state.objective.learned(),
+        "steps": state.iteration,
+        "seed": config.seed,
+        "config": config.model_dump(mode="json"),
+        "versions": versions(),
+    }
 
 
 def data_facts(task: Task) -> dict[str, Any]:
@@ -26,36 +74,32 @@ def data_facts(task: Task) -> dict[str, Any]:
     return {"source": task.source, "classes": list(task.class_names), "train": list(task.train.counts()), "test": test}
 
 
-def check_same_data(folder: Path, task: Task) -> None:
-    """Raise `ArtefactError` if the run in `folder` was made with other classes or another number of images than `task` has."""
-    try:
-        made_with = dict(json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))["data"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # the record is for people; a run without it can still go on
-    now = data_facts(task)
-    if any(made_with.get(key) != now[key] for key in ("classes", "train", "test")):  # where it lies may change
-        raise ArtefactError(
-            f"the run in {folder} was made with {made_with.get('source')!r}, and now the data is {task.source!r}, with other "
-            "classes or another number of images: a run goes on with the same data only"
-        )
-
-
 def provenance(state: Distillation) -> dict[str, dict[str, str]]:
     """The facts of both backends by kind, once they are prepared."""
     return {"generator": state.generator.provenance(), "objective": state.objective.provenance()}
 
 
+def check_same_data(folder: Path, task: Task) -> None:
+    """Raise `ArtefactError` if the run in `folder` was made with other classes or another number of images than `task` has."""
+    recorded, now = read_environment(folder).get("data"), data_facts(task)
+    if not isinstance(recorded, dict):
+        return
+    if any(recorded.get(key) != now[key] for key in ("classes", "train", "test")):  # the place may change
+        raise ArtefactError(
+            f"the run in {folder} was made with {recorded.get('source')!r}, and now the data is {task.source!r}, with other "
+            "classes or another number of images: a run goes on with the same data only"
+        )
+
+
 def check_recorded_provenance(folder: Path, state: Distillation) -> None:
     """Raise `ArtefactError` if a prior or experts were exchanged since the run in `folder` was started."""
-    try:
-        made_with = dict(json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))["provenance"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    check_same_provenance(folder, made_with, provenance(state))
+    recorded = read_environment(folder).get("provenance")
+    if isinstance(recorded, dict):
+        check_same_provenance(folder, recorded, provenance(state))
 
 
 def check_same_provenance(folder: Path, made_with: Mapping[str, Any], now: Mapping[str, Mapping[str, str]]) -> None:
-    """Raise `ArtefactError` if a fact of a backend's `provenance()` is another than the run in `folder` was made with.
+    """Raise `ArtefactError` if a fact of a backend's `provenance()` differs from what the run in `folder` was made with.
 
     Args:
         made_with: facts by kind, as the run recorded them; a kind that it did not record is taken to be the same.
@@ -70,25 +114,3 @@ def check_same_provenance(folder: Path, made_with: Mapping[str, Any], now: Mappi
                 f"the run in {folder} was made with {name} {old.get(name)} of its {kind}, and now it is {facts[name]}: put "
                 "the former one back, or start a new run"
             )
-
-
-def environment(device: torch.device, registry: Registry) -> dict[str, Any]:
-    """What `environment.json` holds."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    plugins = [
-        {
-            "plugin": record.owner.plugin,
-            "distribution": record.owner.distribution,
-            "version": record.owner.version,
-            "status": record.status,
-        }
-        for record in registry.records
-    ]
-    return {
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "versions": versions(),
-        "device": {"type": device.type, "name": name},
-        "threads": torch.get_num_threads(),
-        "plugins": plugins,
-    }

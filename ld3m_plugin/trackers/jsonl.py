@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ld3m_plugin.contracts import Tracker
+from ld3m_plugin.runs.folder import METRICS
 
-FILE_NAME = "metrics.jsonl"
+FILE_NAME = METRICS
 
 
 class JsonLines(Tracker):

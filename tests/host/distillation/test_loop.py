@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from ld3m_plugin.config import RunConfig
 from ld3m_plugin.contracts import DifferentiableObjective, Generator, Latents, Match, Objective
 from ld3m_plugin.distillation.loop import Distillation, choose_device, distill
 from ld3m_plugin.errors import HostError, NonFiniteError, UsageError
@@ -170,7 +169,7 @@ def test_several_images_a_latent(registry):
 
 
 def test_images_per_class_must_fit_the_generator(registry):
-    with pytest.raises(UsageError, match="images_per_class = 3 is not a multiple of the 2 images"):
+    with pytest.raises(UsageError, match=r"images_per_class = 3.*two-images"):
         run(registry, steps=1, generator={"name": "two-images"}, images_per_class=3)
 
 
@@ -189,7 +188,7 @@ def test_not_finite_stops_and_keeps_the_last_good_state(registry):
     state.step()
     state.step()
     good = state.images()
-    with pytest.raises(NonFiniteError, match="the loss is not finite at step 3"):
+    with pytest.raises(NonFiniteError, match=r"loss.*step 3"):
         state.step()
     assert torch.equal(state.images(), good)
     assert state.iteration == 2
@@ -208,30 +207,25 @@ def test_gradient_that_is_not_finite_stops_before_the_update(registry):
     registry.add(Backend("generator", "infinite-slope", InfiniteSlope, "", HERE))
     config = {"generator": {"name": "infinite-slope"}, "objective": {"name": "quadratic"}}
     state = Distillation(config, task=tiny_task(), registry=registry)
-    with pytest.raises(NonFiniteError, match="dloss/dx is not finite at step 1"):
+    with pytest.raises(NonFiniteError, match=r"dloss/dx.*step 1"):
         state.step()
     assert state.latents["x"].abs().sum() == 0
 
 
 def test_sgd_needs_rates():
-    with pytest.raises(UsageError, match="no learning rate for pixels with sgd: give --set"):
+    with pytest.raises(UsageError, match=r"pixels.*sgd"):
         run(steps=1, objective=DM, optimizer={"name": "sgd"})
 
 
 def test_rate_for_an_unknown_latent():
-    with pytest.raises(UsageError, match="did you mean 'pixels'"):
+    with pytest.raises(UsageError, match=r"'pixel'.*'pixels'"):
         run(steps=1, objective=DM, optimizer={"learning_rates": {"pixel": 1}})
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "nonsense", "meta"])
 def test_device_that_is_not_there(name):
-    with pytest.raises(UsageError, match=f"device '{name}' cannot be used here"):
+    with pytest.raises(UsageError, match=repr(name)):
         choose_device(name)
-
-
-def test_defaults_are_a_complete_configuration():
-    assert RunConfig().generator.name == "ld3m"
-    assert RunConfig().objective.name == "dm"
 
 
 def test_the_default_generator_has_a_prior_for_the_default_data():
@@ -277,11 +271,11 @@ class WrongGradient(Objective):
 @pytest.mark.parametrize(
     ("kind", "factory", "message"),
     [
-        ("generator", OneRowMore, "generator 'broken' gave 4 rows of latents for 3 labels"),
-        ("generator", NothingLearned, "generator 'broken' gave no latent that is learned"),
-        ("generator", NotSquare, r"generator 'broken' renders images \(1, 16, 8\), the data has \(1, 16, 16\)"),
-        ("objective", GivesALoss, "objective 'broken' gave float, not a Match"),
-        ("objective", WrongGradient, r"objective 'broken' gave image_grad \(1,\) for images \(3, 1, 16, 16\)"),
+        ("generator", OneRowMore, r"generator 'broken'.* 4 .* 3 "),
+        ("generator", NothingLearned, "generator 'broken'"),
+        ("generator", NotSquare, r"generator 'broken'.*\(1, 16, 8\).*\(1, 16, 16\)"),
+        ("objective", GivesALoss, r"objective 'broken'.*float"),
+        ("objective", WrongGradient, r"objective 'broken'.*\(1,\).*\(3, 1, 16, 16\)"),
     ],
 )
 def test_a_backend_that_breaks_its_contract_is_named(kind, factory, message, registry):
@@ -293,12 +287,12 @@ def test_a_backend_that_breaks_its_contract_is_named(kind, factory, message, reg
 
 def test_an_update_that_is_not_finite_stops(registry):
     config = {"objective": {"name": "quadratic"}, "optimizer": {"name": "sgd", "learning_rates": {"pixels": 3e38}}}
-    with pytest.raises(NonFiniteError, match="latent pixels is not finite at step 1"):
+    with pytest.raises(NonFiniteError, match=r"latent pixels.*step 1"):
         run(registry, steps=2, **config)
 
 
 def test_mistakes_show_before_the_first_step_is_asked_for():
-    with pytest.raises(UsageError, match="no option 'stepz'"):
+    with pytest.raises(UsageError, match="stepz"):
         distill({"stepz": 1}, task=tiny_task())
 
 

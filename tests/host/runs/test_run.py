@@ -167,7 +167,7 @@ def test_what_is_evaluated_is_what_is_on_disk(tmp_path, monkeypatch, two_epochs)
 
 def test_a_mistake_before_the_first_step_leaves_the_folder_free(tmp_path):
     wrong = config(("objective.options", {**DM, "batch_real": 1000}))
-    with pytest.raises(Exception, match="1000 are asked for"):
+    with pytest.raises(DataError, match="1000"):
         run.start(wrong, tmp_path / "run", task=tiny_task())
     run.start(config(), tmp_path / "run", task=tiny_task())
     assert image_bytes(tmp_path / "run")
@@ -196,7 +196,7 @@ def stopped(folder, **settings):
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path, old, new):
     stopped(tmp_path / "run")
     edit(tmp_path / "run" / "config.yaml", old, new)
-    with pytest.raises(ArtefactError, match="was written under other settings"):
+    with pytest.raises(ArtefactError, match=r"config\.yaml"):
         run.resume(tmp_path / "run", task=tiny_task())
 
 
@@ -208,7 +208,7 @@ def test_more_steps_are_not_other_settings(tmp_path):
 
 def test_other_data_is_refused(tmp_path):
     stopped(tmp_path / "run")
-    with pytest.raises(ArtefactError, match="a run goes on with the same data only"):
+    with pytest.raises(ArtefactError, match="random images for tests"):
         run.resume(tmp_path / "run", task=tiny_task(train=13))
 
 
@@ -232,7 +232,7 @@ def test_a_network_that_is_not_there_is_said_before_a_run_goes_on(tmp_path):
     stopped(tmp_path / "run")
     edit(tmp_path / "run" / "config.yaml", "final: false", "final: true")
     edit(tmp_path / "run" / "config.yaml", "- AlexNet", "- AlxNet")
-    with pytest.raises(UsageError, match="did you mean 'AlexNet'"):
+    with pytest.raises(UsageError, match=r"'AlxNet'.*'AlexNet'"):
         run.resume(tmp_path / "run", task=tiny_task())
 
 
@@ -249,7 +249,7 @@ def test_records_that_are_not_ours_do_not_stop_a_run_from_going_on(tmp_path):
 def test_what_would_stop_the_evaluation_stops_the_run_before_its_first_step(tmp_path, two_epochs):
     evaluation = {"final": True, "networks": ["ConvNet"], "protocol": two_epochs}
     chosen = config(("evaluation", evaluation), ("generator.options.init", "noise"), ("images_per_class", 13))
-    with pytest.raises(DataError, match="the row of random real images needs 13"):
+    with pytest.raises(DataError, match=" 13"):
         run.start(chosen, tmp_path / "run", task=tiny_task(image_size=32))
     assert not (tmp_path / "run").exists()
 
@@ -274,7 +274,7 @@ def test_a_mistake_removes_only_what_the_run_wrote(tmp_path):
     real = tmp_path / "real"
     real.mkdir()
     (tmp_path / "link").symlink_to(real)
-    with pytest.raises(DataError, match="1000 are asked for"):
+    with pytest.raises(DataError, match="1000"):
         run.start(config(("objective.options.batch_real", 1000)), tmp_path / "link", task=tiny_task())
     assert (tmp_path / "link").is_dir()
     assert list(real.iterdir()) == []

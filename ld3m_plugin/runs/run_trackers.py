@@ -1,0 +1,54 @@
+"""The trackers of a run: one that raises is turned off with a warning, and the run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+from ld3m_plugin.backends import get_tracker
+from ld3m_plugin.config import RunConfig, TrackerConfig
+from ld3m_plugin.contracts import Tracker
+
+
+class RunTrackers:
+    """`metrics.jsonl` and the trackers of the configuration, started and finished as a context.
+
+    Args:
+        warn: receives one line for each tracker that is turned off.
+    """
+
+    def __init__(self, config: RunConfig, folder: Path, warn: Callable[[str], None]) -> None:
+        self._config, self._folder, self._warn = config, folder, warn
+        self._running: dict[str, Tracker] = {}
+
+    def __enter__(self) -> Self:
+        chosen = {"jsonl": TrackerConfig(name="jsonl"), **{part.name: part for part in self._config.trackers}}
+        settings = self._config.model_dump(mode="json")
+        for part in chosen.values():
+            self._safely(part.name, partial(self._start, part, settings))
+        return self
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Give one record to every tracker that runs."""
+        for name, tracker in list(self._running.items()):
+            if not self._safely(name, partial(tracker.log, record)):
+                del self._running[name]
+
+    def __exit__(self, *_: object) -> None:
+        for name, tracker in self._running.items():
+            self._safely(name, tracker.finish)
+
+    def _start(self, part: TrackerConfig, settings: Mapping[str, Any]) -> None:
+        tracker = get_tracker(part.name, **part.options)
+        tracker.start(self._folder, settings)
+        self._running[part.name] = tracker
+
+    def _safely(self, name: str, call: Callable[[], None]) -> bool:
+        try:
+            call()
+        except Exception as error:  # a tracker is a stranger's code; losing it must not lose the run
+            self._warn(f"tracker {name!r} failed and is turned off: {error}")
+            return False
+        return True
