@@ -193,7 +193,7 @@ def _plan_rows(plan: Plan) -> list[tuple[str, ...]]:
     disk = f"{size(plan.expert_bytes)} an expert, {size(plan.missing_bytes)} to write, {size(plan.free_bytes)} free"
     rows: list[tuple[str, ...]] = [
         ("folder", str(plan.folder)),
-        ("experts", f"{plan.count}, {plan.count - plan.missing} of them trained"),
+        ("experts", f"{plan.count}, {plan.count - plan.missing} of them stored"),
         ("epochs", f"{plan.epochs}, {plan.updates} updates an expert"),
         ("parameters", f"{plan.parameters:,}"),
         ("disk", disk),

@@ -46,8 +46,8 @@ def reason(error: Exception) -> str:
     """Say in one short line why a file cannot be read or written; of a model, the first field that is wrong."""
     if isinstance(error, ValidationError):
         problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        field = ".".join(map(str, problem["loc"]))
-        text = f"{field}: {problem['msg']}" if field else problem["msg"].removeprefix("Value error, ")
+        place = ".".join(map(str, problem["loc"]))
+        text = f"{place}: " * bool(place) + problem["msg"].removeprefix("Value error, ")
     elif isinstance(error, OSError) and error.strerror:
         text = error.strerror
     else:

@@ -102,24 +102,26 @@ def test_an_expert_that_trained_on_these_images_is_matched_to_zero():
 
 @settings(max_examples=8, deadline=None)
 @given(st.permutations(range(6)))
-def test_order_of_images_changes_nothing(experts, order):
+def test_order_of_images_changes_nothing(experts, relative_error, order):
     # With all images in each batch and no augmentation, only sums come out in another order.
     images, options = some_images(), {"dsa": "none"}
     plain = prepared(experts, **options).match(images.clone().requires_grad_(), LABELS, 0)
     moved = prepared(experts, LABELS[order], **options).match(images[order].clone().requires_grad_(), LABELS[order], 0)
-    assert moved.loss == pytest.approx(plain.loss, rel=1e-4)
-    torch.testing.assert_close(moved.image_grad, plain.image_grad[order], rtol=1e-3, atol=1e-5)
+    # Measured over 65 orders: 1e-7 each; twenty times that for other processors.
+    assert moved.loss == pytest.approx(plain.loss, rel=2e-6)
+    assert relative_error(moved.image_grad, plain.image_grad[order]) < 2e-6
 
 
-def test_one_hot_labels_equal_class_indices(experts):
+def test_one_hot_labels_equal_class_indices(experts, relative_error):
     soft = F.one_hot(LABELS).float()
     hard = prepared(experts).match(some_images().requires_grad_(), LABELS, 0)
     other = prepared(experts, soft).match(some_images().requires_grad_(), soft, 0)
-    assert other.loss == pytest.approx(hard.loss, rel=1e-5)
-    torch.testing.assert_close(other.image_grad, hard.image_grad, rtol=1e-3, atol=1e-6)
+    # Measured: no difference at all; a float32's rounding for other processors.
+    assert other.loss == pytest.approx(hard.loss, rel=1e-6)
+    assert relative_error(other.image_grad, hard.image_grad) < 1e-6
 
 
-def test_dropout_leaves_out_the_same_units_on_the_way_back():
+def test_dropout_leaves_out_the_same_units_on_the_way_back(relative_error):
     task = tiny_task(image_size=32)
     vit = {"network": "ViT", "network_settings": {"dim": 16, "depth": 1, "heads": 2, "mlp_dim": 16, "dropout": 0.5}}
     network = get_network(
@@ -136,8 +138,9 @@ def test_dropout_leaves_out_the_same_units_on_the_way_back():
         for gradient in ("adjoint", "unrolled")
     )
     assert torch.equal(torch.get_rng_state(), before)
-    assert one.loss == pytest.approx(other.loss, rel=1e-5)
-    torch.testing.assert_close(one.image_grad, other.image_grad, rtol=1e-3, atol=1e-6)
+    # Measured: 0 and 2e-7 of a gradient of 8e-5; ten times that for other processors.
+    assert one.loss == pytest.approx(other.loss, rel=1e-6)
+    assert relative_error(one.image_grad, other.image_grad) < 2e-6
 
 
 def test_learning_rate_follows_its_gradient(experts):
@@ -194,36 +197,34 @@ def test_starts_and_experts_are_drawn_from_all(experts):
 
 
 def test_too_few_epochs_say_what_to_change(experts):
-    with pytest.raises(
-        InvalidOptionError, match=r"need epoch 4 of the experts, which have 0, 1, 2, 3: .* for 5 epochs"
-    ):
+    with pytest.raises(InvalidOptionError, match=r"max_start_epoch = 4 .* epoch 4 .* 0, 1, 2, 3: .* 5 epochs"):
         prepared(experts, max_start_epoch=4)
 
 
 def test_experts_of_another_network_are_refused(experts):
-    with pytest.raises(HostError, match=r"the experts hold parameters \(1083,\), network 'ConvNet' .* has \d+: give"):
+    with pytest.raises(HostError, match=r"\(1083,\).* 'ConvNet' .*network_settings"):
         prepared(experts, network_settings={"depth": 2, "width": 16})
 
 
 def test_an_expert_that_stood_still_is_named():
     start = flat(get_network("ConvNet", channels=1, image_size=16, num_classes=3, depth=2, width=8))
     still = MemoryExperts([{0: start, 1: start.clone()}])
-    with pytest.raises(ExpertError, match=r"expert 0 has the same weights after epochs 0 and 1.*nothing to match"):
+    with pytest.raises(ExpertError, match=r"expert 0 .* epochs 0 and 1"):
         prepared(still, expert_epochs=1, max_start_epoch=1).match(some_images().requires_grad_(), LABELS, 0)
 
 
 def test_a_student_that_diverges_says_which_rate_to_lower(experts):
-    with pytest.raises(NonFiniteError, match=r"at step 1: its learning rate is 1e\+30; lower -O lr_teacher"):
+    with pytest.raises(NonFiniteError, match=r"step 1.* 1e\+30.*-O lr_teacher"):
         prepared(experts, lr_teacher=1e30).match(some_images().requires_grad_(), LABELS, 0)
 
 
 def test_the_network_of_the_experts_is_not_set_twice():
-    with pytest.raises(InvalidOptionError, match="network_settings belongs to the objective itself"):
+    with pytest.raises(InvalidOptionError, match=r"expert_settings.*network_settings"):
         get_objective("mtt", expert_settings={"network_settings": {"width": 8}})
 
 
 def test_batch_norm_is_refused(experts):
-    with pytest.raises(InvalidOptionError, match=r"batch norm, whose running statistics .*{norm: instancenorm}"):
+    with pytest.raises(InvalidOptionError, match=r"'ConvNet' .*{norm: instancenorm}"):
         prepared(experts, network_settings={"depth": 2, "width": 8, "norm": "batchnorm"})
 
 
@@ -270,7 +271,7 @@ def test_a_run_does_not_go_on_with_other_experts(experts, tmp_path, monkeypatch)
     config = completed(build(RunConfig, RUN, "the configuration"))
     start(config, tmp_path / "run", task=tiny_task())
     opening(copy(lambda rows: rows[2].add_(1e-6)))
-    with pytest.raises(ArtefactError, match=r"made with experts_sha256 .* of its objective, and now it is"):
+    with pytest.raises(ArtefactError, match="experts_sha256"):
         resume(tmp_path / "run", task=tiny_task())
     opening(copy(lambda rows: None))  # the same weights, in other memory
     resume(tmp_path / "run", task=tiny_task())
@@ -291,6 +292,6 @@ def test_a_run_writes_the_learned_rate_and_goes_on_with_it(tmp_path):
 def test_a_run_that_learns_no_rate_is_refused_before_its_first_step(tmp_path):
     objective = {"name": "dm", "options": {"batch_real": 4, "network_settings": SMALL["network_settings"]}}
     config = build(RunConfig, {**RUN, "objective": objective, "evaluation": {"protocol": "mtt"}}, "the configuration")
-    with pytest.raises(UsageError, match=r"learned with the images, and these have none .* --protocol dsa-2021"):
+    with pytest.raises(UsageError, match="--protocol dsa-2021"):
         start(config, tmp_path / "run", task=tiny_task())
     assert not (tmp_path / "run").exists()

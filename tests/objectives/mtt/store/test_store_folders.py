@@ -19,14 +19,12 @@ from ld3m_plugin.objectives.mtt.store.expert_files import cannot_write, expert_f
 from ld3m_plugin.objectives.mtt.store.expert_plan import plan_experts
 from ld3m_plugin.objectives.mtt.store.listing import list_experts
 from ld3m_plugin.objectives.mtt.store.published import import_experts
-from ld3m_plugin.objectives.mtt.store.store_format import FORMAT
+from ld3m_plugin.objectives.mtt.store.store_format import FORMAT, OtherVersionError
 from ld3m_plugin.objectives.mtt.store.train_experts import train_experts
 
 # other versions -------------------------------------------------------------------------------------------------------
 
-ANOTHER = (
-    rf"was written by another version of this library \(format ld3m-experts-1; {FORMAT} is read here\): choose another"
-)
+ANOTHER = rf".*ld3m-experts-1; .*{FORMAT}\).*--root"
 
 
 def as_of_the_first_format(path):
@@ -43,12 +41,11 @@ def test_a_file_of_another_version_is_not_called_damaged(train, task, tiny):
     as_of_the_first_format(path)
     for use in (open_experts, train_experts, plan_experts):
         options = tiny().settings() if use is open_experts else tiny()
-        with pytest.raises(ExpertError, match=f"{path} {ANOTHER}") as caught:
+        with pytest.raises(OtherVersionError, match=f"{path} {ANOTHER}"):
             use(root, task, options)
-        assert "delete" not in str(caught.value)
     (entry,) = list_experts(root)
     assert (entry.status, entry.count) == ("other version", 1)
-    assert "another version" in entry.problems[0]
+    assert "ld3m-experts-1" in entry.problems[0]
 
 
 def test_a_store_of_another_version_is_listed_as_such(train, task, tiny):
@@ -59,10 +56,10 @@ def test_a_store_of_another_version_is_listed_as_such(train, task, tiny):
         as_of_the_first_format(path)
     (entry,) = list_experts(folder.parent, verify=True)
     assert (entry.status, len(entry.problems)) == ("other version", 1)
-    with pytest.raises(ExpertError, match=f"{folder} {ANOTHER}"):
+    with pytest.raises(OtherVersionError, match=f"{folder} {ANOTHER}"):
         train()
     # and it is in nobody's way
-    with pytest.raises(ExpertError, match=r"no experts of these settings are in .*root; make them with"):
+    with pytest.raises(ExpertError, match=r"root; .* with: ld3m experts train"):
         open_experts(folder.parent, task, tiny(rate=0.5).settings())
 
 
@@ -93,13 +90,14 @@ def test_damaged_settings_are_listed_and_one_line_where_they_are_needed(train, t
     (entry,) = list_experts(folder.parent)
     assert (entry.key, entry.status, entry.count, entry.epochs) == (folder.name, "damaged", 2, 2)
     (problem,) = entry.problems
-    assert problem.startswith(f"{folder} is not a store of experts (settings.json is damaged: ")
+    assert problem.startswith(f"{folder} ")
+    assert "settings.json" in problem
     assert "\n" not in problem
     with pytest.raises(ExpertError) as caught:
         train()
     assert str(caught.value) == problem
     # what looks for the nearest store passes it over
-    with pytest.raises(ExpertError, match=r"no experts of these settings are in .*root; make them with"):
+    with pytest.raises(ExpertError, match=r"root; .* with: ld3m experts train"):
         open_experts(folder.parent, task, tiny(rate=0.5).settings())
 
 
@@ -111,7 +109,7 @@ def test_a_store_without_settings_is_listed_as_damaged_and_folders_of_others_are
     (tmp_path / "root" / "editor" / "settings.json").write_text("{'editor': 1}")
     (entry,) = list_experts(tmp_path / "root")
     assert (entry.key, entry.status) == (folder.name, "damaged")
-    assert "settings.json is missing" in entry.problems[0]
+    assert "settings.json" in entry.problems[0]
 
 
 # digests --------------------------------------------------------------------------------------------------------------
@@ -129,10 +127,9 @@ def test_weights_that_differ_from_their_digest_are_found_on_request(train, dtype
     assert list_experts(root)[0].status == "complete", "a list reads no weights"
     (entry,) = list_experts(root, verify=True)
     assert entry.status == "damaged"
-    assert entry.problems == (
-        f"{path} is damaged (its weights after epoch 2 are not those that were written): delete it, and the command that "
-        "made it makes it again",
-    )
+    (problem,) = entry.problems
+    assert problem.startswith(f"{path} ")
+    assert "epoch 2" in problem
 
 
 # roots ----------------------------------------------------------------------------------------------------------------
@@ -148,15 +145,15 @@ def test_a_root_that_is_a_file_is_refused_the_same_everywhere(task, tiny, tmp_pa
         lambda: import_experts(root, task, tiny(), []),
         lambda: open_experts(root, task, tiny().settings()),
     ):
-        with pytest.raises(UsageError, match="is a file: name a folder as --root") as caught:
+        with pytest.raises(UsageError, match=str(tmp_path / "file")) as caught:
             use()
         messages.add(str(caught.value))
-    assert messages == {f"{tmp_path / 'file'} is a file: name a folder as --root"}
+    assert len(messages) == 1
 
 
 def test_a_plan_refuses_another_dtype_as_training_does(train, task, tiny):
     folder = train().store.folder
-    with pytest.raises(UsageError, match=f"{folder} holds float32 experts: give -S dtype=float32"):
+    with pytest.raises(UsageError, match=f"{folder} .*-S dtype=float32"):
         plan_experts(folder.parent, task, tiny(dtype="bf16"), timed=0)
 
 
@@ -237,8 +234,8 @@ def test_a_store_that_is_deleted_during_a_training_is_made_again(task, tiny, tra
 @pytest.mark.parametrize(
     ("number", "advice"),
     [
-        (errno.ENOSPC, "make room there, then give the same command again"),
-        (errno.EFBIG, "give -S dtype=bf16"),
+        (errno.ENOSPC, "make room there"),
+        (errno.EFBIG, "-S dtype=bf16"),
         (errno.EIO, "the same command goes on later"),
     ],
     ids=["full", "too large", "broken"],
@@ -248,7 +245,7 @@ def test_what_to_do_where_nothing_can_be_written(tmp_path, kind, number, advice)
     # safetensors gives the number of the system's error in its text alone.
     text = f"Error while serializing: I/O error: {os.strerror(number)} (os error {number})"
     error = OSError(number, os.strerror(number)) if kind is OSError else SafetensorError(text)
-    assert f": {advice}" in str(cannot_write(tmp_path / "expert-00000.safetensors", error))
+    assert advice in str(cannot_write(tmp_path / "expert-00000.safetensors", error))
 
 
 def test_an_expert_that_was_imported_during_a_training_is_kept(task, tiny, tmp_path):
@@ -268,6 +265,15 @@ def test_an_expert_that_was_imported_during_a_training_is_kept(task, tiny, tmp_p
         ("losses", '["a"]'),
         ("epochs", '["x", 1, 2]'),
         ("epochs", "[2, 1, 0]"),
+        ("epochs", "[]"),
+        ("epochs", "[0, 1, true]"),
+        ("seed", '"0"'),
+        ("expert", "0.0"),
+        ("settings", "[]"),
+        ("parameters", "[]"),
+        ("digests", "[]"),
+        ("source", "["),
+        ("key", "[" * 100_000),
         ("imported", "null"),
         ("dtype", '"bf16"'),
     ],
@@ -278,7 +284,7 @@ def test_a_header_that_contradicts_itself_or_its_types_is_damage(train, field, v
     with safe_open(path, framework="pt") as file:
         metadata, rows = file.metadata(), file.get_tensor("parameters")
     save_file({"parameters": rows}, path, {**metadata, field: value})
-    with pytest.raises(ExpertError, match=r"is damaged \(.*delete it"):
+    with pytest.raises(ExpertError, match=str(path)):
         read_header(path)
     (entry,) = list_experts(experts.store.root)
     assert entry.status == "damaged"

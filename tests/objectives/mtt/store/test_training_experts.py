@@ -151,12 +151,12 @@ def test_together_equals_one_by_one_up_to_rounding(train, every_row, together, o
 def test_networks_that_cannot_be_stacked_are_refused_together(train, task, tiny, tmp_path):
     vit = {"network": "ViT", "network_settings": {}, "together": 2}
     for use in (lambda: train(**vit), lambda: plan_experts(tmp_path / "root", task, tiny(**vit), timed=0)):
-        with pytest.raises(InvalidOptionError, match=r"network 'ViT' draws dropout.*leave -S together out"):
+        with pytest.raises(InvalidOptionError, match=r"'ViT' .*dropout.*-S together"):
             use()
     assert not (tmp_path / "root").exists(), "nothing is left of what was refused"
     facts = {"channels": 1, "image_size": 16, "num_classes": 3, "depth": 1, "width": 8}
     keeping = [get_network("ConvNet", norm="batchnorm", **facts) for _ in range(2)]
-    with pytest.raises(InvalidOptionError, match=r"network 'ConvNet' keeps statistics.*leave -S together out"):
+    with pytest.raises(InvalidOptionError, match=r"'ConvNet' .*statistics.*-S together"):
         learner_of(keeping, ExpertSettings())
 
 
@@ -164,12 +164,12 @@ def test_networks_that_cannot_be_stacked_are_refused_together(train, task, tiny,
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"norm": "batchnorm"}, "'ConvNet' has batch norm, whose running statistics .* take another norm"),
+        ({"norm": "batchnorm"}, "'ConvNet' has batch norm.*norm: instancenorm"),
         (
             {"width": 10**13},
-            r"'ConvNet' with network_settings .*10000000000000.* does not fit into memory: choose a smaller",
+            "'ConvNet' with network_settings .*10000000000000.* memory",
         ),
-        ({"width": 10**30}, "does not fit into memory"),
+        ({"width": 10**30}, "'ConvNet' with network_settings .* memory"),
     ],
     ids=["batch norm", "too large", "too large to count"],
 )
@@ -198,7 +198,7 @@ def test_only_the_epochs_that_are_kept_are_trained(train, task, tiny, every_row,
     kept = train("kept", epochs=50, keep_epochs=1)
     assert kept.epochs == (0, 1)
     assert torch.equal(every_row(kept), every_row(train("all", epochs=2))[:, :2])
-    with pytest.raises(ExpertError, match="stores epochs 0 to 1, and epoch 50 is asked for"):
+    with pytest.raises(ExpertError, match="0 to 1, not 50 "):
         open_experts(tmp_path / "kept", task, tiny(epochs=50).settings())
 
 
@@ -211,13 +211,13 @@ def test_bf16_takes_half_and_is_rounded(train, every_row, tmp_path):
 
 def test_two_dtypes_do_not_mix(train):
     folder = train().store.folder
-    with pytest.raises(UsageError, match=f"{folder} holds float32 experts: give -S dtype=float32, or another --root"):
+    with pytest.raises(UsageError, match=f"{folder} .*-S dtype=float32"):
         train(dtype="bf16", count=3)
 
 
 def test_a_rate_that_is_too_high_is_one_line_and_leaves_no_store(train, tmp_path):
     for _ in range(2):
-        with pytest.raises(ExpertError, match="weights of expert 0 are not finite after epoch 1: lower -S rate"):
+        with pytest.raises(ExpertError, match=r"expert 0 .*not finite .* epoch 1: .*-S rate"):
             train(rate=1e30)
         assert not (tmp_path / "root").exists()
 
