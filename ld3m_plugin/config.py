@@ -257,31 +257,38 @@ def completed(config: RunConfig) -> RunConfig:
         UsageError: an unknown name, option or value.
     """
     # Imported here: they import torch, and settings should be read and rejected without waiting for it.
-    from ld3m_plugin.backends import create, default_rates, tracker_options
+    from ld3m_plugin.backends import create, default_rates
     from ld3m_plugin.evaluation.protocols import get_protocol
     from ld3m_plugin.registry import current_registry
     from ld3m_plugin.task import DataOptions
 
+    trackers = tuple(map(_completed_tracker, config.trackers))
     registry, protocol = current_registry(), get_protocol(config.evaluation.protocol)
     networks = config.evaluation.networks or protocol.networks
     registry.find("dataset", config.data.name.partition(":")[0])
     for network in networks:
         registry.find("network", network)
-    for tracker in config.trackers:
-        registry.find("tracker", tracker.name)
-        if tracker.options:
-            tracker_options(tracker.name, tracker.options)
     data = build(DataOptions, config.data.options, f"data set {config.data.name!r}")
     generator = create("generator", config.generator.name, config.generator.options)
     objective = create("objective", config.objective.name, config.objective.options)
     rates = {**(default_rates(generator) if config.optimizer.name == "adam" else {}), **config.optimizer.learning_rates}
-    changes = {
+    changes: dict[str, dict[str, Any]] = {
         "data": {"options": data.model_dump(mode="json")},
         "generator": {"options": generator.options.model_dump(mode="json")},
         "objective": {"options": objective.options.model_dump(mode="json")},
         "optimizer": {"learning_rates": rates},
         "evaluation": {"networks": networks, "repeats": config.evaluation.repeats or protocol.repeats},
     }
-    return config.model_copy(
-        update={part: getattr(config, part).model_copy(update=change) for part, change in changes.items()}
-    )
+    parts = {part: getattr(config, part).model_copy(update=change) for part, change in changes.items()}
+    return config.model_copy(update={**parts, "trackers": trackers})
+
+
+def _completed_tracker(tracker: TrackerConfig) -> TrackerConfig:
+    from ld3m_plugin.backends import tracker_options
+    from ld3m_plugin.registry import current_registry
+
+    current_registry().find("tracker", tracker.name)
+    if not tracker.options:  # its class is left to the run: whatever is wrong with a tracker stops no run
+        return tracker
+    options = tracker_options(tracker.name, tracker.options).model_dump(mode="json")
+    return tracker.model_copy(update={"options": options})
