@@ -262,25 +262,22 @@ def completed(config: RunConfig) -> RunConfig:
         UsageError: an unknown name, option or value.
     """
     # Imported here: they import torch, and settings should be read and rejected without waiting for it.
-    from ld3m_plugin.backends import create, default_rates, tracker_options
+    from ld3m_plugin.backends import create, default_rates
     from ld3m_plugin.data.load import data_options
     from ld3m_plugin.evaluation.protocols import get_protocol
     from ld3m_plugin.registry import current_registry
 
     registry, recipe = current_registry(), config.evaluation.protocol
     protocol = get_protocol(recipe)
+    trackers = tuple(map(_completed_tracker, config.trackers))
     networks = config.evaluation.networks or protocol.networks
     for network in networks:
         registry.find("network", network)
-    for tracker in config.trackers:
-        registry.find("tracker", tracker.name)
-        if tracker.options:
-            tracker_options(tracker.name, tracker.options)
     data = data_options(config.data.name, config.data.options)
     generator = create("generator", config.generator.name, config.generator.options)
     objective = create("objective", config.objective.name, config.objective.options)
     rates = {**(default_rates(generator) if config.optimizer.name == "adam" else {}), **config.optimizer.learning_rates}
-    changes = {
+    changes: dict[str, dict[str, Any]] = {
         "data": {"options": data.model_dump(mode="json")},
         "generator": {"options": generator.options.model_dump(mode="json")},
         "objective": {"options": objective.options.model_dump(mode="json")},
@@ -292,6 +289,16 @@ def completed(config: RunConfig) -> RunConfig:
             "repeats": config.evaluation.repeats or protocol.repeats,
         },
     }
-    return config.model_copy(
-        update={part: getattr(config, part).model_copy(update=change) for part, change in changes.items()}
-    )
+    parts = {part: getattr(config, part).model_copy(update=change) for part, change in changes.items()}
+    return config.model_copy(update={**parts, "trackers": trackers})
+
+
+def _completed_tracker(tracker: TrackerConfig) -> TrackerConfig:
+    from ld3m_plugin.backends import tracker_options
+    from ld3m_plugin.registry import current_registry
+
+    current_registry().find("tracker", tracker.name)
+    if not tracker.options:  # its class is left to the run: whatever is wrong with a tracker stops no run
+        return tracker
+    options = tracker_options(tracker.name, tracker.options).model_dump(mode="json")
+    return tracker.model_copy(update={"options": options})

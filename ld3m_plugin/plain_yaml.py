@@ -57,7 +57,9 @@ def read_yaml(path: Path, error: type[HostError] = UsageError, *, as_text: bool 
     try:
         parsed = parse_yaml(content.decode("utf-8"), as_text=as_text)
     except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        raise error(f"{path} is not valid YAML: {one_line(str(problem))}") from problem
+        mark = getattr(problem, "problem_mark", None)
+        reason = str(problem) if mark is None else f"line {mark.line + 1}: {getattr(problem, 'problem', problem)}"
+        raise error(f"{path} is not valid YAML: {one_line(reason)}") from problem
     if not isinstance(parsed, dict):
         raise error(f"{path} must hold a mapping: write a line `key: value` for each setting")
     return parsed

@@ -86,6 +86,6 @@ class LatentOptimizer:
         if missing:
             raise UsageError(
                 f"no learning rate for {', '.join(missing)} with {self._config.name}: "
-                f"add --set optimizer.learning_rates.{missing[0]}=VALUE, or use a preset"
+                f"give --set optimizer.learning_rates.{missing[0]}=VALUE, or use a preset"
             )
         return rates

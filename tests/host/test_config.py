@@ -284,8 +284,3 @@ def test_a_tracker_is_a_name_or_a_name_with_options(tmp_path):
     config = resolve([file])
     assert config.model_dump(mode="json")["trackers"] == ["jsonl", {"name": "mine", "options": {"project": 7}}]
     assert resolve(settings=[parse_assignment("trackers=[jsonl]")]).trackers == config.trackers[:1]
-
-
-def test_options_that_a_tracker_does_not_have_are_refused_before_the_run():
-    with pytest.raises(UnknownOptionError, match=r"tracker 'jsonl'.*'projct'"):
-        completed(resolve(settings=[("trackers", [{"name": "jsonl", "options": {"projct": 1}}])]))
