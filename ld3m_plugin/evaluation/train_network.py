@@ -24,10 +24,9 @@ _TEST_BATCH = 256
 def rate_factor(epoch: int, protocol: Protocol) -> float:
     """Compute the factor on the learning rate in `epoch` (from 0): linear warm-up, then the protocol's schedule.
 
-        >>> from ld3m_plugin.data.numbered_images import evenly_spaced
-    from ld3m_plugin.evaluation.protocols import get_protocol
-        >>> [round(rate_factor(epoch, get_protocol("glad-2023")), 3) for epoch in (0, 250, 500, 750, 1000)]
-        [0.0, 0.5, 1.0, 0.5, 0.0]
+    >>> from ld3m_plugin.evaluation.protocols import get_protocol
+    >>> [round(rate_factor(epoch, get_protocol("glad-2023")), 3) for epoch in (0, 250, 500, 750, 1000)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
     """
     if protocol.schedule == "drop" and epoch >= protocol.warmup_epochs:
         return 1.0 if epoch <= protocol.epochs // 2 else 0.1
