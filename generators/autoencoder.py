@@ -12,7 +12,7 @@ from torch import Tensor
 from ld3m_plugin.contracts import Generator, Latents, Task
 from ld3m_plugin.generators.imaging import PictureSpace
 from ld3m_plugin.generators.ld3m.ld3m_options import PriorOptions
-from ld3m_plugin.generators.ld3m.ldm_prior import Prior, find_prior, load_prior
+from ld3m_plugin.generators.ld3m.ldm_prior import FrozenAutoencoder, find_prior, load_autoencoder
 from ld3m_plugin.generators.ld3m.start import check_size, provenance, start_latents
 
 
@@ -24,13 +24,12 @@ class AutoencoderGenerator(Generator):
     """Renders `latent` (N, L, h, w)."""
 
     Options = AutoencoderOptions
-    _prior: Prior
+    _prior: FrozenAutoencoder
     _pictures: PictureSpace
 
     def prepare(self, task: Task) -> None:
         """Load the prior's autoencoder on the task's device; the errors are those of the LD3M generator."""
-        folder = find_prior(self.options.prior, self.options.revision)
-        self._prior = load_prior(folder, task.device, with_unet=False)
+        self._prior = load_autoencoder(find_prior(self.options.prior, self.options.revision), task.device)
         check_size(task, self._prior)
         self._pictures = PictureSpace(task, self._prior.codec.channels, self.options.clamp)
         self._provenance = provenance(self.options, self._prior)

@@ -66,7 +66,7 @@ def load_model(folder: Path, known: Sequence[str], device: torch.device | str = 
         raise PriorError(f"{folder} is damaged or does not fit its configuration: {one_line(error)}") from error
     wrong = {key: report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if report.get(key)}
     if wrong:
-        listed = "; ".join(f"{key.replace('_', ' ')}: {_some(wrong[key])}" for key in wrong)
+        listed = "; ".join(f"{key.replace('_', ' ')}: {some(wrong[key])}" for key in wrong)
         raise PriorError(f"{folder}: the tensors are not those of its configuration ({listed})")
     for key, value in model.state_dict().items():
         _check_finite(folder, key, value)
@@ -82,10 +82,8 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         PriorError: one of them is missing, or the index names anything else.
     """
-    index = folder / f"{_WEIGHTS}.index.json"
-    if not index.is_file():
-        shards = [_WEIGHTS]
-    else:
+    index, shards = folder / f"{_WEIGHTS}.index.json", [_WEIGHTS]
+    if index.is_file():
         listed = files.read_json(index).get("weight_map")
         if not isinstance(listed, Mapping) or not listed or not all(isinstance(v, str) for v in listed.values()):
             raise PriorError(f"{index} is damaged: it has no weight_map of tensor names to files")
@@ -150,7 +148,9 @@ def load_scheduler(folder: Path) -> Any:
         raise PriorError(f"{path} makes no {known.__name__}: {one_line(error)}") from error
 
 
-def load_embedding(folder: Path, unet: Any, facts: files.PriorFacts) -> Tensor | None:
+def load_embedding(
+    folder: Path, unet: Any, facts: files.PriorFacts, device: torch.device | str = "cpu"
+) -> Tensor | None:
     """The class embedding (rows, d) of a conditional U-Net, float32; None for an unconditional one.
 
     Raises:
@@ -170,7 +170,7 @@ def load_embedding(folder: Path, unet: Any, facts: files.PriorFacts) -> Tensor |
         raise PriorError(f"{folder} has no {files.CLASS_EMBEDDING}: text-conditioned models are not class-conditional")
     names = _float_tensors(path)
     if names != ["weight"]:
-        raise PriorError(f"{path} must hold the tensor 'weight' alone, it has: {_some(names)}")
+        raise PriorError(f"{path} must hold the tensor 'weight' alone, it has: {some(names)}")
     weight = load_file(path)["weight"].float()
     expected = unet.config.cross_attention_dim
     rows = len(facts.classes) + (facts.null_class is not None)
@@ -184,7 +184,7 @@ def load_embedding(folder: Path, unet: Any, facts: files.PriorFacts) -> Tensor |
             f"{len(facts.classes)} classes; it has {len(weight)} rows, counted from 0"
         )
     _check_finite(path, "weight", weight)
-    return weight
+    return weight.to(device)
 
 
 def one_line(error: Exception, length: int = 300) -> str:
@@ -213,12 +213,9 @@ def _is_count(value: Any) -> bool:
 
 def _check_tensors(folder: Path, name: str) -> None:
     tensors = [tensor for path in weight_files(folder) for tensor in _float_tensors(path)]
-    if name == "AutoencoderKL" and _CODE_BOOK in tensors:
-        raise PriorError(
-            f"{folder}: config.json is of an AutoencoderKL, but the weights have a code book, as a VQModel's"
-        )
-    if name == "VQModel" and _CODE_BOOK not in tensors:
-        raise PriorError(f"{folder}: config.json is of a VQModel, but the weights have no code book ({_CODE_BOOK})")
+    if name in ("AutoencoderKL", "VQModel") and (name == "VQModel") != (_CODE_BOOK in tensors):
+        has = "a" if _CODE_BOOK in tensors else "no"
+        raise PriorError(f"{folder}: config.json describes {name}, but the weights have {has} code book ({_CODE_BOOK})")
 
 
 def _float_tensors(path: Path) -> list[str]:
@@ -230,7 +227,7 @@ def _float_tensors(path: Path) -> list[str]:
         raise PriorError(f"{path} is damaged ({one_line(error)}): fetch or write it again") from error
     other = [f"{name} ({kind})" for name, kind in types.items() if kind not in _FLOATS]
     if other:
-        raise PriorError(f"{path} holds tensors that are not floating-point numbers: {_some(other)}")
+        raise PriorError(f"{path} holds tensors that are not floating-point numbers: {some(other)}")
     return list(types)
 
 
@@ -239,7 +236,8 @@ def _check_finite(path: Path, name: str, tensor: Tensor) -> None:
         raise PriorError(f"{path}: tensor {name} has values that are not finite: fetch or write it again")
 
 
-def _some(names: Iterable[Any], count: int = 5) -> str:
+def some(names: Iterable[Any], count: int = 5) -> str:
+    """The first `count` names in alphabetical order, and how many more there are."""
     listed = sorted(map(str, names))
     more = f" and {len(listed) - count} more" if len(listed) > count else ""
     return (", ".join(listed[:count]) or "none") + more

@@ -6,6 +6,8 @@ description says so. The chain itself is in `sampler`.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -40,7 +42,6 @@ class LD3MGenerator(Generator):
         options = self.options
         self._prior = load_prior(find_prior(options.prior, options.revision), task.device)
         check_size(task, self._prior)
-        assert self._prior.levels is not None  # noqa: S101 (for the type checker: it comes with the U-Net)
         self._chain = make_chain(self._prior.levels, options.steps, options.spacing)
         self._pictures = PictureSpace(task, self._prior.codec.channels, options.clamp)
         self._null = self._null_embedding()
@@ -132,12 +133,10 @@ class LD3MGenerator(Generator):
         )
 
     def _checkpointed(self, latents: Latents, last: int | None) -> bool:
-        policy: str = self.options.memory
-        if policy != "auto":
-            return policy == "checkpoint"
+        if self.options.memory != "auto":
+            return bool(self.options.memory == "checkpoint")
         steps = min(last or self._chain.steps, self._chain.steps)
-        budget: float = self.options.memory_budget * GIB
-        return steps * self._step_bytes(latents) > budget
+        return bool(steps * self._step_bytes(latents) > self.options.memory_budget * GIB)
 
     def _step_bytes(self, latents: Latents) -> int:
         """Bytes that the graph of one denoising step of `latents` keeps."""
@@ -155,8 +154,8 @@ class LD3MGenerator(Generator):
         state = latents["noise"].detach()[which].requires_grad_()
         embedding = latents.get("class_embedding")
         embedding = None if embedding is None else embedding.detach()[which].requires_grad_()
-        weights = self._prior.unet.parameters() if self._prior.unet is not None else ()
-        return saved_bytes(lambda: self._prior.predict(state, self._chain.timesteps[0], embedding), weights)
+        predict = partial(self._prior.predict, state, self._chain.timesteps[0], embedding)
+        return saved_bytes(predict, self._prior.unet.parameters())
 
     def on_step(self, latents: Latents, step: int, rng: torch.Generator) -> Latents:
         """With `noise=redrawn`, other noise for the next step."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,14 @@ from torch import Tensor
 
 from ld3m_plugin.errors import InvalidOptionError, PriorError
 from ld3m_plugin.generators.ld3m import ldm_folder as files
-from ld3m_plugin.generators.ld3m.diffusers_parts import load_embedding, load_levels, load_model, one_line, weight_files
+from ld3m_plugin.generators.ld3m.diffusers_parts import (
+    load_embedding,
+    load_levels,
+    load_model,
+    one_line,
+    some,
+    weight_files,
+)
 from ld3m_plugin.generators.ld3m.schedule import NoiseLevels
 
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -40,7 +48,12 @@ class Codec:
         # A code book may have fewer dimensions than the encoder's output.
         self.latent_channels: int = config.get("vq_embed_dim") or config.latent_channels
         self.factor = int(2 ** (len(config.block_out_channels) - 1))
-        mean, std, scale = _normalisation(config, self.latent_channels)
+        shift = _numbers(config, "shift_factor", 0.0)
+        mean = (
+            shift if config.get("latents_mean") is None else _numbers(config, "latents_mean", 0.0, self.latent_channels)
+        )
+        std = _numbers(config, "latents_std", 1.0, self.latent_channels, positive=True)
+        (scale,) = _numbers(config, "scaling_factor", 1.0, positive=True)
         like = next(model.parameters())
         self._mean = torch.tensor(mean).view(1, -1, 1, 1).to(like)
         self._std = (torch.tensor(std).view(1, -1, 1, 1) / scale).to(like)
@@ -72,27 +85,40 @@ class Codec:
 
 
 @dataclass
-class Prior:
-    """A frozen model and what it was trained on.
-
-    Attributes:
-        unet: None where only the autoencoder was asked for.
-        class_embedding: (rows, d), or None for an unconditional model.
-    """
+class FrozenAutoencoder:
+    """The autoencoder of a prior, and what the prior was trained on."""
 
     codec: Codec
-    unet: Any | None
-    levels: NoiseLevels | None
-    class_embedding: Tensor | None
     facts: files.PriorFacts
     folder: Path
 
+    @property
+    def downsampling(self) -> int:
+        """The factor that height and width of an image must be a multiple of."""
+        return self.codec.factor
+
+
+@dataclass
+class Prior(FrozenAutoencoder):
+    """A frozen latent diffusion model.
+
+    Attributes:
+        unet: a diffusers UNet2DConditionModel or UNet2DModel.
+        class_embedding: (rows, d), or None for an unconditional model.
+    """
+
+    unet: Any
+    levels: NoiseLevels
+    class_embedding: Tensor | None
+
+    @property
+    def downsampling(self) -> int:
+        return int(self.codec.factor * 2 ** (len(self.unet.config.block_out_channels) - 1))
+
     def predict(self, state: Tensor, time: float, embedding: Tensor | None) -> Tensor:
         """The U-Net's output (n, L, h, w); see `sampler.Model`."""
-        assert self.unet is not None  # noqa: S101 (for the type checker: a generator that samples loads it)
-        output: Tensor = (
-            self.unet(state, time).sample if embedding is None else self.unet(state, time, embedding).sample
-        )
+        conditioning = () if embedding is None else (embedding,)
+        output: Tensor = self.unet(state, time, *conditioning).sample
         return output
 
 
@@ -128,12 +154,10 @@ def _from_hub(name: str, revision: str | None) -> Path:
     wanted += [f"{part}/*{suffix}" for part in parts for suffix in (".json", ".safetensors")]
     what: dict[str, Any] = {"revision": revision, "allow_patterns": wanted, "ignore_patterns": ["*.fp16.*"]}
     try:
-        try:
+        with suppress(LocalEntryNotFoundError):
             found = Path(snapshot_download(name, local_files_only=True, **what))
             if _is_whole(found):  # a download that was stopped leaves a part of it
                 return found
-        except LocalEntryNotFoundError:
-            pass
         return Path(snapshot_download(name, **what))
     except Exception as error:  # the errors of the hub's client are those of whichever HTTP library it is built on
         raise PriorError(
@@ -151,26 +175,33 @@ def _is_whole(folder: Path) -> bool:
     return True
 
 
-def load_prior(folder: Path, device: torch.device | str = "cpu", *, with_unet: bool = True) -> Prior:
+def load_prior(folder: Path, device: torch.device | str = "cpu") -> Prior:
     """Read a prior folder in diffusers' layout; weights become float32, frozen, in evaluation mode.
-
-    Args:
-        with_unet: False reads the autoencoder alone.
 
     Raises:
         PriorError: a part is missing, damaged, of an unknown class, or its tensors do not fit its configuration.
     """
-    part = _autoencoder_part(folder)
-    codec = _load_codec(folder, part, device)
-    facts = files.read_facts(folder)
-    if not with_unet:
-        return Prior(codec, None, None, None, facts, folder)
+    frozen = load_autoencoder(folder, device)
     unet = load_model(folder / "unet", _UNETS, device)
     _check_stated(folder, "unet", unet)
-    _check_together(folder, unet, codec)
-    embedding = load_embedding(folder, unet, facts)
+    _check_together(folder, unet, frozen.codec)
+    embedding = load_embedding(folder, unet, frozen.facts, device)
     levels = load_levels(folder / "scheduler")
-    return Prior(codec, unet, levels, None if embedding is None else embedding.to(device), facts, folder)
+    return Prior(**vars(frozen), unet=unet, levels=levels, class_embedding=embedding)
+
+
+def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> FrozenAutoencoder:
+    """Read the autoencoder and the facts of a prior folder; as `load_prior`, without a U-Net."""
+    part = _autoencoder_part(folder)
+    model = load_model(folder / part, _AUTOENCODERS, device)
+    _check_stated(folder, part, model)
+    path = folder / part / "config.json"
+    if model.config.in_channels != model.config.out_channels:
+        raise PriorError(f"{path}: an autoencoder of pictures has as many in_channels as out_channels")
+    try:
+        return FrozenAutoencoder(Codec(model), files.read_facts(folder), folder)
+    except ValueError as error:
+        raise PriorError(f"{path}: {error}") from error
 
 
 def _not_a_folder(path: Path) -> PriorError:
@@ -186,23 +217,9 @@ def _autoencoder_part(folder: Path) -> str:
     content = files.read_json(index)
     named = [part for part in files.AUTOENCODERS if content.get(part)]
     named = named or [part for part in files.AUTOENCODERS if (folder / part).is_dir()]
-    if not named:
-        raise PriorError(f"{folder} has neither vqvae/ nor vae/: it is not a latent diffusion model")
-    if len(named) > 1:
-        raise PriorError(f"{index} must name one autoencoder, not {' and '.join(named)}")
+    if len(named) != 1:
+        raise PriorError(f"{index} must name one autoencoder, in vqvae/ or vae/; found: {some(named)}")
     return named[0]
-
-
-def _load_codec(folder: Path, part: str, device: torch.device | str) -> Codec:
-    model = load_model(folder / part, _AUTOENCODERS, device)
-    _check_stated(folder, part, model)
-    path = folder / part / "config.json"
-    if model.config.in_channels != model.config.out_channels:
-        raise PriorError(f"{path}: an autoencoder of pictures has as many in_channels as out_channels")
-    try:
-        return Codec(model)
-    except ValueError as error:
-        raise PriorError(f"{path}: {error}") from error
 
 
 def _check_stated(folder: Path, part: str, model: Any) -> None:
@@ -225,25 +242,14 @@ def _check_together(folder: Path, unet: Any, codec: Codec) -> None:
         )
 
 
-def _normalisation(config: Mapping[str, Any], channels: int) -> tuple[list[float], list[float], float]:
-    """Mean and standard deviation of each latent channel, or of all, and the scale."""
-    scale = _numbers(config, "scaling_factor", (1,), 1.0)
-    mean = _numbers(config, "latents_mean", (1, channels)) or _numbers(config, "shift_factor", (1,), 0.0)
-    std = _numbers(config, "latents_std", (1, channels), 1.0)
-    for name, values in (("scaling_factor", scale), ("latents_std", std)):
-        if min(values) <= 0:
-            raise ValueError(f"{name} = {config[name]!r} must be above 0")
-    return mean, std, scale[0]
-
-
 def _numbers(
-    config: Mapping[str, Any], name: str, lengths: tuple[int, ...], default: float | None = None
+    config: Mapping[str, Any], name: str, default: float, channels: int = 1, *, positive: bool = False
 ) -> list[float]:
-    value = config.get(name)
-    if value is None:
-        return [] if default is None else [default]
+    """One number, or one for each of the latent channels."""
+    value = default if config.get(name) is None else config[name]
     values = value if isinstance(value, (list, tuple)) else [value]
-    if len(values) not in lengths or not all(type(v) in (int, float) and math.isfinite(v) for v in values):
-        more = f", or {lengths[-1]} of them" if lengths[-1] > 1 else ""
-        raise ValueError(f"{name} = {value!r} must be a finite number{more}")
+    finite = all(type(v) in (int, float) and math.isfinite(v) for v in values)
+    if len(values) not in (1, channels) or not finite or (positive and min(values) <= 0):
+        more = f", or {channels} of them" if channels > 1 else ""
+        raise ValueError(f"{name} = {value!r} must be a finite number{' above 0' if positive else ''}{more}")
     return [float(v) for v in values]

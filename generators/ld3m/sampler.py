@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -51,6 +52,10 @@ class Sampling:
     exact_steps: int | None = None
     checkpointed: bool = False
 
+    def is_exact(self, index: int) -> bool:
+        """Whether the step `index` is differentiated through the model."""
+        return self.exact_steps is None or index < self.exact_steps
+
 
 def sample(
     model: Model,
@@ -69,68 +74,57 @@ def sample(
         latents: Z (n, L, h, w).
         noise: of the forward process (n, L, h, w).
         embedding: class embeddings (n, 1, d), or None for an unconditional model.
-        null_embedding: of "no class" (1, 1, d); needed for guidance.
+        null_embedding: of "no class" (1, 1, d); without it, there is no guidance.
         anchor: Q(Z) (n, L, h, w), what the x0 residual mixes in; default: `latents`.
         step_noise: (n, T, L, h, w), needed for eta > 0; entry `index` is added in the step of that index.
     """
     chain = sampling.chain
     start = chain.signal[-1] * latents + chain.noise[-1] * noise
     anchor = latents if anchor is None else anchor
+    guided = partial(_guided, model, sampling.guidance_scale, null_embedding)
     state = start
-    exact = chain.steps if sampling.exact_steps is None else sampling.exact_steps
-    guided = _guided(model, sampling.guidance_scale, null_embedding)
     for index in reversed(range(chain.steps)):
         fresh = None if step_noise is None else step_noise[:, index]
-
-        def step(
-            state: Tensor,
-            start: Tensor,
-            anchor: Tensor,
-            embedding: Tensor | None,
-            index: int = index,
-            fresh: Tensor | None = fresh,
-        ) -> Tensor:
-            # Bound as defaults: a checkpointed step runs again when the loop is over.
-            time = chain.timesteps[index]
-            if index >= exact:
-                with torch.no_grad():
-                    output = guided(state, time, embedding)
-            else:
-                output = guided(state, time, embedding)
-            return _move(sampling, index, state, start, anchor, output.to(state.dtype), fresh)
-
-        if sampling.checkpointed and index < exact and torch.is_grad_enabled():
+        step = partial(_step, guided, sampling, index, fresh)
+        if sampling.checkpointed and sampling.is_exact(index) and torch.is_grad_enabled():
             state = checkpoint(step, state, start, anchor, embedding, use_reentrant=False)
         else:
             state = step(state, start, anchor, embedding)
     return state
 
 
-def _guided(model: Model, scale: float, null: Tensor | None) -> Model:
-    def call(state: Tensor, time: float, embedding: Tensor | None) -> Tensor:
-        if scale == 1 or embedding is None:
-            return model(state, time, embedding)
-        assert null is not None  # noqa: S101 (for the type checker: `sample` says so)
-        both = torch.cat([null.to(embedding.dtype).expand_as(embedding), embedding])
-        without, with_class = model(torch.cat([state, state]), time, both).chunk(2)
-        return without + scale * (with_class - without)
-
-    return call
-
-
-def _move(
-    sampling: Sampling, index: int, state: Tensor, start: Tensor, anchor: Tensor, output: Tensor, fresh: Tensor | None
+def _guided(
+    model: Model, scale: float, null: Tensor | None, state: Tensor, time: float, embedding: Tensor | None
 ) -> Tensor:
+    if scale == 1 or embedding is None or null is None:
+        return model(state, time, embedding)
+    both = torch.cat([null.to(embedding.dtype).expand_as(embedding), embedding])
+    without, with_class = model(torch.cat([state, state]), time, both).chunk(2)
+    return without + scale * (with_class - without)
+
+
+def _step(
+    guided: Model,
+    sampling: Sampling,
+    index: int,
+    fresh: Tensor | None,
+    state: Tensor,
+    start: Tensor,
+    anchor: Tensor,
+    embedding: Tensor | None,
+) -> Tensor:
+    """The state after the step `index`; `fresh` is its noise, None for none."""
     chain = sampling.chain
-    clean, noise = clean_and_noise(chain, index, state, output)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and sampling.is_exact(index)):
+        output = guided(state, chain.timesteps[index], embedding)
+    clean, noise = clean_and_noise(chain, index, state, output.to(state.dtype))
+    weight = residual_weight(sampling.residual, index, chain.steps)
     if sampling.residual == "x0":
-        weight = residual_weight("x0", index, chain.steps)
         clean = (1 - weight) * clean + weight * anchor
     sigma = sampling.eta * posterior_deviation(chain, index)
     a, s = chain.signal[index], chain.noise[index]
     moved: Tensor = a * clean + math.sqrt(max(s * s - sigma * sigma, 0.0)) * noise
     if sampling.residual == "mean":
-        weight = residual_weight("mean", index, chain.steps)
         moved = (1 - weight) * moved + weight * start
     if fresh is not None and sigma > 0:
         moved = moved + sigma * fresh

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from ld3m_plugin.errors import InvalidOptionError, PriorError
 
+#: Settings of a flow-matching schedule that change its levels in ways that are not read here.
+_OTHER_FLOWS = ["use_dynamic_shifting", "shift_terminal", "invert_sigmas", "use_karras_sigmas", "stochastic_sampling"]
 Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
 
 
@@ -77,15 +79,8 @@ def noise_levels(scheduler: Any) -> NoiseLevels:
         times = torch.arange(len(alpha_bar))
         return NoiseLevels(alpha_bar.sqrt(), (1 - alpha_bar).sqrt(), last, prediction, times)
     if type(scheduler).__name__.startswith("FlowMatch"):
-        for name in (
-            "use_dynamic_shifting",
-            "shift_terminal",
-            "invert_sigmas",
-            "use_karras_sigmas",
-            "stochastic_sampling",
-        ):
-            if config.get(name):
-                raise PriorError(f"the prior's flow schedule asks for {name}, which is not supported")
+        for name in filter(config.get, _OTHER_FLOWS):
+            raise PriorError(f"the prior's flow schedule sets {name}, which is not supported")
         count = config.num_train_timesteps
         times = torch.arange(1, count + 1, dtype=torch.float64)
         # The scheduler's own shift of the levels; its `sigmas` depend on calls made before.

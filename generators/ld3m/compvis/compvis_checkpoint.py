@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ld3m_plugin.data.safe_torch import load_tensors
 from ld3m_plugin.errors import PriorError
+from ld3m_plugin.generators.ld3m.diffusers_parts import one_line
 
 
 class _Inert:
@@ -76,7 +77,6 @@ def _read(path: Path) -> Any:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        reason = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
         raise PriorError(
-            f"{path} is not a readable checkpoint ({reason}): it is truncated or damaged, get it again"
+            f"{path} is not a readable checkpoint ({one_line(error)}): it is truncated or damaged, get it again"
         ) from error

@@ -18,6 +18,7 @@ from ld3m_plugin.errors import PriorError
 from ld3m_plugin.generators.ld3m.diffusers_parts import one_line
 
 UNCONDITIONAL = "__is_unconditional__"
+_FIRST_STAGES = ("vqmodelinterface", "vqmodel", "autoencoderkl")
 
 # Far above any published model; beyond, a typing error would be built for minutes, or overflow the count of its numbers.
 Depth = Annotated[int, Field(gt=0, le=32)]
@@ -188,48 +189,38 @@ def parse_config(content: Any, name: str) -> Config:
     """
     model = content.get("model", content) if isinstance(content, Mapping) else None
     params = _mapping(model, "params", name)
+    kind, stage = _section(params, "first_stage_config", _FIRST_STAGES, name)
+    _, unet = _section(params, "unet_config", ("unetmodel",), name)
+    parts = {"unet": unet, "first_stage": {**stage, "quantised": kind != "autoencoderkl"}}
     try:
-        first_stage = _mapping(params, "first_stage_config", name)
-        quantised = {"vqmodelinterface": True, "vqmodel": True, "autoencoderkl": False}
-        first_kind = _known(first_stage, quantised, "first_stage_config", name)
-        unet = _mapping(params, "unet_config", name)
-        _known(unet, {"unetmodel": True}, "unet_config", name)
-        return Config.model_validate(
-            {
-                **params,
-                "unet": _mapping(unet, "params", name),
-                "first_stage": {**_mapping(first_stage, "params", name), "quantised": first_kind},
-                "conditioning": _conditioning(params, name),
-            }
-        )
+        return Config.model_validate({**params, **parts, "conditioning": _conditioning(params, name)})
     except ValidationError as error:
         problem = error.errors(include_url=False, include_context=False)[0]
-        where = " ".join(".".join(str(part) for part in problem["loc"]).split()) or "the model"
-        message = f"is {_short(problem['input'])}: {problem['msg']}" if problem["loc"] else problem["msg"]
-        if isinstance(problem["input"], Mapping):
-            message = problem["msg"]
-        raise PriorError(f"{name}: {where}: {message}; this model cannot be converted") from error
+        where = " ".join(".".join(map(str, problem["loc"])).split()) or "the model"
+        value = "" if isinstance(problem["input"], Mapping) else f"is {_short(problem['input'])}: "
+        raise PriorError(f"{name}: {where}: {value}{problem['msg']}; this model cannot be converted") from error
 
 
-def _conditioning(params: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    stage = params.get("cond_stage_config", UNCONDITIONAL)
-    if stage == UNCONDITIONAL:
+def _conditioning(params: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    if params.get("cond_stage_config", UNCONDITIONAL) == UNCONDITIONAL:
         return None
-    _known(stage, {"classembedder": True}, "cond_stage_config", name)
+    _, embedder = _section(params, "cond_stage_config", ("classembedder",), name)
     key = params.get("conditioning_key", "concat" if params.get("concat_mode", True) else "crossattn")
     if key != "crossattn":
         raise PriorError(f"{name}: conditioning_key is {_short(key)}; only 'crossattn' can be converted")
-    return dict(_mapping(stage, "params", name))
+    return embedder
 
 
-def _known(node: Any, kinds: Mapping[str, bool], where: str, name: str) -> bool:
-    """What `kinds` says about the last part of the node's `target`."""
+def _section(params: Mapping[str, Any], key: str, kinds: tuple[str, ...], name: str) -> tuple[str, Mapping[str, Any]]:
+    """The class that the section's `target` names, in lower case, and the section's `params`."""
+    node = params.get(key)
     target = node.get("target") if isinstance(node, Mapping) else node
     kind = target.rsplit(".", 1)[-1].lower() if isinstance(target, str) else ""
     if kind not in kinds:
-        known = ", ".join(kinds)
-        raise PriorError(f"{name}: {where}.target is {_short(target)}, which cannot be converted; known: {known}")
-    return kinds[kind]
+        raise PriorError(
+            f"{name}: {key}.target is {_short(target)}, which cannot be converted; known: {', '.join(kinds)}"
+        )
+    return kind, _mapping(node, "params", name)
 
 
 def _short(value: Any) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from ld3m_plugin.generators.ld3m.compvis import autoencoder_layout as autoencode
 from ld3m_plugin.generators.ld3m.compvis import unet_layout as unet
 from ld3m_plugin.generators.ld3m.compvis.compvis_checkpoint import read_state
 from ld3m_plugin.generators.ld3m.compvis.compvis_config import Config, find_config, read_config
-from ld3m_plugin.generators.ld3m.compvis.names import Entry
 from ld3m_plugin.generators.ld3m.diffusers_parts import one_line
 from ld3m_plugin.generators.ld3m.ldm_folder import PriorFacts, save_prior
 from ld3m_plugin.generators.ld3m.ldm_prior import load_prior
@@ -73,52 +71,23 @@ def convert(
     Raises:
         PriorError: the file, a name, a tensor, a shape or the configuration does not fit; the line says which.
     """
-    with complete_folder(out) as folder:
-        _write(source, folder, config, classes, note, licence, half)
-        _check_loads(source, folder)
-
-
-def _write(
-    source: Path,
-    folder: Path,
-    config: Path | None,
-    classes: Path | None,
-    note: str | None,
-    licence: str | None,
-    half: bool,
-) -> None:
     state = read_state(source)
     settings = _settings(source, state, config)
-    listed = None if classes is None else read_classes(classes)
-    if listed is not None and settings.conditioning is None:
+    if classes is not None and settings.conditioning is None:
         raise PriorError(f"{source} is unconditional, so {classes} cannot name its classes: leave it out")
+    listed = None if classes is None else read_classes(classes)
     parts = convert_state(state, settings, str(source), half=half)
-    rows = 0 if parts.class_embedding is None else len(parts.class_embedding)
     facts = PriorFacts(source=converted_from(source, note), licence=licence)
-    if rows:
-        names, null = class_names(rows, listed, str(classes))
-        facts = PriorFacts(names, null, facts.source, licence)
-    save_prior(
-        folder,
-        unet=parts.unet,
-        autoencoder=parts.autoencoder,
-        scheduler=parts.scheduler,
-        facts=facts,
-        class_embedding=parts.class_embedding,
-        half=half,
-    )
-
-
-def _check_loads(source: Path, folder: Path) -> None:
-    """A generator must be able to read what was written; anything that was not foreseen ends here, and not in a run."""
-    try:
-        load_prior(folder)
-    except PriorError as error:
-        reason = (
-            one_line(error, 1000).replace(f"{folder}: ", "").replace(f"{folder}/", "").replace(str(folder), "the prior")
-        )
-        reason = re.sub(r":? (fetch or write it|write the prior) again$", "", reason)
-        raise PriorError(f"{source} makes no prior that can be read: {reason}") from error
+    if parts.class_embedding is not None:
+        names, null = class_names(len(parts.class_embedding), listed, str(classes))
+        facts = replace(facts, classes=names, null_class=null)
+    with complete_folder(out) as folder:
+        save_prior(folder, **vars(parts), facts=facts, half=half)
+        try:
+            load_prior(folder)
+        except PriorError as error:
+            reason = str(error).replace(f"{folder}/", "").replace(str(folder), "the prior")
+            raise PriorError(f"{source} makes a prior that cannot be read: {reason}") from error
 
 
 def _settings(source: Path, state: Mapping[str, Tensor], given: Path | None) -> Config:
@@ -148,22 +117,23 @@ def convert_state(
         PriorError: a name is missing or left over, a tensor is not of dense, finite floating-point numbers, a shape or the
             noise schedule is not the configuration's, or the first stage is of the other kind.
     """
-    accounting.check_kind(state, config, name)
-    network, stage = _build(config, accounting.scaling_factor(state, config, name), name)
-    network_plan = list(unet.entries(config.unet, network.state_dict()))
-    stage_plan = list(autoencoder.entries(config.first_stage, stage.state_dict()))
-    plans = ((network, network_plan), (stage, stage_plan))
-    accounting.check_tensors(state, plans, config, name)
-    accounting.check_values(state, plans, config, name, half)
-    scheduler = _scheduler(config)
-    accounting.check_schedule(state, scheduler.alphas_cumprod, config, name)
-    _fill(network, network_plan, accounting.averaged(state))
-    _fill(stage, stage_plan, state)
+    try:
+        network, stage = _build(config, accounting.scaling_factor(state, config))
+        plans = accounting.make_plans(state, config, network, stage)
+        plan, scheduler = plans[0] | plans[1], _scheduler(config)
+        accounting.check_tensors(state, plan, config)
+        accounting.check_values(state, plan, config, half)
+        accounting.check_schedule(state, scheduler.alphas_cumprod)
+    except PriorError as error:
+        raise PriorError(f"{name}: {error}") from error
+    for module, part in zip((network, stage), plans, strict=True):
+        tensors = {entry.new: entry.take(state[entry.old].detach().float(), shape) for entry, shape in part.items()}
+        module.load_state_dict(tensors, strict=True, assign=True)
     embedding = None if config.conditioning is None else state[accounting.EMBEDDING].detach().float()
-    return Converted(network, stage, scheduler, embedding)
+    return _frozen(network, stage, scheduler, embedding)
 
 
-def _build(config: Config, scale: float, name: str) -> tuple[Any, Any]:
+def _build(config: Config, scale: float) -> tuple[Any, Any]:
     """U-Net and autoencoder without storage.
 
     Raises:
@@ -172,10 +142,10 @@ def _build(config: Config, scale: float, name: str) -> tuple[Any, Any]:
     try:
         with torch.device("meta"):
             return unet.build(config.unet), autoencoder.build(config.first_stage, scale)
-    except PriorError as error:
-        raise PriorError(f"{name}: {error}") from error
-    except Exception as error:  # what diffusers raises about a configuration may be anything
-        raise PriorError(f"{name}: its configuration makes no network ({one_line(error)}): check the YAML") from error
+    except PriorError:
+        raise
+    except Exception as error:  # diffusers raises anything about a configuration
+        raise PriorError(f"its configuration makes no network ({one_line(error)}): check the YAML") from error
 
 
 def cin256_modules(rng: torch.Generator) -> Converted:
@@ -184,9 +154,13 @@ def cin256_modules(rng: torch.Generator) -> Converted:
     with lent_to_global(rng):
         network, stage = unet.build(config.unet), autoencoder.build(config.first_stage, config.scale_factor)
         embedding = torch.randn(cin256.CLASSES.n_classes, cin256.CLASSES.embed_dim)
+    return _frozen(network, stage, _scheduler(config), embedding)
+
+
+def _frozen(network: Any, stage: Any, scheduler: Any, embedding: Tensor | None) -> Converted:
     for module in (network, stage):
         module.eval().requires_grad_(False)
-    return Converted(network, stage, _scheduler(config), embedding)
+    return Converted(network, stage, scheduler, embedding)
 
 
 def _scheduler(config: Config) -> Any:
@@ -205,11 +179,3 @@ def _scheduler(config: Config) -> Any:
         steps_offset=1,
         timestep_spacing="leading",
     )
-
-
-def _fill(module: Any, plan: Iterable[Entry], state: Mapping[str, Tensor]) -> None:
-    """Give a module built without storage the checkpoint's tensors, in float32."""
-    shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-    tensors = {entry.new: entry.take(state[entry.old].detach().float(), shapes[entry.new]) for entry in plan}
-    module.load_state_dict(tensors, strict=True, assign=True)
-    module.eval().requires_grad_(False)

@@ -38,7 +38,7 @@ def test_trailing_ends_at_the_noisiest():
 
 
 def test_more_steps_than_timesteps():
-    with pytest.raises(InvalidOptionError, match="steps = 1001: the prior was trained on 1000"):
+    with pytest.raises(InvalidOptionError, match=r"steps = 1001\b.*\b1000\b"):
         make_chain(levels(), 1001, "leading")
 
 
@@ -88,12 +88,12 @@ def test_velocity_is_that_of_diffusers():
 
 
 def test_flow_settings_that_would_change_the_levels_are_refused():
-    with pytest.raises(PriorError, match="asks for invert_sigmas"):
+    with pytest.raises(PriorError, match="invert_sigmas"):
         noise_levels(diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True))
 
 
 def test_unknown_schedulers_and_predictions():
-    with pytest.raises(PriorError, match="'flow_prediction'; known: epsilon"):
+    with pytest.raises(PriorError, match="'flow_prediction'"):
         noise_levels(diffusers.DDIMScheduler(prediction_type="flow_prediction"))
-    with pytest.raises(PriorError, match="EDMEulerScheduler: a DDIM, DDPM or FlowMatch"):
+    with pytest.raises(PriorError, match="EDMEulerScheduler"):
         noise_levels(diffusers.EDMEulerScheduler())
