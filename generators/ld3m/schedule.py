@@ -1,7 +1,8 @@
 """Noise levels of a denoising chain, and what a model's prediction means at each of them.
 
 A state is x_t = a_t·x_0 + s_t·ε. Every schedule here is a list of (a_t, s_t): for a diffusion model a = √ᾱ and s = √(1−ᾱ), for
-rectified flow a = 1−σ and s = σ. With them the rest of the sampler needs no case distinction.
+rectified flow a = 1−σ and s = σ. With them the rest of the sampler needs no case distinction. They are float64, computed from
+the betas of the configuration, and rounded once, where they meet float32 latents.
 
 Sources: Song et al., "Denoising Diffusion Implicit Models" (DDIM), ICLR 2021, Eq. 12 and 16; Salimans and Ho, ICLR 2022,
 appendix D (v-prediction); Liu et al., "Flow Straight and Fast", ICLR 2023 (rectified flow).
@@ -70,7 +71,7 @@ def noise_levels(scheduler: Any) -> NoiseLevels:
     """
     config = scheduler.config
     if hasattr(scheduler, "alphas_cumprod"):
-        alpha_bar = scheduler.alphas_cumprod.double()
+        alpha_bar = _alpha_bar(config)
         prediction = config.get("prediction_type", "epsilon")
         if prediction not in ("epsilon", "v_prediction", "sample"):
             raise PriorError(f"the prior predicts {prediction!r}; known: epsilon, v_prediction, sample")
@@ -91,6 +92,30 @@ def noise_levels(scheduler: Any) -> NoiseLevels:
     raise PriorError(
         f"the prior's scheduler is a {type(scheduler).__name__}: a DDIM, DDPM or FlowMatch configuration is needed"
     )
+
+
+def _alpha_bar(config: Any) -> Tensor:
+    """ᾱ (M,) in float64, from the betas that the configuration describes.
+
+    A diffusers scheduler computes its own table in float32: it is 1e-6 off, which ten steps with guidance amplify to 5e-5.
+    """
+    count, start, end, schedule = config.num_train_timesteps, config.beta_start, config.beta_end, config.beta_schedule
+    if config.trained_betas is not None:
+        betas = torch.tensor(config.trained_betas, dtype=torch.float64)
+    elif schedule == "linear":
+        betas = torch.linspace(start, end, count, dtype=torch.float64)
+    elif schedule == "scaled_linear":
+        betas = torch.linspace(start**0.5, end**0.5, count, dtype=torch.float64) ** 2
+    elif schedule == "squaredcos_cap_v2":  # Nichol and Dhariwal, ICML 2021, Eq. 17
+        wave = torch.cos((torch.arange(count + 1, dtype=torch.float64) / count + 0.008) / 1.008 * torch.pi / 2) ** 2
+        betas = (1 - wave[1:] / wave[:-1]).clamp(max=0.999)
+    else:
+        raise PriorError(f"beta_schedule is {schedule!r}; known: linear, scaled_linear, squaredcos_cap_v2")
+    alpha_bar = (1 - betas).cumprod(0)
+    if config.get("rescale_betas_zero_snr"):  # Lin et al., WACV 2024, Algorithm 1
+        root = alpha_bar.sqrt()
+        alpha_bar = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
+    return alpha_bar
 
 
 def make_chain(levels: NoiseLevels, steps: int, spacing: Literal["leading", "trailing"]) -> Chain:
