@@ -51,6 +51,7 @@ def test_reconstructions_are_close(task):
     assert float(latents["latent"].std()) == pytest.approx(1, abs=0.2)
 
 
+@pytest.mark.slow
 def test_a_classifier_of_real_images_recognises_its_samples(task):
     # A rougher judge than the report's, on fewer samples: a broken file or a wrong row order would drop it to a tenth.
     judge = train_judge(task, stream(0, "judge"), JudgeRecipe(epochs=1, least_steps=250))

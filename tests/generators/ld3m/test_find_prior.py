@@ -8,7 +8,7 @@ import pytest
 
 from ld3m_plugin.errors import InvalidOptionError, PriorError
 from ld3m_plugin.generators.ld3m.ldm_folder import digest
-from ld3m_plugin.generators.ld3m.ldm_prior import EMBEDDED, find_prior
+from ld3m_plugin.generators.ld3m.ldm_prior import EMBEDDED, find_prior, load_prior
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -65,8 +65,9 @@ for name in sys.argv[1:]:
 """
 
 
-def test_the_hubs_cache_is_read_offline(priors, tmp_path, new_process):
-    # As the hub's client lays it out: blobs by their hash, links to them in a snapshot of a commit, names of commits.
+@pytest.fixture
+def cached(priors, tmp_path):
+    """A prior in the hub's cache: blobs by their hash, links to them in a snapshot of a commit, names of commits."""
     cache = tmp_path / "models--owner--name"
     snapshot = cache / "snapshots" / COMMIT
     for number, path in enumerate(path for path in priors().rglob("*") if path.is_file()):
@@ -78,6 +79,17 @@ def test_the_hubs_cache_is_read_offline(priors, tmp_path, new_process):
     (cache / "refs").mkdir()
     for name in ("main", "v1"):
         (cache / "refs" / name).write_text(COMMIT)
+    return snapshot
+
+
+def test_the_hubs_cache_comes_first(cached, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert find_prior("owner/name") == find_prior("owner/name", "v1") == cached
+
+
+@pytest.mark.slow
+def test_the_hubs_cache_is_read_offline(priors, tmp_path, cached, new_process):
+    snapshot, cache = cached, cached.parents[1]
     stopped = shutil.copytree(cache, tmp_path / "models--owner--stopped", symlinks=True)
     (stopped / "snapshots" / COMMIT / UNET).unlink()
     names = ["owner/name", "owner/name@v1", f"owner/name@{COMMIT}"]
@@ -94,6 +106,12 @@ def test_the_hubs_cache_is_read_offline(priors, tmp_path, new_process):
     assert done.stderr == ""
 
 
+def test_loading_prints_nothing(priors, capfd):
+    load_prior(priors())
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
 def test_neither_loading_nor_a_refusal_prints_anything(priors, copied, edit_tensors, new_process):
     folder = copied()
     edit_tensors(folder / UNET, lambda tensors: tensors.update(other=tensors.pop("conv_in.weight")))

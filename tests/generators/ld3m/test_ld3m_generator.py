@@ -56,7 +56,7 @@ def test_contract_for_every_kind_of_prior(priors, what):
         {"guidance_scale": 3.0},
         {"eta": 1.0},
         {"steps": 1},
-        {"steps": 7},
+        {"steps": 3},
         {"spacing": "trailing"},
         {"memory": "checkpoint"},
         {"memory": "graph"},

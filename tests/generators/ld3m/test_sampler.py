@@ -1,4 +1,7 @@
-"""The chain against a second form, arithmetic by hand, diffusers' own schedulers, and numerical gradients."""
+"""The chain against a second form, arithmetic by hand, diffusers' own schedulers, and numerical gradients.
+
+The golden render, with the published images and gradients, is in `compvis/test_ld3m_golden_render.py`.
+"""
 
 import diffusers
 import pytest

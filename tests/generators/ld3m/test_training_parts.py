@@ -346,6 +346,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_each_of_two_processes_goes_on_with_its_own_draws(tmp_path):
     (tmp_path / "two.py").write_text(TWO_PROCESSES)
     with socket.socket() as free:

@@ -62,7 +62,7 @@ def test_the_full_layout_with_random_weights_predicts_noise():
     assert out.shape == (1, 3, 8, 8)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     transformer=st.booleans(),
     depth=st.integers(1, 3),
@@ -94,7 +94,7 @@ def test_every_unet_tensor_has_one_source(transformer, depth, blocks, mult, at, 
         assert attention.heads == (1 if "num_heads" in heads else width // heads["num_head_channels"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     quantised=st.booleans(),
     blocks=st.integers(1, 3),

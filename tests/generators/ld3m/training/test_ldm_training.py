@@ -57,7 +57,7 @@ def test_the_averaged_weights_are_stored(tmp_path, tiny):
     for name, kept in way.items():
         kept.append(load_file(tiny.states(out) / f"{name}.safetensors"))
         assert len(kept) == 4
-        for key, tensor in stored_as_in_states(tiny.tiny.WEIGHTS, out, name).items():
+        for key, tensor in stored_as_in_states(tiny.WEIGHTS, out, name).items():
             average = kept[0][key].double()  # the first decay is zero
             for update, state in enumerate(kept[1:], 2):
                 decay = min(0.5, 1 - update**-0.75)  # 0.41, then 0.5
@@ -148,6 +148,7 @@ def test_half_precision_is_stored_and_measured(trained, copy, tiny):
     assert mse[copy] == pytest.approx(float(by_hand), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_losses_fall_and_the_prior_comes_closer(trained, tmp_path, tiny):
     notes = tiny.train(tmp_path / "prior", autoencoder_steps=30, steps=50, samples_every=0)
     for name, share in (("autoencoder", 0.75), ("denoiser", 0.93)):
@@ -182,6 +183,7 @@ def test_without_dropped_classes_there_is_no_null_class(tmp_path, tiny):
     assert (prior.facts.null_class, len(prior.class_embedding)) == (None, 3)
 
 
+@pytest.mark.slow
 def test_many_classes_are_not_all_shown(tmp_path, tiny):
     tiny.train(tmp_path / "prior", tiny_task(classes=23, image_size=8, train=2), autoencoder_steps=1, steps=1)
     assert size_of(tmp_path / "prior" / "samples.png") == (8 * 100 + 4, 20 * 100 + 4)

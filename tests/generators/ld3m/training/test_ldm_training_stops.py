@@ -28,9 +28,10 @@ def one_line(error):
 STOPS = [("autoencoder", 3), ("autoencoder", 4), ("denoiser", 1), ("denoiser", 4), ("judge", 2), ("samples", 1)]
 
 
-def test_a_training_that_is_stopped_everywhere_gives_the_same_bits(trained, tmp_path, tiny):
+@pytest.mark.parametrize("stops", [[("denoiser", 1)], pytest.param(STOPS, marks=pytest.mark.slow)], ids=["one", "all"])
+def test_a_training_that_is_stopped_gives_the_same_bits(trained, tmp_path, tiny, stops):
     out, made = tmp_path / "prior", {"autoencoder": 0, "denoiser": 0}
-    for name, step in STOPS:
+    for name, step in stops:
         torch.manual_seed(step)  # must change nothing
         before = torch.get_rng_state()
         notes = tiny.Notes((name, step))
@@ -149,6 +150,7 @@ def test_a_rate_too_high_is_one_line(tmp_path, tiny):
     assert not (tmp_path / "prior").exists()
 
 
+@pytest.mark.slow
 def test_the_command_goes_on_and_gives_the_same_bits(tmp_path, tiny):
     images = RandomImages(2, 5, 1, 8, seed=0)
     for k, name in enumerate(("left", "right")):
