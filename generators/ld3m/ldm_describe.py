@@ -1,4 +1,4 @@
-"""What `ld3m prior info` says of a latent diffusion prior."""
+"""Facts that `ld3m prior info` shows about a latent diffusion prior."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ld3m_plugin.generators.ld3m.ldm_prior import Prior, load_prior
 
 
 def describe(path: Path) -> dict[str, str]:
-    """Facts by title: layout, resolution, classes, schedule, parameters, digest, licence.
+    """Describe a prior, by title: layout, resolution, classes, schedule, parameters, digest, licence.
 
     Raises:
-        PriorError: the folder is no complete prior; it is read whole, so that what is described can be used.
+        PriorError: the folder is not a complete prior. All of it is read, so a prior that is described can be used.
     """
     prior = load_prior(path)
     codec, unet = prior.codec, prior.unet
@@ -48,7 +48,7 @@ def _classes(prior: Prior) -> str:
         return "none (unconditional)"
     names = [known.name for known in prior.facts.classes]
     shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-    null = "no null class" if prior.facts.null_class is None else "and a null class"
+    null = "without a null class" if prior.facts.null_class is None else "and a null class"
     return f"{len(names)} {null}: {shown}" if names else f"{len(prior.class_embedding)} rows without names"
 
 

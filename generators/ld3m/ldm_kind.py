@@ -1,4 +1,4 @@
-"""Latent diffusion priors for the command line: `ld3m prior train ldm`, `convert`, `info`."""
+"""Latent diffusion priors on the command line: `ld3m prior train ldm`, `convert`, `info`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ class LdmConversionOptions(Options):
     """Options of `ld3m prior convert` for original CompVis checkpoints."""
 
     config: Path | None = Field(
-        None, description="the checkpoint's YAML; default: one beside it, or that of cin256-v2 if the shapes are its"
+        None,
+        description="YAML of the checkpoint; default: the YAML beside it, or that of cin256-v2 if the shapes match",
     )
     classes: Path | None = Field(
-        None, description="class names in row order, a line or JSON entry each; default: ImageNet's for 1,000 classes"
+        None,
+        description="file of class names in row order, one per line or JSON entry; default: ImageNet's for 1,000 classes",
     )
-    source: str | None = Field(None, description="where the weights come from, for the record")
-    licence: str | None = Field(None, description="of the weights, for the record")
+    source: str | None = Field(None, description="origin of the weights, for the record")
+    licence: str | None = Field(None, description="licence of the weights, for the record")
     half: bool = Field(False, description="store the weights in half precision")
 
 
@@ -38,7 +40,7 @@ class LatentDiffusionKind(PriorKind):
         if path.is_dir():
             has_autoencoder = (path / "vae").is_dir() or (path / "vqvae").is_dir()
             return (path / files.INDEX).is_file() and (path / "unet").is_dir() and has_autoencoder
-        # torch.save writes a zip; a truncated one is for `convert` to name.
+        # torch.save writes a zip; `convert` reports a truncated one.
         return path.suffix in _CHECKPOINTS or zipfile.is_zipfile(path)
 
     def find(self, name: str) -> Path | None:

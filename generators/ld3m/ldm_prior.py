@@ -1,4 +1,4 @@
-"""A frozen latent diffusion model, read from a prior folder or from a hub; how a part is read is in `parts`."""
+"""A frozen latent diffusion model, read from a prior folder or from the hub; `diffusers_parts` reads its parts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ld3m_plugin.generators.ld3m.diffusers_parts import (
 from ld3m_plugin.generators.ld3m.schedule import NoiseLevels
 
 EMBEDDED = Path(__file__).parent / "embedded"
-#: Names that `prior` accepts beside folders and hub ids.
+#: Priors that are shipped, by name.
 SHIPPED = {"embedded": EMBEDDED / "fashion-mnist"}
 
 _UNETS = ("UNet2DConditionModel", "UNet2DModel")
@@ -35,10 +35,10 @@ _AUTOENCODERS = ("VQModel", "AutoencoderKL")
 class Codec:
     """A frozen autoencoder between pictures (n, P, H, W) in [-1, 1] and the latents (n, L, h, w) that a U-Net works on.
 
-    Latents are (code − mean)/std · scale, with the numbers of the autoencoder's configuration.
+    Latents are (code − mean)/std · scale, with mean, std and scale from the autoencoder's configuration.
 
     Raises:
-        ValueError: those numbers are none that latents can be made with.
+        ValueError: one of these numbers is not finite, or std or scale is not positive.
     """
 
     def __init__(self, model: Any) -> None:
@@ -64,14 +64,14 @@ class Codec:
         return hasattr(self.model, "quantize")
 
     def encode(self, pictures: Tensor) -> Tensor:
-        """Latents of pictures: before quantisation (VQ), or the mean of the posterior (KL)."""
+        """Encode pictures to latents: before quantisation (VQ), or the mean of the posterior (KL)."""
         encoded = self.model.encode(pictures)
         code = encoded.latents if self.quantises else encoded.latent_dist.mode()
         latents: Tensor = (code - self._mean) / self._std
         return latents
 
     def quantise(self, latents: Tensor) -> Tensor:
-        """The nearest entries of the code book, with a straight-through gradient; continuous latents are their own."""
+        """Replace latents by the nearest code book entries, with a straight-through gradient; KL latents stay as they are."""
         if not self.quantises:
             return latents
         code, _, _ = self.model.quantize(latents * self._std + self._mean)
@@ -79,14 +79,14 @@ class Codec:
         return nearest
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Pictures of latents, which a VQ model quantises first."""
+        """Decode latents to pictures; a VQ model quantises them first."""
         pictures: Tensor = self.model.decode(latents * self._std + self._mean).sample
         return pictures
 
 
 @dataclass
 class FrozenAutoencoder:
-    """The autoencoder of a prior, and what the prior was trained on."""
+    """The autoencoder of a prior, and facts about the prior."""
 
     codec: Codec
     facts: files.PriorFacts
@@ -94,7 +94,7 @@ class FrozenAutoencoder:
 
     @property
     def downsampling(self) -> int:
-        """The factor that height and width of an image must be a multiple of."""
+        """Height and width of an image must be a multiple of this factor."""
         return self.codec.factor
 
 
@@ -116,33 +116,36 @@ class Prior(FrozenAutoencoder):
         return int(self.codec.factor * 2 ** (len(self.unet.config.block_out_channels) - 1))
 
     def predict(self, state: Tensor, time: float, embedding: Tensor | None) -> Tensor:
-        """The U-Net's output (n, L, h, w); see `sampler.Model`."""
+        """Run the U-Net; returns (n, L, h, w), see `sampler.Model`."""
         conditioning = () if embedding is None else (embedding,)
         output: Tensor = self.unet(state, time, *conditioning).sample
         return output
 
 
 def find_prior(name: str, revision: str | None = None) -> Path:
-    """The folder of a prior: shipped with the package, on this disk, or from the Hugging Face hub (cache first).
+    """Find the folder of a prior: shipped with the package, on this disk, or from the Hugging Face hub (cache first).
 
     Raises:
-        PriorError: it is nowhere; the message says what was tried.
+        PriorError: there is no such prior.
+        InvalidOptionError: a revision is given for a folder.
     """
     path = SHIPPED.get(name)
     try:
         path = path or Path(name).expanduser()
         is_folder, exists = path.is_dir(), path.exists()
-    except (OSError, RuntimeError) as error:  # a name too long, a home of nobody
+    except (OSError, RuntimeError) as error:  # a name that is too long, or an unknown home directory
         raise PriorError(f"there is no prior folder {name} ({one_line(error)})") from error
     if is_folder and revision is not None:
-        raise InvalidOptionError(f"revision {revision!r} is for hub ids, and {path} is a folder here: leave it out")
+        raise InvalidOptionError(
+            f"revision {revision!r} is only for hub ids, and {path} is a folder: leave revision out"
+        )
     if is_folder or name in SHIPPED:
         return path
     if exists:
         raise _not_a_folder(path)
     if name.count("/") == 1 and not path.is_absolute() and not name.startswith((".", "~")):
         return _from_hub(name, revision)
-    raise PriorError(f"there is no prior folder {name}; known without a path: {', '.join(SHIPPED)}")
+    raise PriorError(f"there is no prior folder {name}: give a folder, a hub id OWNER/NAME, or {', '.join(SHIPPED)}")
 
 
 def _from_hub(name: str, revision: str | None) -> Path:
@@ -156,23 +159,20 @@ def _from_hub(name: str, revision: str | None) -> Path:
     try:
         with suppress(LocalEntryNotFoundError):
             found = Path(snapshot_download(name, local_files_only=True, **what))
-            if _is_whole(found):  # a download that was stopped leaves a part of it
+            if _is_whole(found):  # an interrupted download leaves a part of it
                 return found
         return Path(snapshot_download(name, **what))
-    except Exception as error:  # the errors of the hub's client are those of whichever HTTP library it is built on
+    except Exception as error:  # the hub's client raises errors of its HTTP library
         raise PriorError(
-            f"prior {name!r} is no folder here and the hub did not give it ({one_line(error, 200)}): check its name, "
-            "revision and the connection"
+            f"prior {name!r} is not a folder here, and downloading it from the hub failed ({one_line(error, 200)}): check name, "
+            "revision and connection"
         ) from error
 
 
 def _is_whole(folder: Path) -> bool:
-    try:
-        for part in ("unet", _autoencoder_part(folder)):
-            weight_files(folder / part)
-    except PriorError:
-        return False
-    return True
+    with suppress(PriorError):
+        return all(weight_files(folder / part) for part in ("unet", _autoencoder_part(folder)))
+    return False
 
 
 def load_prior(folder: Path, device: torch.device | str = "cpu") -> Prior:
@@ -191,13 +191,13 @@ def load_prior(folder: Path, device: torch.device | str = "cpu") -> Prior:
 
 
 def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> FrozenAutoencoder:
-    """Read the autoencoder and the facts of a prior folder; as `load_prior`, without a U-Net."""
+    """Read only the autoencoder and the facts of a prior folder; raises the same errors as `load_prior`."""
     part = _autoencoder_part(folder)
     model = load_model(folder / part, _AUTOENCODERS, device)
     _check_stated(folder, part, model)
     path = folder / part / "config.json"
     if model.config.in_channels != model.config.out_channels:
-        raise PriorError(f"{path}: an autoencoder of pictures has as many in_channels as out_channels")
+        raise PriorError(f"{path}: in_channels and out_channels must be equal")
     try:
         return FrozenAutoencoder(Codec(model), files.read_facts(folder), folder)
     except ValueError as error:
@@ -205,7 +205,7 @@ def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> Frozen
 
 
 def _not_a_folder(path: Path) -> PriorError:
-    return PriorError(f"{path} is a file, not a prior folder: make one with `ld3m prior convert {path} FOLDER`")
+    return PriorError(f"{path} is a file, not a prior folder: convert it with `ld3m prior convert {path} FOLDER`")
 
 
 def _autoencoder_part(folder: Path) -> str:
@@ -223,29 +223,27 @@ def _autoencoder_part(folder: Path) -> str:
 
 
 def _check_stated(folder: Path, part: str, model: Any) -> None:
-    """The index says the class too: with another one the configuration is of another model."""
+    """Reject a part that is of another class than the index states: it belongs to another model."""
     stated, name = files.read_json(folder / files.INDEX).get(part), type(model).__name__
     if isinstance(stated, list) and stated[-1] in (*_UNETS, *_AUTOENCODERS) and stated[-1] != name:
-        raise PriorError(f"{folder / files.INDEX} says that {part} is of a {stated[-1]}, its config.json of a {name}")
+        raise PriorError(
+            f"{folder / files.INDEX} states class {stated[-1]} for {part}, but its config.json states {name}"
+        )
 
 
 def _check_together(folder: Path, unet: Any, codec: Codec) -> None:
-    into, out = unet.config.in_channels, unet.config.out_channels
-    if into != codec.latent_channels:
+    taken, made = unet.config.in_channels, unet.config.out_channels
+    if not taken == made == codec.latent_channels:
         raise PriorError(
-            f"{folder}: the U-Net works on {into} channels and the autoencoder has {codec.latent_channels}: they are not of "
-            "one model"
-        )
-    if out != into:
-        raise PriorError(
-            f"{folder / 'unet'} makes {out} channels of {into}: a U-Net that predicts noise alone is needed"
+            f"{folder / 'unet'} takes {taken} channels and makes {made}, and the latents have {codec.latent_channels}: the three "
+            "must be equal"
         )
 
 
 def _numbers(
     config: Mapping[str, Any], name: str, default: float, channels: int = 1, *, positive: bool = False
 ) -> list[float]:
-    """One number, or one for each of the latent channels."""
+    """Read one number, or one for each of `channels`."""
     value = default if config.get(name) is None else config[name]
     values = value if isinstance(value, (list, tuple)) else [value]
     finite = all(type(v) in (int, float) and math.isfinite(v) for v in values)

@@ -1,4 +1,4 @@
-"""What every generator with a prior does before it renders: check sizes, make latents to start from, say what the prior is."""
+"""Steps that generators with a prior share: check sizes, make start latents, record the prior."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from ld3m_plugin.generators.ld3m.ld3m_options import PriorOptions
 from ld3m_plugin.generators.ld3m.ldm_folder import digest
 from ld3m_plugin.generators.ld3m.ldm_prior import FrozenAutoencoder
 
-_ENCODER_BUDGET = 2.0  # GiB: all images at once would not fit at 256 pixels
+_ENCODER_BUDGET = 2.0  # GiB; at 256 pixels, all images at once would not fit
 
 
 def check_size(task: Task, prior: FrozenAutoencoder) -> None:
-    """Raise an `InvalidOptionError` if the prior cannot make images of the task's size."""
+    """Check that the prior can make images of the task's channels and size; raises `InvalidOptionError`."""
     made, wanted = prior.codec.channels, task.channels
     if made != wanted and {made, wanted} != {1, 3}:
         raise InvalidOptionError(
-            f"this prior makes pictures of {made} channels, the task has {wanted}: only gray and colour are converted into "
-            "each other"
+            f"this prior makes pictures of {made} channels, the task has {wanted}: only 1 and 3 channels are converted into "
+            f"each other; use a prior of {wanted}"
         )
     check_multiple(task, prior.downsampling)
 
 
 def check_multiple(task: Task, factor: int, alternative: str = "or another prior") -> None:
-    """Raise an `InvalidOptionError` if the task's image size is not a multiple of `factor`."""
+    """Check that the task's image size is a multiple of `factor`; raises `InvalidOptionError`."""
     if task.image_size % factor:
         raise InvalidOptionError(
-            f"images of {task.image_size} pixels: this prior downsamples by {factor}: the image size must be a multiple of "
+            f"image size {task.image_size}: this prior downsamples by {factor}: the image size must be a multiple of "
             f"{factor}: give -D image_size={-(-task.image_size // factor) * factor}, {alternative}"
         )
 
@@ -39,7 +39,7 @@ def check_multiple(task: Task, factor: int, alternative: str = "or another prior
 def start_latents(
     task: Task, labels: Tensor, rng: torch.Generator, prior: FrozenAutoencoder, pictures: PictureSpace, init: str
 ) -> Tensor:
-    """Latents (N, L, h, w) of distinct real images of each label, or unit Gaussians."""
+    """Make latents (N, L, h, w): encoded distinct real images of each label (`init` is `real`), or unit Gaussians."""
     if init == "real":
         images = task.real_images_of(labels, rng)
 
@@ -54,7 +54,7 @@ def start_latents(
 
 
 def provenance(options: PriorOptions, prior: FrozenAutoencoder) -> dict[str, str]:
-    """The prior and the digest of its files, for the artefact."""
+    """Facts about the prior for the artefact's metadata: name, digest, source, revision and licence."""
     facts = {"prior": options.prior, "prior_sha256": digest(prior.folder), "prior_source": prior.facts.source}
     if options.revision is not None:
         facts["prior_revision"] = options.revision

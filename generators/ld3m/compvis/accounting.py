@@ -46,7 +46,7 @@ _OTHER_YAML = "give the YAML of this checkpoint"
 
 
 def make_plans(state: State, config: Config, network: Any, stage: Any) -> tuple[Plan, Plan]:
-    """The plans of the U-Net and of the autoencoder; where the checkpoint has moving averages of the U-Net, they are used."""
+    """Plans of the U-Net and of the autoencoder; moving averages of the U-Net are used if the checkpoint has them."""
     entries = unet.entries(config.unet, network.state_dict())
     if any(key.startswith(_EMA) and key not in _DROPPED for key in state):
         entries = (replace(entry, old=_averaged_name(entry.old)) for entry in entries)
@@ -59,12 +59,12 @@ def _plan(module: Any, entries: Iterator[Entry]) -> Plan:
 
 
 def _averaged_name(old: str) -> str:
-    """The name of a U-Net tensor's exponential moving average: without `model.`, without dots."""
+    """Name of the exponential moving average of a U-Net tensor: without `model.` and dots."""
     return _EMA + old.removeprefix("model.").replace(".", "")
 
 
 def scaling_factor(state: State, config: Config) -> float:
-    """The factor of the latents: measured in training and stored, or a setting (1 unless given).
+    """Scale of the latents: measured in training and stored, or a setting (1 by default).
 
     Raises:
         PriorError: the stored number is not positive and finite, or the configuration requires one and there is none.
@@ -95,13 +95,13 @@ def check_tensors(state: State, plan: Plan, config: Config) -> None:
     if missing or unexpected:
         parts = ((missing, "it lacks"), (unexpected, "it has the unexpected"))
         lists = " and ".join(f"{verb} {some(keys, 20)}" for keys, verb in parts if keys)
-        raise PriorError(f"{lists}: the YAML is of another checkpoint, or this kind is not converted")
+        raise PriorError(f"{lists}: the YAML belongs to another checkpoint, or this kind of model is not supported")
     forms = {key: _form(state[key]) for key in used | averaged}
     wrong = [f"{key} ({form})" for key, form in forms.items() if form is not None]
     if wrong:
         raise PriorError(
-            f"it holds tensors that are not dense floating-point numbers: {some(wrong)}; "
-            "a checkpoint of float64, float32, float16 or bfloat16 weights is needed"
+            f"it has tensors that are not dense floating-point numbers: {some(wrong)}; "
+            "use a checkpoint of float64, float32, float16 or bfloat16 weights"
         )
     shapes = set(_wrong_shapes(state, plan, config))
     if shapes:
@@ -124,13 +124,13 @@ def _wrong_shapes(state: State, plan: Plan, config: Config) -> Iterator[str]:
 
 
 def check_values(state: State, plan: Plan, config: Config, half: bool) -> None:
-    """The numbers that are written must be finite, in the precision in which they are written.
+    """Check that all numbers are finite in the precision in which they are written.
 
     Args:
-        half: whether that is half precision, and not single.
+        half: half precision; otherwise single.
 
     Raises:
-        PriorError: with the names of the tensors that are not.
+        PriorError: with the names of the tensors that are not finite.
     """
     extremes = {key: torch.stack(state[key].detach().float().aminmax()) for key in _used(plan, config)}
     wrong = [key for key, values in extremes.items() if not values.isfinite().all()]
@@ -146,7 +146,7 @@ def check_values(state: State, plan: Plan, config: Config, half: bool) -> None:
 
 
 def _form(tensor: Tensor) -> str | None:
-    """What a tensor is instead of dense floating-point numbers; None if it is that."""
+    """Form of a tensor that is not of dense floating-point numbers; None if it is."""
     if tensor.is_meta:
         return "without values"
     if tensor.is_nested:
@@ -157,7 +157,7 @@ def _form(tensor: Tensor) -> str | None:
 
 
 def check_schedule(state: State, written: Tensor) -> None:
-    """The noise levels in the file, if it has them, must be those that are written (the two are rounded differently).
+    """Check the noise levels in the file, if any, against those that are written; the two are rounded differently.
 
     Args:
         written: alpha-bar of each training timestep, by the schedule of the configuration.

@@ -1,4 +1,4 @@
-"""An original latent-diffusion checkpoint becomes a prior folder: every tensor by name, and none left over."""
+"""Conversion of an original latent-diffusion checkpoint to a prior folder: every tensor by name, none left over."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ld3m_plugin.priors.prior_json import converted_from
 from ld3m_plugin.randomness import lent_to_global
 from ld3m_plugin.storage import complete_folder
 
-#: The checkpoint's words for schedules and targets in diffusers': its "linear" is linear in the square root of beta.
+#: CompVis' names of schedules and predictions -> diffusers' names; "linear" is linear in the square root of beta.
 _BETAS = {"linear": "scaled_linear", "sqrt_linear": "linear", "cosine": "squaredcos_cap_v2"}
 _PREDICTS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 
@@ -35,7 +35,7 @@ class Converted:
 
     Attributes:
         unet: UNet2DConditionModel, or UNet2DModel when unconditional.
-        autoencoder: VQModel or AutoencoderKL; its configuration says the `scaling_factor`.
+        autoencoder: VQModel or AutoencoderKL, with the `scaling_factor` in its configuration.
         scheduler: DDIMScheduler.
         class_embedding: (rows, d), or None when unconditional.
     """
@@ -61,20 +61,20 @@ def convert(
     Args:
         source: a .ckpt, .pt or .safetensors file with CompVis' names.
         out: the folder to write, complete or not at all.
-        config: the YAML the checkpoint was trained with. Without it, the one beside the checkpoint (`find_config`), and
-            for the layout of `cin256-v2` the built-in one.
-        classes: a file of class names (`read_classes`); without it see `class_names`.
-        note: where the checkpoint is from; file name and SHA-256 are always recorded.
+        config: YAML of the checkpoint's training. Default: the YAML beside the checkpoint (`find_config`), or the built-in
+            one for the layout of `cin256-v2`.
+        classes: file of class names (`read_classes`); default: see `class_names`.
+        note: origin of the checkpoint; file name and SHA-256 are always recorded.
         licence: of the weights.
         half: store weights in half precision.
 
     Raises:
-        PriorError: the file, a name, a tensor, a shape or the configuration does not fit; the line says which.
+        PriorError: the file, a name, a tensor, a shape or the configuration does not fit; the message says which.
     """
     state = read_state(source)
     settings = _settings(source, state, config)
     if classes is not None and settings.conditioning is None:
-        raise PriorError(f"{source} is unconditional, so {classes} cannot name its classes: leave it out")
+        raise PriorError(f"{source} is unconditional: leave classes={classes} out")
     listed = None if classes is None else read_classes(classes)
     parts = convert_state(state, settings, str(source), half=half)
     facts = PriorFacts(source=converted_from(source, note), licence=licence)
@@ -87,7 +87,7 @@ def convert(
             load_prior(folder)
         except PriorError as error:
             reason = str(error).replace(f"{folder}/", "").replace(str(folder), "the prior")
-            raise PriorError(f"{source} makes a prior that cannot be read: {reason}") from error
+            raise PriorError(f"{source} gives a prior that cannot be read: {reason}") from error
 
 
 def _settings(source: Path, state: Mapping[str, Tensor], given: Path | None) -> Config:
@@ -99,23 +99,23 @@ def _settings(source: Path, state: Mapping[str, Tensor], given: Path | None) -> 
     if not any(name.startswith("model.diffusion_model.") for name in state):
         raise PriorError(f"{source} is not a latent-diffusion checkpoint: it has no model.diffusion_model.*")
     raise PriorError(
-        f"{source} does not say how many attention heads it has: give the YAML it was trained with (-S config=FILE)"
+        f"the number of attention heads of {source} is unknown: give the YAML it was trained with (-S config=FILE)"
     )
 
 
 def convert_state(
     state: Mapping[str, Tensor], config: Config, name: str = "the checkpoint", *, half: bool = False
 ) -> Converted:
-    """The diffusers modules of a state_dict, in memory.
+    """Convert a state_dict to diffusers modules, in memory.
 
     Args:
         state: every tensor of the checkpoint by its CompVis name.
         name: of the checkpoint, for messages.
-        half: whether the weights, float32 here, must fit into half precision.
+        half: check that the weights, which become float32 here, fit into half precision.
 
     Raises:
-        PriorError: a name is missing or left over, a tensor is not of dense, finite floating-point numbers, a shape or the
-            noise schedule is not the configuration's, or the first stage is of the other kind.
+        PriorError: a name is missing or left over, a tensor is not of dense, finite floating-point numbers, or a shape or the
+            noise schedule is not that of the configuration.
     """
     try:
         network, stage = _build(config, accounting.scaling_factor(state, config))
@@ -134,22 +134,24 @@ def convert_state(
 
 
 def _build(config: Config, scale: float) -> tuple[Any, Any]:
-    """U-Net and autoencoder without storage.
+    """Build U-Net and autoencoder without storage.
 
     Raises:
-        PriorError: diffusers has no such network.
+        PriorError: diffusers cannot build them.
     """
     try:
         with torch.device("meta"):
             return unet.build(config.unet), autoencoder.build(config.first_stage, scale)
     except PriorError:
         raise
-    except Exception as error:  # diffusers raises anything about a configuration
-        raise PriorError(f"its configuration makes no network ({one_line(error)}): check the YAML") from error
+    except Exception as error:  # diffusers may raise anything about a configuration
+        raise PriorError(
+            f"diffusers cannot build a network of this configuration ({one_line(error)}): check the YAML"
+        ) from error
 
 
 def cin256_modules(rng: torch.Generator) -> Converted:
-    """Networks of the full layout of `cin256-v2` with random weights (456 million numbers), to measure with."""
+    """Build networks of the full layout of `cin256-v2` with random weights (456 million numbers), for measurements."""
     config = cin256.CONFIG
     with lent_to_global(rng):
         network, stage = unet.build(config.unet), autoencoder.build(config.first_stage, config.scale_factor)
@@ -158,13 +160,11 @@ def cin256_modules(rng: torch.Generator) -> Converted:
 
 
 def _frozen(network: Any, stage: Any, scheduler: Any, embedding: Tensor | None) -> Converted:
-    for module in (network, stage):
-        module.eval().requires_grad_(False)
-    return Converted(network, stage, scheduler, embedding)
+    return Converted(network.eval().requires_grad_(False), stage.eval().requires_grad_(False), scheduler, embedding)
 
 
 def _scheduler(config: Config) -> Any:
-    """The noise schedule; the published sampler ends at the first step's alpha-bar, not at 1, and counts steps from 1."""
+    """Build the noise schedule: the published sampler ends at alpha-bar of the first timestep, not at 1, and counts from 1."""
     from diffusers import DDIMScheduler
 
     scheduler: Any = DDIMScheduler

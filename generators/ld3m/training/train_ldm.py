@@ -1,4 +1,4 @@
-"""The whole training of a prior: autoencoder, latents, denoiser, quality report."""
+"""Training of a latent diffusion prior: autoencoder, latents, denoiser, quality report."""
 
 from __future__ import annotations
 
@@ -42,10 +42,11 @@ Pictures = Callable[[nn.Module, int], None]
 
 @dataclass(frozen=True)
 class Training:
-    """What every phase needs.
+    """Everything that the phases of a training share.
 
     Attributes:
-        folder: of states and pictures; it stays when the prior is finished.
+        folder: for states and pictures; it is kept when the prior is finished.
+        seconds: duration of each finished phase.
     """
 
     task: Task
@@ -59,7 +60,7 @@ class Training:
     def run(
         self, name: str, model: nn.Module, loss: Loss, steps: int, rate: float, pictures: Pictures | None = None
     ) -> None:
-        """Train one part, and note how long it took over all sittings."""
+        """Train one part, and record its duration, stops not counted."""
         phase = Phase(
             name=name,
             model=model,
@@ -81,18 +82,18 @@ _AUTOENCODER = (
     *("autoencoder", "kl_weight"),
 )
 _DENOISER = ("batch_size", "channels", "layers", "heads", "embedding", "steps", "rate", "drop_class", "prediction")
-#: The options that decide the result of each part, by the beginnings of their names.
+#: Prefixes of the names of the options that decide the result of each part.
 _DECISIVE = {"autoencoder": _AUTOENCODER, "denoiser": (*_AUTOENCODER, *_DENOISER)}
 
 
 def start(task: Task, options: LdmTrainingOptions, seed: int, folder: Path, reporter: TrainingReporter) -> Training:
-    """Check what can be checked before any work.
+    """Check everything that can be checked before any work, and make the folder.
 
     Raises:
-        InvalidOptionError: the image size is not a multiple of the autoencoder's factor, the grid is too small to halve,
-            diffusers cannot build the models, or the precision is not to be had.
-        UsageError: `folder` is somebody else's.
-        DataError: the data does not suffice for the quality report.
+        InvalidOptionError: the image size does not fit the widths, diffusers cannot build the models, or the device does not
+            support the precision.
+        UsageError: `folder` holds other files.
+        DataError: there are too few images for the quality report.
     """
     factor = options.factor * 2 ** (len(options.channels) - 1)
     check_multiple(task, factor, "or fewer widths in autoencoder_channels or channels")
@@ -103,26 +104,25 @@ def start(task: Task, options: LdmTrainingOptions, seed: int, folder: Path, repo
     if accelerator.num_processes > 1:
         task = task.to(accelerator.device)
     folder.mkdir(parents=True, exist_ok=True)
-    return Training(
-        task, options, seed, folder, accelerator, reporter if accelerator.is_main_process else TrainingReporter()
-    )
+    reporter = reporter if accelerator.is_main_process else TrainingReporter()
+    return Training(task, options, seed, folder, accelerator, reporter)
 
 
 def _check_models(task: Task, options: LdmTrainingOptions) -> None:
-    """Build both models without memory for their weights: the second one's turn would come after hours."""
+    """Build both models without memory for their weights: the second would otherwise fail after hours."""
     try:
         with torch.device("meta"):
             build_autoencoder(task, options)
             Denoiser(task.num_classes, task.image_size // options.factor, options)
     except (ValueError, RuntimeError, TypeError, ArithmeticError, NotImplementedError) as error:
         raise InvalidOptionError(
-            f"diffusers cannot build models of these options ({one_line(error, 200)}): give other autoencoder_channels or "
+            f"diffusers cannot build models with these options ({one_line(error, 200)}): change autoencoder_channels or "
             "channels"
         ) from error
 
 
 def train_autoencoder(training: Training) -> Any:
-    """The autoencoder, trained; with normalised latents."""
+    """Train the autoencoder; returns the diffusers model."""
     task, options = training.task, training.options
     batches = RealBatches(task, options.autoencoder_batch_size)
     with lent_to_global(stream(training.seed, "autoencoder weights")):
@@ -133,17 +133,15 @@ def train_autoencoder(training: Training) -> Any:
     def loss(model: nn.Module, rng: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         pictures, _ = batches.draw(rng)
         error, divergence = model(pictures, torch.randn(shape, generator=rng).to(task.device))
-        return error + options.kl_weight * divergence, {
-            "error": float(error.detach()),
-            "kl": float(divergence.detach()),
-        }
+        values = {"error": float(error.detach()), "kl": float(divergence.detach())}
+        return error + options.kl_weight * divergence, values
 
     training.run("autoencoder", model, loss, options.autoencoder_steps, options.autoencoder_rate)
     return model.autoencoder
 
 
 def train_denoiser(training: Training, latents: Tensor, labels: Tensor, codec: Codec) -> Denoiser:
-    """The U-Net and its class embeddings, trained on `latents` (n, L, h, w) of classes `labels` (n,)."""
+    """Train the U-Net and its class embeddings on `latents` (n, L, h, w) of classes `labels` (n,)."""
     task, options = training.task, training.options
     with lent_to_global(stream(training.seed, "denoiser weights")):
         model = Denoiser(task.num_classes, task.image_size // options.factor, options).to(task.device)
@@ -158,10 +156,10 @@ def train_denoiser(training: Training, latents: Tensor, labels: Tensor, codec: C
 
 
 def train_prior(task: Task, options: LdmTrainingOptions, seed: int, out: Path, reporter: TrainingReporter) -> None:
-    """Train both parts, write the prior folder, then its quality report and a picture of samples into it.
+    """Train both parts, then write the prior folder with a quality report and a picture of samples.
 
-    States and pictures of the way are in `OUT.training` beside it: from there a stopped training goes on. It may be deleted
-    when the prior is finished.
+    States and intermediate pictures are in `OUT.training` beside it; a stopped training resumes from there. The folder may be
+    deleted when the prior is finished.
     """
     training = start(task, options, seed, out.with_name(out.name + ".training"), reporter)
     autoencoder = train_autoencoder(training)
@@ -196,7 +194,7 @@ def _report(training: Training, prior: Prior, out: Path, reporter: TrainingRepor
 
 
 def _sampler(prior: Prior, task: Task, options: LdmTrainingOptions) -> Sampler:
-    """Samples of the prior as they are shown and reported."""
+    """The sampler of pictures and of the report."""
     return lambda labels, rng: draw_samples(prior, task, labels, rng, options.guidance_scale, options.sample_steps)
 
 
@@ -204,7 +202,7 @@ def _sampler(prior: Prior, task: Task, options: LdmTrainingOptions) -> Sampler:
 def draw_samples(
     prior: Prior, task: Task, labels: Tensor, rng: torch.Generator, guidance_scale: float, steps: int
 ) -> Tensor:
-    """Normalised images (n, C, H, W) of rows `labels` (n,) of the prior's classes: plain DDIM from Gaussian noise."""
+    """Draw normalised images (n, C, H, W) of the prior's classes `labels` (n,), by plain DDIM from Gaussian noise."""
     grid = task.image_size // prior.codec.factor
     noise = torch.randn(len(labels), prior.codec.latent_channels, grid, grid, generator=rng).to(task.device)
     embedding = null = None
@@ -220,7 +218,7 @@ def _as_prior(training: Training, codec: Codec, model: Denoiser) -> Prior:
     task, options, classes = training.task, training.options, classes_of(training.task)
     images, name = sum(task.train.counts()), name_without_path(task.name)
     source = f"trained with `ld3m prior train ldm` on {images} images of {name}, seed {training.seed}"
-    null = len(classes) if options.drop_class > 0 else None  # otherwise that row has learned nothing
+    null = len(classes) if options.drop_class > 0 else None  # otherwise that row is untrained
     return Prior(
         codec=codec,
         facts=PriorFacts(classes, null, source, options.licence),

@@ -1,4 +1,4 @@
-"""Where a prior is found: shipped, in a folder, in the hub's cache; and that neither finding nor loading prints anything."""
+"""Finding a prior: shipped, in a folder, in the hub's cache. Neither finding nor loading prints anything."""
 
 import os
 import shutil

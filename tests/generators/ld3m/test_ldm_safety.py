@@ -16,7 +16,7 @@ UNET = f"unet/{WEIGHTS}"
 
 
 class Payload:
-    """What a pickle of this does when it is read is to write a file."""
+    """A pickle of this makes a folder when it is loaded."""
 
     def __init__(self, target):
         self.target = target

@@ -66,7 +66,7 @@ def test_facts_of_a_conditional_prior(priors):
         ({"vq": True}, "layout", "UNet2DConditionModel + VQModel (VQ, 32 codes), factor 4"),
         ({"conditional": False}, "layout", "UNet2DModel + AutoencoderKL (KL), factor 4"),
         ({"conditional": False}, "classes", "none (unconditional)"),
-        ({"null": False}, "classes", "3 no null class: class 0, class 1, class 2"),
+        ({"null": False}, "classes", "3 without a null class: class 0, class 1, class 2"),
         ({"channels": 3}, "resolution", "16x16, 3 channels"),
         (
             {"prediction": "v_prediction"},
@@ -102,7 +102,7 @@ def test_many_classes_are_abbreviated(own_prior, edit_json):
     folder = own_prior(null=False)
     write_tensors(folder / "class_embedding.safetensors", {"weight": torch.zeros(12, 6)})
     edit_json(folder / "prior.json", classes=[{"name": f"c{row}"} for row in range(12)])
-    assert describe(folder)["classes"] == "12 no null class: c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, ..."
+    assert describe(folder)["classes"] == "12 without a null class: c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, ..."
 
 
 def test_info_is_aligned_text_or_json(priors, ld3m):

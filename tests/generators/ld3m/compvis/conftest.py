@@ -35,7 +35,7 @@ def tensors(set_golden_weights):
 
 @pytest.fixture
 def description():
-    """What a golden file says about itself: `config`, `parameters`, `buffers`, `ddim_timesteps`, ..."""
+    """The description in a golden file: `config`, `parameters`, `buffers`, `ddim_timesteps`, ..."""
     return lambda stem: copy.deepcopy(DESCRIPTIONS[stem])
 
 

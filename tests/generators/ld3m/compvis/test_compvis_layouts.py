@@ -159,7 +159,7 @@ def test_the_newer_order_of_a_joint_projection_is_read(golden, original, descrip
 
 
 def averages(state):
-    """What a moving average of the U-Net is stored as; here the weights themselves, so that the golden holds for it."""
+    """Moving averages of the U-Net by their stored names; here the weights themselves, so that the golden holds for them."""
     prefix = "model.diffusion_model."
     names = [name for name in state if name.startswith(prefix)]
     return {"model_ema." + name.removeprefix("model.").replace(".", ""): state[name].clone() for name in names}
