@@ -92,7 +92,7 @@ def render_converted(about, values, parts, levels):
 RESULTS = ("z0", "images", "latents_grad", "class_embedding_grad")
 
 
-@pytest.mark.parametrize("stem", STEMS)
+@pytest.mark.parametrize("stem", [pytest.param(STEMS[0], marks=pytest.mark.slow), STEMS[1]])
 def test_both_layouts_render_the_published_images_in_float64(
     exact, original, description, second_form, relative_error, stem
 ):

@@ -183,7 +183,6 @@ def test_without_dropped_classes_there_is_no_null_class(tmp_path, tiny):
     assert (prior.facts.null_class, len(prior.class_embedding)) == (None, 3)
 
 
-@pytest.mark.slow
 def test_many_classes_are_not_all_shown(tmp_path, tiny):
     tiny.train(tmp_path / "prior", tiny_task(classes=23, image_size=8, train=2), autoencoder_steps=1, steps=1)
     assert size_of(tmp_path / "prior" / "samples.png") == (8 * 100 + 4, 20 * 100 + 4)
