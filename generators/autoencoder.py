@@ -1,7 +1,7 @@
-"""The autoencoder generator: latents through a prior's decoder alone, without diffusion.
+"""The autoencoder generator: decodes latents with a prior's decoder, without diffusion.
 
-Source: Duan et al., "Dataset Distillation in Latent Space", arXiv:2311.15547; it is the control of LD3M's Table 6. With a
-denoiser that outputs zero, LD3M with the x0 residual renders the same images.
+Source: Duan et al., "Dataset Distillation in Latent Space", arXiv:2311.15547. It is the control in LD3M's Table 6:
+with a denoiser that outputs zero, LD3M with the x0 residual renders the same images.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 from ld3m_plugin.contracts import Generator, Latents, Task
 from ld3m_plugin.generators.imaging import PictureSpace
 from ld3m_plugin.generators.ld3m.ld3m_options import PriorOptions
-from ld3m_plugin.generators.ld3m.ldm_prior import Prior, find_prior, load_prior
+from ld3m_plugin.generators.ld3m.ldm_prior import FrozenAutoencoder, find_prior, load_autoencoder
 from ld3m_plugin.generators.ld3m.start import check_size, provenance, start_latents
 
 
@@ -24,19 +24,18 @@ class AutoencoderGenerator(Generator):
     """Renders `latent` (N, L, h, w)."""
 
     Options = AutoencoderOptions
-    _prior: Prior
+    _prior: FrozenAutoencoder
     _pictures: PictureSpace
 
     def prepare(self, task: Task) -> None:
-        """Load the prior's autoencoder on the task's device; the errors are those of the LD3M generator."""
-        folder = find_prior(self.options.prior, self.options.revision)
-        self._prior = load_prior(folder, task.device, with_unet=False)
+        """Load the prior's autoencoder on the task's device; raises the same errors as the LD3M generator."""
+        self._prior = load_autoencoder(find_prior(self.options.prior, self.options.revision), task.device)
         check_size(task, self._prior)
         self._pictures = PictureSpace(task, self._prior.codec.channels, self.options.clamp)
         self._provenance = provenance(self.options, self._prior)
 
     def initial_latents(self, task: Task, labels: Tensor, rng: torch.Generator) -> Latents:
-        """Encoded real images or Gaussians."""
+        """Make `latent` from encoded real images or from Gaussians."""
         latent = start_latents(task, labels, rng, self._prior, self._pictures, self.options.init)
         return Latents({"latent": latent}, learned=("latent",))
 

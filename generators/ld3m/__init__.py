@@ -2,8 +2,8 @@
 
 Source: Moser, Raue, Palacio, Frolov and Dengel, "Latent Dataset Distillation with Diffusion Models" (LD3M), arXiv:2403.03881.
 
-- `generator`: from latents to images; `options`: its options; `start`: what it shares with the autoencoder generator
+- `ld3m_generator`: renders images from latents; `ld3m_options`: its options; `start`: shared with the autoencoder generator
 - `sampler`: the denoising chain; `schedule`: its noise levels
-- `folder`: what a prior is on disk; `parts`: how each part is read; `prior`: the frozen model; `describe`: facts about it
-- `compvis`: original checkpoints; `training`: a prior of one's own; `kind`: both, for the command line
+- `ldm_prior`: the frozen model; `ldm_folder`: its layout on disk; `diffusers_parts`: reads each part; `ldm_describe`: facts
+- `compvis`: converts original checkpoints; `training`: trains a prior; `ldm_kind`: both, for the command line
 """

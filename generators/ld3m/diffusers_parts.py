@@ -1,7 +1,7 @@
-"""The parts of a prior folder, each from its configuration and its tensors.
+"""Read the parts of a prior folder, each from its configuration and its tensors.
 
-Safetensors and JSON alone: nothing that is read can execute. Every tensor is accounted for: diffusers would fill a missing
-one with random numbers and a warning, and would read pickled weights where an index of shards names them.
+Only safetensors and JSON are read, so nothing can execute. Every tensor is accounted for: diffusers fills a missing tensor with
+random numbers and warns, and reads pickled weights if an index of shards names them.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from ld3m_plugin.randomness import lent_to_global, stream
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _CODE_BOOK = "quantize.embedding.weight"
-#: What a configuration gives as one whole number above zero, where it gives anything.
+#: Settings that must be a whole number above 0 if they are given.
 _COUNTS = (
     *("in_channels", "out_channels", "latent_channels", "norm_num_groups", "cross_attention_dim"),
     *("num_vq_embeddings", "vq_embed_dim", "num_train_timesteps"),
 )
-#: Settings of a U-Net that wants to be told more than time and class embedding.
+#: Settings of a U-Net that needs other inputs than time and class embedding.
 _OTHER_INPUTS = ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type", "addition_embed_type")
 
 
 def load_model(folder: Path, known: Sequence[str], device: torch.device | str = "cpu") -> Any:
-    """The diffusers model of a part; its weights become float32, frozen, in evaluation mode.
+    """Load the diffusers model of a part: float32, frozen, in evaluation mode.
 
     Args:
-        known: names of the classes that it may be of.
+        known: accepted class names.
 
     Raises:
         PriorError: it is missing, damaged, of another class, or its tensors do not fit its configuration.
@@ -49,11 +49,11 @@ def load_model(folder: Path, known: Sequence[str], device: torch.device | str = 
     config = files.read_json(path)
     name = config.get("_class_name")
     if name not in known:
-        raise PriorError(f"{path} is of a {name!r}; known here: {', '.join(known)}")
+        raise PriorError(f"{path}: _class_name is {name!r}; known: {', '.join(known)}")
     _check_config(path, config)
     _check_tensors(folder, name)
     try:
-        with lent_to_global(stream(0, "overwritten")), _silent_loading():  # modules draw weights before they are filled
+        with lent_to_global(stream(0, "overwritten")), _silent_loading():  # modules draw random weights before loading
             model, report = getattr(diffusers, name).from_pretrained(
                 folder,
                 use_safetensors=True,
@@ -62,37 +62,35 @@ def load_model(folder: Path, known: Sequence[str], device: torch.device | str = 
                 low_cpu_mem_usage=False,
                 output_loading_info=True,
             )
-    except Exception as error:  # a configuration may say anything, and what its class raises then is anything too
+    except Exception as error:  # any setting may be wrong, and may raise anything
         raise PriorError(f"{folder} is damaged or does not fit its configuration: {one_line(error)}") from error
     wrong = {key: report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if report.get(key)}
     if wrong:
-        listed = "; ".join(f"{key.replace('_', ' ')}: {_some(wrong[key])}" for key in wrong)
-        raise PriorError(f"{folder}: the tensors are not those of its configuration ({listed})")
+        listed = "; ".join(f"{key.replace('_', ' ')}: {some(wrong[key])}" for key in wrong)
+        raise PriorError(f"{folder}: the tensors do not fit config.json ({listed})")
     for key, value in model.state_dict().items():
         _check_finite(folder, key, value)
     if name == "VQModel" and "scaling_factor" not in config:
-        # Folders from before diffusers had the setting: their latents are not scaled, and its default is another model's.
+        # Folders older than the setting do not scale latents; diffusers' default is that of Stable Diffusion.
         model.register_to_config(scaling_factor=1.0)
     return model.to(device).eval().requires_grad_(False)
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a part: the one, or the shards that diffusers' index lists.
+    """List the safetensors files of a part: one file, or the shards in diffusers' index.
 
     Raises:
-        PriorError: one of them is missing, or the index names anything else.
+        PriorError: a file is missing, or the index names a file of another kind or folder.
     """
-    index = folder / f"{_WEIGHTS}.index.json"
-    if not index.is_file():
-        shards = [_WEIGHTS]
-    else:
+    index, shards = folder / f"{_WEIGHTS}.index.json", [_WEIGHTS]
+    if index.is_file():
         listed = files.read_json(index).get("weight_map")
         if not isinstance(listed, Mapping) or not listed or not all(isinstance(v, str) for v in listed.values()):
             raise PriorError(f"{index} is damaged: it has no weight_map of tensor names to files")
         shards = sorted(set(listed.values()))
     for shard in shards:
         if Path(shard).name != shard or not shard.endswith(".safetensors"):
-            raise PriorError(f"{index} names {shard!r}: shards are .safetensors files beside it, nothing else is read")
+            raise PriorError(f"{index} names {shard!r}: a shard must be a .safetensors file in the same folder")
         if not (folder / shard).is_file():
             raise PriorError(
                 f"{folder} has no {shard}: pickled weights (.bin, .pt) and files of other names are not read"
@@ -101,32 +99,30 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def load_levels(folder: Path) -> NoiseLevels:
-    """The noise levels that a scheduler's configuration describes.
+    """Read the noise levels of a prior from its scheduler's configuration.
 
     Raises:
-        PriorError: see `load_scheduler`; or the levels are none that a model can be trained on.
+        PriorError: see `load_scheduler`; or no model can be trained on these levels.
     """
     path = folder / "scheduler_config.json"
+    scheduler = load_scheduler(folder)
     try:
-        levels = noise_levels(load_scheduler(folder))
+        levels = noise_levels(scheduler)
         both = torch.stack([levels.signal, levels.noise])
-        if not ((both >= 0) & (both <= 1)).all() or levels.noise[-1] == 0:  # NaN is not in the range either
-            raise ValueError("signal and noise must lie between 0 and 1, with some noise at the last timestep")
+        if not ((both >= 0) & (both <= 1)).all() or levels.noise[-1] == 0:  # false for NaN too
+            raise PriorError("signal and noise must lie between 0 and 1, with some noise at the last timestep")
     except (PriorError, ValueError, IndexError) as error:
-        line = one_line(error)
-        raise PriorError(line if str(path) in line else f"{path} describes no noise levels: {line}") from error
+        raise PriorError(f"{path} does not describe valid noise levels: {one_line(error)}") from error
     if levels.prediction == "epsilon" and not levels.signal[-1] > 0:
-        raise PriorError(
-            f"{path}: a model that predicts epsilon needs some signal at the last timestep, and there is none"
-        )
+        raise PriorError(f"{path}: the last timestep has no signal, which a model that predicts epsilon needs")
     return levels
 
 
 def load_scheduler(folder: Path) -> Any:
-    """The diffusers scheduler whose configuration is in the folder.
+    """Build the diffusers scheduler whose configuration is in the folder.
 
     Raises:
-        PriorError: the configuration is missing or damaged, or is not of diffusion by betas or of flow matching.
+        PriorError: the configuration is missing or damaged, or has neither betas nor flow matching.
     """
     import diffusers
 
@@ -134,24 +130,24 @@ def load_scheduler(folder: Path) -> Any:
     config = files.read_json(path)
     name = str(config.get("_class_name"))
     if not name.endswith("Scheduler"):
-        raise PriorError(f"{path} names no scheduler in _class_name")
+        raise PriorError(f"{path}: _class_name must name a diffusers scheduler")
     flow = name.startswith("FlowMatch")
     if not flow and not config.get("trained_betas") and not {"beta_start", "beta_end", "beta_schedule"} <= set(config):
-        raise PriorError(
-            f"{path} is of a {name} without betas; one of diffusion by betas or of flow matching is needed"
-        )
+        raise PriorError(f"{path}: this {name} has no betas; use a scheduler with betas or of flow matching")
     _check_config(path, config)
-    # Any scheduler of diffusion by betas describes the same noise levels by the same names.
+    # All schedulers with betas describe the same noise levels by the same names.
     known = diffusers.FlowMatchEulerDiscreteScheduler if flow else diffusers.DDIMScheduler
     allowed = set(known.__init__.__annotations__) - {"return"}
     try:
         return known(**{key: value for key, value in config.items() if key in allowed})
     except Exception as error:  # as in `load_model`
-        raise PriorError(f"{path} makes no {known.__name__}: {one_line(error)}") from error
+        raise PriorError(f"{path} does not fit {known.__name__}: {one_line(error)}") from error
 
 
-def load_embedding(folder: Path, unet: Any, facts: files.PriorFacts) -> Tensor | None:
-    """The class embedding (rows, d) of a conditional U-Net, float32; None for an unconditional one.
+def load_embedding(
+    folder: Path, unet: Any, facts: files.PriorFacts, device: torch.device | str = "cpu"
+) -> Tensor | None:
+    """Read the class embedding (rows, d) of a conditional U-Net, float32; None for an unconditional U-Net.
 
     Raises:
         PriorError: it is missing or damaged, or fits neither the U-Net nor `prior.json`.
@@ -160,51 +156,50 @@ def load_embedding(folder: Path, unet: Any, facts: files.PriorFacts) -> Tensor |
     other = [key for key in _OTHER_INPUTS if unet.config.get(key) is not None]
     if other:
         raise PriorError(
-            f"{folder / 'unet'} is conditioned by {', '.join(other)}: only class embeddings for cross-attention are read"
+            f"{folder / 'unet'} needs {', '.join(other)}: only class embeddings for cross-attention are supported"
         )
     if type(unet).__name__ != "UNet2DConditionModel":
         if path.is_file():
-            raise PriorError(f"{path} lies beside an unconditional U-Net: they are not of one model")
+            raise PriorError(f"{path} does not belong to the U-Net beside it, which is unconditional")
         return None
     if not path.is_file():
-        raise PriorError(f"{folder} has no {files.CLASS_EMBEDDING}: text-conditioned models are not class-conditional")
+        raise PriorError(
+            f"{folder} has no {files.CLASS_EMBEDDING}: models that are conditioned on text are not supported"
+        )
     names = _float_tensors(path)
     if names != ["weight"]:
-        raise PriorError(f"{path} must hold the tensor 'weight' alone, it has: {_some(names)}")
+        raise PriorError(f"{path} must hold only the tensor 'weight', it has: {some(names)}")
     weight = load_file(path)["weight"].float()
     expected = unet.config.cross_attention_dim
     rows = len(facts.classes) + (facts.null_class is not None)
     if weight.ndim != 2 or weight.shape[1] != expected or (facts.classes and len(weight) != rows):
         raise PriorError(
-            f"{path} has shape {tuple(weight.shape)}; ({rows if facts.classes else 'rows'}, {expected}) is needed"
+            f"{path} has shape {tuple(weight.shape)}, expected ({rows if facts.classes else 'rows'}, {expected})"
         )
     if facts.null_class is not None and not len(facts.classes) <= facts.null_class < len(weight):
         raise PriorError(
-            f"{folder / files.FACTS}: null_class = {facts.null_class} is not a row of the class embedding after those of the "
+            f"{folder / files.FACTS}: null_class = {facts.null_class} must be a row of the class embedding after the "
             f"{len(facts.classes)} classes; it has {len(weight)} rows, counted from 0"
         )
     _check_finite(path, "weight", weight)
-    return weight
+    return weight.to(device)
 
 
 def one_line(error: Exception, length: int = 300) -> str:
-    """What the error says in one line, cut where it gets long."""
+    """The message of an error as one line of about `length` characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= length else text[:length].rstrip() + " ..."
 
 
 def _check_config(path: Path, config: Mapping[str, Any]) -> None:
-    # diffusers builds modules from some impossible values, which then fail far from here.
-    for key in _COUNTS:
-        value = config.get(key)
-        if value is not None and not _is_count(value):
+    # diffusers builds modules from some impossible values, and they fail much later.
+    for key in (*_COUNTS, "sample_size"):
+        value = config.get(key, 1)
+        sides = value if key == "sample_size" and isinstance(value, list) and len(value) == 2 else [value]
+        if value is not None and not all(map(_is_count, sides)):
             raise PriorError(f"{path}: {key} = {value!r} must be a whole number above 0")
-    size = config.get("sample_size")
-    sides = size if isinstance(size, list) and len(size) == 2 else [size]
-    if size is not None and not all(map(_is_count, sides)):
-        raise PriorError(f"{path}: sample_size = {size!r} must be a whole number above 0, or two of them")
     if config.get("quantization_config") is not None:
-        raise PriorError(f"{path} describes quantised weights: a prior of floating-point weights is needed")
+        raise PriorError(f"{path} describes quantised weights: use a prior with floating-point weights")
 
 
 def _is_count(value: Any) -> bool:
@@ -213,33 +208,31 @@ def _is_count(value: Any) -> bool:
 
 def _check_tensors(folder: Path, name: str) -> None:
     tensors = [tensor for path in weight_files(folder) for tensor in _float_tensors(path)]
-    if name == "AutoencoderKL" and _CODE_BOOK in tensors:
-        raise PriorError(
-            f"{folder}: config.json is of an AutoencoderKL, but the weights have a code book, as a VQModel's"
-        )
-    if name == "VQModel" and _CODE_BOOK not in tensors:
-        raise PriorError(f"{folder}: config.json is of a VQModel, but the weights have no code book ({_CODE_BOOK})")
+    if name in ("AutoencoderKL", "VQModel") and (name == "VQModel") != (_CODE_BOOK in tensors):
+        has = "a" if _CODE_BOOK in tensors else "no"
+        raise PriorError(f"{folder}: config.json describes {name}, but the weights have {has} code book ({_CODE_BOOK})")
 
 
 def _float_tensors(path: Path) -> list[str]:
-    """Names of the tensors in a safetensors file; its length is checked against them."""
+    """Names of the tensors in a safetensors file; rejects a damaged file and tensors that are not floating point."""
     try:
         with safe_open(path, framework="pt") as file:
             types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError) as error:
-        raise PriorError(f"{path} is damaged ({one_line(error)}): fetch or write it again") from error
+        raise PriorError(f"{path} is damaged ({one_line(error)}): download or write it again") from error
     other = [f"{name} ({kind})" for name, kind in types.items() if kind not in _FLOATS]
     if other:
-        raise PriorError(f"{path} holds tensors that are not floating-point numbers: {_some(other)}")
+        raise PriorError(f"{path} has tensors that are not floating point: {some(other)}")
     return list(types)
 
 
 def _check_finite(path: Path, name: str, tensor: Tensor) -> None:
     if not tensor.isfinite().all():
-        raise PriorError(f"{path}: tensor {name} has values that are not finite: fetch or write it again")
+        raise PriorError(f"{path}: tensor {name} has values that are not finite: download or write it again")
 
 
-def _some(names: Iterable[Any], count: int = 5) -> str:
+def some(names: Iterable[Any], count: int = 5) -> str:
+    """The first `count` names in alphabetical order, and how many more there are."""
     listed = sorted(map(str, names))
     more = f" and {len(listed) - count} more" if len(listed) > count else ""
     return (", ".join(listed[:count]) or "none") + more
@@ -247,7 +240,7 @@ def _some(names: Iterable[Any], count: int = 5) -> str:
 
 @contextmanager
 def _silent_loading() -> Iterator[None]:
-    """Without diffusers' log of weights that do not fit: they are an error here, which says it in one line."""
+    """Silence diffusers' log about weights that do not fit: `load_model` raises one line about them."""
     logger = logging.getLogger("diffusers.models.modeling_utils")
     before = logger.level
     logger.setLevel(logging.CRITICAL)

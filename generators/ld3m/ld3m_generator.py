@@ -1,10 +1,12 @@
 """The LD3M generator: latents and class embeddings in, images out, through a frozen latent diffusion model.
 
-Source: Moser et al., arXiv:2403.03881, and its published code; where the two differ, or the code is wrong, an option's
-description says so. The chain itself is in `sampler`.
+Source: Moser et al., arXiv:2403.03881, and its published code; where the two differ or the code is wrong, the
+description of an option says so. The chain is in `sampler`.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -34,13 +36,13 @@ class LD3MGenerator(Generator):
         """Load the prior on the task's device.
 
         Raises:
-            PriorError: there is none, or it is damaged.
-            InvalidOptionError: the image size does not fit, a class has no match, or guidance asks for what is not there.
+            PriorError: the prior is missing or damaged.
+            InvalidOptionError: the image size does not fit, a class has no match, or guidance needs a null class and the prior
+                has none.
         """
         options = self.options
         self._prior = load_prior(find_prior(options.prior, options.revision), task.device)
         check_size(task, self._prior)
-        assert self._prior.levels is not None  # noqa: S101 (for the type checker: it comes with the U-Net)
         self._chain = make_chain(self._prior.levels, options.steps, options.spacing)
         self._pictures = PictureSpace(task, self._prior.codec.channels, options.clamp)
         self._null = self._null_embedding()
@@ -53,7 +55,7 @@ class LD3MGenerator(Generator):
             self._check_unconditional()
         if self._chain.signal[-1] == 0 and options.residual == "none" and options.learn != "class_embedding":
             raise InvalidOptionError(
-                "residual=none: this chain starts from noise alone, so that nothing is learned about the latents: use "
+                "residual=none: this chain starts from pure noise, so the latents have no effect: use "
                 "residual=x0 or mean, spacing=leading, or learn=class_embedding"
             )
 
@@ -63,7 +65,7 @@ class LD3MGenerator(Generator):
         return f"{name}: {'unconditional' if known is None else known.wordnet_id or known.name}"
 
     def _check_unconditional(self) -> None:
-        """Options about classes mean nothing here, and whoever gives one expects something of it."""
+        """Reject options about classes: they have no effect on an unconditional prior."""
         given = {
             "learn": self.options.learn == "class_embedding",
             "guidance_scale": self.options.guidance_scale != 1,
@@ -79,12 +81,12 @@ class LD3MGenerator(Generator):
             return None
         if row is None:
             raise InvalidOptionError(
-                f"guidance_scale={self.options.guidance_scale}: the prior has no null class to guide away from; use 1"
+                f"guidance_scale={self.options.guidance_scale}: the prior has no null class, which guidance needs: use 1"
             )
         return embedding[row].view(1, 1, -1)
 
     def initial_latents(self, task: Task, labels: Tensor, rng: torch.Generator) -> Latents:
-        """Encoded real images or Gaussians, the class's embedding, and noise."""
+        """Make `latent` from encoded real images or Gaussians, `class_embedding` of each label, and noise."""
         options = self.options
         latent = start_latents(task, labels, rng, self._prior, self._pictures, options.init)
         tensors, learned = {"latent": latent}, {"latent", "class_embedding"}
@@ -103,10 +105,10 @@ class LD3MGenerator(Generator):
         return self._pictures.images(self._prior.codec.decode(self.denoise(latents)))
 
     def denoise(self, latents: Latents) -> Tensor:
-        """z_0 (N, L, h, w): the end of the chain, before the decoder."""
+        """Run the chain; returns z_0 (N, L, h, w), before the decoder."""
         start = latents["latent"]
         options = self.options
-        quantised = options.residual_quantized and options.residual == "x0"  # nothing else reads it
+        quantised = options.residual_quantized and options.residual == "x0"  # only this residual reads it
         anchor = self._prior.codec.quantise(start) if quantised else start
         return sample(
             self._prior.predict,
@@ -120,30 +122,18 @@ class LD3MGenerator(Generator):
         )
 
     def _sampling(self, latents: Latents) -> Sampling:
-        options = self.options
-        last = None if options.gradient == "full" else int(options.gradient.removeprefix("last-"))
-        return Sampling(
-            chain=self._chain,
-            residual=options.residual,
-            guidance_scale=options.guidance_scale,
-            eta=options.eta,
-            exact_steps=last,
-            checkpointed=torch.is_grad_enabled() and self._checkpointed(latents, last),
-        )
-
-    def _checkpointed(self, latents: Latents, last: int | None) -> bool:
-        policy: str = self.options.memory
-        if policy != "auto":
-            return policy == "checkpoint"
-        steps = min(last or self._chain.steps, self._chain.steps)
-        budget: float = self.options.memory_budget * GIB
-        return steps * self._step_bytes(latents) > budget
+        options, steps = self.options, self._chain.steps
+        exact = steps if options.gradient == "full" else min(steps, int(options.gradient.removeprefix("last-")))
+        checkpointed = options.memory == "checkpoint"
+        if options.memory == "auto" and torch.is_grad_enabled():
+            checkpointed = exact * self._step_bytes(latents) > options.memory_budget * GIB
+        return Sampling(self._chain, options.residual, options.guidance_scale, options.eta, exact, checkpointed)
 
     def _step_bytes(self, latents: Latents) -> int:
         """Bytes that the graph of one denoising step of `latents` keeps."""
         if self._bytes is None:
-            # Two evaluations of the U-Net, once a run. What does not grow with the rows is kept in each step as well: under
-            # autocast, copies of the weights.
+            # Two evaluations of the U-Net, once a run. Under autocast, a step also keeps copies of the weights, which do not grow
+            # with the rows.
             one, two = (self._bytes_of_rows(latents, rows) for rows in (1, 2))
             self._bytes = (2 * one - two, two - one)
         fixed, per_row = self._bytes
@@ -155,11 +145,11 @@ class LD3MGenerator(Generator):
         state = latents["noise"].detach()[which].requires_grad_()
         embedding = latents.get("class_embedding")
         embedding = None if embedding is None else embedding.detach()[which].requires_grad_()
-        weights = self._prior.unet.parameters() if self._prior.unet is not None else ()
-        return saved_bytes(lambda: self._prior.predict(state, self._chain.timesteps[0], embedding), weights)
+        predict = partial(self._prior.predict, state, self._chain.timesteps[0], embedding)
+        return saved_bytes(predict, self._prior.unet.parameters())
 
     def on_step(self, latents: Latents, step: int, rng: torch.Generator) -> Latents:
-        """With `noise=redrawn`, other noise for the next step."""
+        """Redraw the noise if the option `noise` is `redrawn`."""
         if self.options.noise == "fixed":
             return latents
         names = [name for name in ("noise", "step_noise") if name in latents]

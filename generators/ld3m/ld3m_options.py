@@ -1,4 +1,4 @@
-"""Options of the LD3M generator, each with its source, and those it shares with the autoencoder generator."""
+"""Options of the LD3M generator, each with its source, and options shared with the autoencoder generator."""
 
 from __future__ import annotations
 
@@ -11,34 +11,32 @@ from ld3m_plugin.contracts import Options
 
 
 class PriorOptions(Options):
-    """Which prior, and how its latents start: shared with the autoencoder generator."""
+    """The prior and the start of its latents; shared with the autoencoder generator."""
 
     prior: str = Field(
         "embedded",
-        description="the prior: `embedded` (shipped, Fashion-MNIST), a folder in diffusers' layout, or a hub id OWNER/NAME",
+        description="prior: `embedded` (shipped, Fashion-MNIST), a folder in diffusers' layout, or a hub id OWNER/NAME",
     )
     revision: str | None = Field(None, description="commit or tag of a hub id")
     init: Literal["real", "gaussian"] = Field(
         "real",
-        description="latents start from encoded distinct real images of the class, or from unit Gaussians (paper, Table 8)",
+        description="start latents: encoded distinct real images of the class, or unit Gaussians (paper, Table 8)",
     )
     clamp: Literal["straight-through", "hard", "none"] = Field(
         "straight-through",
-        description="how rendered pixels are kept in [0, 1]: clamp and pass the gradient on; clamp and stop the gradient of "
-        "saturated pixels (published code); or leave them (GLaD)",
+        description="rendered pixels: clamp to [0, 1] and pass the gradient on; clamp and stop the gradient of saturated pixels "
+        "(published code); or do not clamp (GLaD)",
     )
 
 
 class LD3MOptions(PriorOptions):
     """Options of the LD3M generator."""
 
-    steps: int = Field(
-        10, ge=1, description="T, denoising steps: exactly so many evaluations of the U-Net (paper: 10 to 40)"
-    )
+    steps: int = Field(10, ge=1, description="T, number of denoising steps and of U-Net evaluations (paper: 10 to 40)")
     spacing: Literal["leading", "trailing"] = Field(
         "leading",
-        description="timesteps floor(i*M/T)+1 (published code, for T that divides M), or counted back from the noisiest (Lin "
-        "et al. 2024), which few steps and rectified flow want: leading with T = 1 hardly adds noise",
+        description="timesteps: floor(i*M/T)+1 (published code, for T that divides M), or counted back from the noisiest (Lin et "
+        "al. 2024), the better choice for few steps and rectified flow: leading with T = 1 adds almost no noise",
     )
     guidance_scale: float = Field(
         1.0,
@@ -47,40 +45,41 @@ class LD3MOptions(PriorOptions):
         description="classifier-free guidance (Ho and Salimans 2022); 1 skips the unconditional pass (published: 3)",
     )
     eta: float = Field(
-        0.0, ge=0, le=1, description="noise of each step, 0 DDIM (published code) to 1 DDPM (paper's Eq. 5)"
+        0.0, ge=0, le=1, description="noise of each step, from 0 (DDIM, published code) to 1 (DDPM, paper, Eq. 5)"
     )
     residual: Literal["x0", "mean", "none"] = Field(
         "x0",
-        description="x0: predicted clean latents mixed with the start latents, weight index/(T-1) (published code); mean: each "
-        "state mixed with z_T, weight t/T (paper, Eq. 7); none: plain DDIM",
+        description="x0: mix the start latents into the predicted clean latents, weight index/(T-1) (published code); mean: mix "
+        "z_T into each state, weight t/T (paper, Eq. 7); none: plain DDIM",
     )
     residual_quantized: bool = Field(
-        True, description="the x0 residual is the quantised start (published code); no difference for a KL autoencoder"
+        True,
+        description="quantise the start latents in the x0 residual (published code); no effect with a KL autoencoder",
     )
     learn: Literal["latent", "class_embedding", "both"] = Field(
-        "both", description="what is learned (paper, Table 7); a prior without classes has latents alone"
+        "both", description="learned tensors (paper, Table 7); a prior without classes has only latents"
     )
     noise: Literal["fixed", "redrawn"] = Field(
         "fixed",
-        description="noise of the start: drawn once an image and stored with it, or drawn again at each step (published code, "
-        "which draws at each call and so pulls gradients back through another image than it compared)",
+        description="start noise: drawn once per image and stored with it, or redrawn at each step. The published code redraws "
+        "at each call, so its gradients belong to other images than those it compared",
     )
     memory: Literal["auto", "graph", "checkpoint"] = Field(
         "auto",
-        description="keep all activations of the chain, or recompute each denoising step in the backward pass; auto keeps "
-        "them while they fit in memory_budget. The result is the same",
+        description="graph: keep all activations of the chain; checkpoint: recompute each denoising step in the backward pass; "
+        "auto: graph if the activations fit in memory_budget. The result is the same",
     )
     memory_budget: float = Field(
         4.0,
         gt=0,
         allow_inf_nan=False,
-        description="GiB of the chain's activations that auto keeps; the decoder's come on top",
+        description="GiB of activations of the chain that auto may keep; activations of the decoder are not counted",
     )
     gradient: str = Field(
         "full",
         pattern=r"^(full|last-[1-9][0-9]*)$",
-        description="full: exact. last-K: the U-Net is differentiated in the last K steps (all, where there are fewer); in those "
-        "before, its output counts as a constant and the gradient takes the linear path through states and residual",
+        description="full: exact. last-K: differentiate the U-Net only in the last K steps; in earlier steps, its output counts "
+        "as a constant and the gradient follows the linear path through states and residual",
     )
     class_map: Path | None = Field(
         None,
@@ -88,11 +87,13 @@ class LD3MOptions(PriorOptions):
     )
     unmatched: str = Field(
         "error",
-        description="a class the prior does not know: error, unconditional, or the class of the prior to start from",
+        description="for a class that the prior does not have: error, unconditional, or the name of a class of the prior",
     )
 
     @model_validator(mode="after")
     def _one_way_to_redraw(self) -> LD3MOptions:
         if self.noise == "redrawn" and self.init == "gaussian" and self.learn == "class_embedding":
-            raise ValueError("nothing would tie an image to its row: latents and noise are both random")
+            raise ValueError(
+                "noise=redrawn, init=gaussian and learn=class_embedding together: nothing ties an image to its row; change one"
+            )
         return self

@@ -1,4 +1,4 @@
-"""What `ld3m prior info` says of a latent diffusion prior."""
+"""Facts that `ld3m prior info` shows about a latent diffusion prior."""
 
 from __future__ import annotations
 
@@ -12,42 +12,31 @@ from ld3m_plugin.generators.ld3m.ldm_prior import Prior, load_prior
 
 
 def describe(path: Path) -> dict[str, str]:
-    """Facts by title: layout, resolution, classes, schedule, parameters, digest, licence.
+    """Describe a prior, by title: layout, resolution, classes, schedule, parameters, digest, licence.
 
     Raises:
-        PriorError: the folder is no complete prior; it is read whole, so that what is described can be used.
+        PriorError: the folder is not a complete prior. All of it is read, so a prior that is described can be used.
     """
     prior = load_prior(path)
     codec, unet = prior.codec, prior.unet
-    assert unet is not None  # noqa: S101 (for the type checker)
-    autoencoder = type(codec.model).__name__
-    grid = _sides(unet.config.sample_size)
+    size = unet.config.sample_size
+    grid = (size, size) if isinstance(size, int) else size  # diffusers writes one number for a square
     kind = f"VQ, {codec.model.config.num_vq_embeddings} codes" if codec.quantises else "KL"
     return {
-        "layout": f"{type(unet).__name__} + {autoencoder} ({kind}), factor {codec.factor}",
-        "resolution": _resolution(prior, grid),
-        "latents": _channels(codec.latent_channels) + (f", {grid[0]}x{grid[1]} in training" if grid else ""),
+        "layout": f"{type(unet).__name__} + {type(codec.model).__name__} ({kind}), factor {codec.factor}",
+        "resolution": f"{_sides(grid, codec.factor)}, {_channels(codec.channels)}" if grid else "not stated",
+        "latents": _channels(codec.latent_channels) + (f", {_sides(grid)} in training" if grid else ""),
         "classes": _classes(prior),
         "schedule": _schedule(load_scheduler(path / "scheduler")),
-        "parameters": f"{_count(unet):,} U-Net, {_count(codec.model):,} autoencoder",
+        "parameters": f"{unet.num_parameters():,} U-Net, {codec.model.num_parameters():,} autoencoder",
         "sha256": files.digest(path),
         "source": prior.facts.source,
         "licence": prior.facts.licence or "not stated",
     }
 
 
-def _sides(size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    """Height and width: diffusers writes one number for a square."""
-    if size is None:
-        return None
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
-
-
-def _resolution(prior: Prior, grid: tuple[int, int] | None) -> str:
-    if grid is None:
-        return "not stated"
-    height, width = (side * prior.codec.factor for side in grid)
-    return f"{height}x{width}, {_channels(prior.codec.channels)}"
+def _sides(grid: Sequence[int], factor: int = 1) -> str:
+    return "x".join(str(side * factor) for side in grid)
 
 
 def _channels(count: int) -> str:
@@ -59,7 +48,7 @@ def _classes(prior: Prior) -> str:
         return "none (unconditional)"
     names = [known.name for known in prior.facts.classes]
     shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-    null = "no null class" if prior.facts.null_class is None else "and a null class"
+    null = "without a null class" if prior.facts.null_class is None else "and a null class"
     return f"{len(names)} {null}: {shown}" if names else f"{len(prior.class_embedding)} rows without names"
 
 
@@ -71,7 +60,3 @@ def _schedule(scheduler: Any) -> str:
         f"{config.beta_schedule} {config.beta_start} to {config.beta_end}, {config.num_train_timesteps} timesteps, "
         f"predicts {config.prediction_type}"
     )
-
-
-def _count(model: Any) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,11 +1,11 @@
-"""What a prior is on disk: a folder in diffusers' layout, safetensors and JSON alone.
+"""Layout of a latent diffusion prior on disk: a diffusers folder of safetensors and JSON files.
 
-    model_index.json               which class each part is, as diffusers' pipelines write it
+    model_index.json               class of each part, as diffusers' pipelines write it
     unet/ vae/ or vqvae/ scheduler/  config.json and diffusion_pytorch_model.safetensors
     class_embedding.safetensors    `weight` (rows, d): one row a class, and the null class; absent when unconditional
     prior.json                     class names and WordNet ids in row order, the null row, source, licence
 
-A folder that diffusers or somebody else wrote may lack the last two: it is then an unconditional prior.
+A folder that another program wrote may lack the last two: it is then an unconditional prior.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 INDEX, CLASS_EMBEDDING = "model_index.json", "class_embedding.safetensors"
-#: Folders an autoencoder may be in: a prior has one of them.
+#: Folder names of an autoencoder; a prior has one of them.
 AUTOENCODERS = ("vqvae", "vae")
 _PARTS = ("unet", *AUTOENCODERS, "scheduler")
 _KIND = "ldm"
@@ -79,16 +79,16 @@ def save_prior(
 
 
 def autoencoder_part(class_name: str) -> str:
-    """The folder's name of an autoencoder, as diffusers' pipelines call it."""
+    """Folder name of an autoencoder, as in diffusers' pipelines."""
     return "vqvae" if class_name == "VQModel" else "vae"
 
 
 def read_facts(folder: Path) -> PriorFacts:
-    """What `prior.json` says; without the file nothing is known. Errors are those of `priors.facts.read_facts`."""
+    """Read `prior.json`; a missing file gives empty facts. Raises the errors of `priors.prior_json.read_facts`."""
     return facts_files.read_facts(folder, _KIND)
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 over the names and bytes of the files that make the prior, in the order of their names; reports do not count."""
+    """SHA-256 over the names and bytes of the files that make the prior, in the order of their names, without reports."""
     inside = (path for part in _PARTS for path in (folder / part).glob("*") if path.suffix in (".json", ".safetensors"))
     return facts_files.digest(folder, (*inside, folder / INDEX, folder / FACTS, folder / CLASS_EMBEDDING))

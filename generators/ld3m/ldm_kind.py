@@ -1,4 +1,4 @@
-"""Latent diffusion priors for the command line: `ld3m prior train ldm`, `convert`, `info`."""
+"""Latent diffusion priors on the command line: `ld3m prior train ldm`, `convert`, `info`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LdmConversionOptions(FolderConversionOptions):
 
     config: Path | None = Field(
         None,
-        description="YAML of the checkpoint; default: the one beside it, or that of cin256-v2 if the shapes are the same",
+        description="YAML of the checkpoint; default: the one beside it, or that of cin256-v2 if the shapes match",
     )
 
 

@@ -1,9 +1,10 @@
-"""A frozen latent diffusion model, read from a prior folder or from a hub; how a part is read is in `parts`."""
+"""A frozen latent diffusion model, read from a prior folder or from the hub; `diffusers_parts` reads its parts."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,18 @@ from torch import Tensor
 
 from ld3m_plugin.errors import InvalidOptionError, PriorError
 from ld3m_plugin.generators.ld3m import ldm_folder as files
-from ld3m_plugin.generators.ld3m.diffusers_parts import load_embedding, load_levels, load_model, one_line, weight_files
+from ld3m_plugin.generators.ld3m.diffusers_parts import (
+    load_embedding,
+    load_levels,
+    load_model,
+    one_line,
+    some,
+    weight_files,
+)
 from ld3m_plugin.generators.ld3m.schedule import NoiseLevels
 
 EMBEDDED = Path(__file__).parent / "embedded"
-#: Names that `prior` accepts beside folders and hub ids.
+#: Priors that are shipped, by name.
 SHIPPED = {"embedded": EMBEDDED / "fashion-mnist"}
 
 _UNETS = ("UNet2DConditionModel", "UNet2DModel")
@@ -27,10 +35,10 @@ _AUTOENCODERS = ("VQModel", "AutoencoderKL")
 class Codec:
     """A frozen autoencoder between pictures (n, P, H, W) in [-1, 1] and the latents (n, L, h, w) that a U-Net works on.
 
-    Latents are (code − mean)/std · scale, with the numbers of the autoencoder's configuration.
+    Latents are (code − mean)/std · scale, with mean, std and scale from the autoencoder's configuration.
 
     Raises:
-        ValueError: those numbers are none that latents can be made with.
+        ValueError: one of these numbers is not finite, or std or scale is not positive.
     """
 
     def __init__(self, model: Any) -> None:
@@ -40,7 +48,12 @@ class Codec:
         # A code book may have fewer dimensions than the encoder's output.
         self.latent_channels: int = config.get("vq_embed_dim") or config.latent_channels
         self.factor = int(2 ** (len(config.block_out_channels) - 1))
-        mean, std, scale = _normalisation(config, self.latent_channels)
+        shift = _numbers(config, "shift_factor", 0.0)
+        mean = (
+            shift if config.get("latents_mean") is None else _numbers(config, "latents_mean", 0.0, self.latent_channels)
+        )
+        std = _numbers(config, "latents_std", 1.0, self.latent_channels, positive=True)
+        (scale,) = _numbers(config, "scaling_factor", 1.0, positive=True)
         like = next(model.parameters())
         self._mean = torch.tensor(mean).view(1, -1, 1, 1).to(like)
         self._std = (torch.tensor(std).view(1, -1, 1, 1) / scale).to(like)
@@ -51,14 +64,14 @@ class Codec:
         return hasattr(self.model, "quantize")
 
     def encode(self, pictures: Tensor) -> Tensor:
-        """Latents of pictures: before quantisation (VQ), or the mean of the posterior (KL)."""
+        """Encode pictures to latents: before quantisation (VQ), or the mean of the posterior (KL)."""
         encoded = self.model.encode(pictures)
         code = encoded.latents if self.quantises else encoded.latent_dist.mode()
         latents: Tensor = (code - self._mean) / self._std
         return latents
 
     def quantise(self, latents: Tensor) -> Tensor:
-        """The nearest entries of the code book, with a straight-through gradient; continuous latents are their own."""
+        """Replace latents by the nearest code book entries, with a straight-through gradient; KL latents stay as they are."""
         if not self.quantises:
             return latents
         code, _, _ = self.model.quantize(latents * self._std + self._mean)
@@ -66,57 +79,73 @@ class Codec:
         return nearest
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Pictures of latents, which a VQ model quantises first."""
+        """Decode latents to pictures; a VQ model quantises them first."""
         pictures: Tensor = self.model.decode(latents * self._std + self._mean).sample
         return pictures
 
 
 @dataclass
-class Prior:
-    """A frozen model and what it was trained on.
-
-    Attributes:
-        unet: None where only the autoencoder was asked for.
-        class_embedding: (rows, d), or None for an unconditional model.
-    """
+class FrozenAutoencoder:
+    """The autoencoder of a prior, and facts about the prior."""
 
     codec: Codec
-    unet: Any | None
-    levels: NoiseLevels | None
-    class_embedding: Tensor | None
     facts: files.PriorFacts
     folder: Path
 
+    @property
+    def downsampling(self) -> int:
+        """Height and width of an image must be a multiple of this factor."""
+        return self.codec.factor
+
+
+@dataclass
+class Prior(FrozenAutoencoder):
+    """A frozen latent diffusion model.
+
+    Attributes:
+        unet: a diffusers UNet2DConditionModel or UNet2DModel.
+        class_embedding: (rows, d), or None for an unconditional model.
+    """
+
+    unet: Any
+    levels: NoiseLevels
+    class_embedding: Tensor | None
+
+    @property
+    def downsampling(self) -> int:
+        return int(self.codec.factor * 2 ** (len(self.unet.config.block_out_channels) - 1))
+
     def predict(self, state: Tensor, time: float, embedding: Tensor | None) -> Tensor:
-        """The U-Net's output (n, L, h, w); see `sampler.Model`."""
-        assert self.unet is not None  # noqa: S101 (for the type checker: a generator that samples loads it)
-        output: Tensor = (
-            self.unet(state, time).sample if embedding is None else self.unet(state, time, embedding).sample
-        )
+        """Run the U-Net; returns (n, L, h, w), see `sampler.Model`."""
+        conditioning = () if embedding is None else (embedding,)
+        output: Tensor = self.unet(state, time, *conditioning).sample
         return output
 
 
 def find_prior(name: str, revision: str | None = None) -> Path:
-    """The folder of a prior: shipped with the package, on this disk, or from the Hugging Face hub (cache first).
+    """Find the folder of a prior: shipped with the package, on this disk, or from the Hugging Face hub (cache first).
 
     Raises:
-        PriorError: it is nowhere; the message says what was tried.
+        PriorError: there is no such prior.
+        InvalidOptionError: a revision is given for a folder.
     """
     path = SHIPPED.get(name)
     try:
         path = path or Path(name).expanduser()
         is_folder, exists = path.is_dir(), path.exists()
-    except (OSError, RuntimeError) as error:  # a name too long, a home of nobody
+    except (OSError, RuntimeError) as error:  # a name that is too long, or an unknown home directory
         raise PriorError(f"there is no prior folder {name} ({one_line(error)})") from error
     if is_folder and revision is not None:
-        raise InvalidOptionError(f"revision {revision!r} is for hub ids, and {path} is a folder here: leave it out")
+        raise InvalidOptionError(
+            f"revision {revision!r} is only for hub ids, and {path} is a folder: leave revision out"
+        )
     if is_folder or name in SHIPPED:
         return path
     if exists:
         raise _not_a_folder(path)
     if name.count("/") == 1 and not path.is_absolute() and not name.startswith((".", "~")):
         return _from_hub(name, revision)
-    raise PriorError(f"there is no prior folder {name}; known without a path: {', '.join(SHIPPED)}")
+    raise PriorError(f"there is no prior folder {name}: give a folder, a hub id OWNER/NAME, or {', '.join(SHIPPED)}")
 
 
 def _from_hub(name: str, revision: str | None) -> Path:
@@ -128,53 +157,55 @@ def _from_hub(name: str, revision: str | None) -> Path:
     wanted += [f"{part}/*{suffix}" for part in parts for suffix in (".json", ".safetensors")]
     what: dict[str, Any] = {"revision": revision, "allow_patterns": wanted, "ignore_patterns": ["*.fp16.*"]}
     try:
-        try:
+        with suppress(LocalEntryNotFoundError):
             found = Path(snapshot_download(name, local_files_only=True, **what))
-            if _is_whole(found):  # a download that was stopped leaves a part of it
+            if _is_whole(found):  # an interrupted download leaves a part of it
                 return found
-        except LocalEntryNotFoundError:
-            pass
         return Path(snapshot_download(name, **what))
-    except Exception as error:  # the errors of the hub's client are those of whichever HTTP library it is built on
+    except Exception as error:  # the hub's client raises errors of its HTTP library
         raise PriorError(
-            f"prior {name!r} is no folder here and the hub did not give it ({one_line(error, 200)}): check its name, "
-            "revision and the connection"
+            f"prior {name!r} is not a folder here, and downloading it from the hub failed ({one_line(error, 200)}): check name, "
+            "revision and connection"
         ) from error
 
 
 def _is_whole(folder: Path) -> bool:
-    try:
-        for part in ("unet", _autoencoder_part(folder)):
-            weight_files(folder / part)
-    except PriorError:
-        return False
-    return True
+    with suppress(PriorError):
+        return all(weight_files(folder / part) for part in ("unet", _autoencoder_part(folder)))
+    return False
 
 
-def load_prior(folder: Path, device: torch.device | str = "cpu", *, with_unet: bool = True) -> Prior:
+def load_prior(folder: Path, device: torch.device | str = "cpu") -> Prior:
     """Read a prior folder in diffusers' layout; weights become float32, frozen, in evaluation mode.
-
-    Args:
-        with_unet: False reads the autoencoder alone.
 
     Raises:
         PriorError: a part is missing, damaged, of an unknown class, or its tensors do not fit its configuration.
     """
-    part = _autoencoder_part(folder)
-    codec = _load_codec(folder, part, device)
-    facts = files.read_facts(folder)
-    if not with_unet:
-        return Prior(codec, None, None, None, facts, folder)
+    frozen = load_autoencoder(folder, device)
     unet = load_model(folder / "unet", _UNETS, device)
     _check_stated(folder, "unet", unet)
-    _check_together(folder, unet, codec)
-    embedding = load_embedding(folder, unet, facts)
+    _check_together(folder, unet, frozen.codec)
+    embedding = load_embedding(folder, unet, frozen.facts, device)
     levels = load_levels(folder / "scheduler")
-    return Prior(codec, unet, levels, None if embedding is None else embedding.to(device), facts, folder)
+    return Prior(**vars(frozen), unet=unet, levels=levels, class_embedding=embedding)
+
+
+def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> FrozenAutoencoder:
+    """Read only the autoencoder and the facts of a prior folder; raises the same errors as `load_prior`."""
+    part = _autoencoder_part(folder)
+    model = load_model(folder / part, _AUTOENCODERS, device)
+    _check_stated(folder, part, model)
+    path = folder / part / "config.json"
+    if model.config.in_channels != model.config.out_channels:
+        raise PriorError(f"{path}: in_channels and out_channels must be equal")
+    try:
+        return FrozenAutoencoder(Codec(model), files.read_facts(folder), folder)
+    except ValueError as error:
+        raise PriorError(f"{path}: {error}") from error
 
 
 def _not_a_folder(path: Path) -> PriorError:
-    return PriorError(f"{path} is a file, not a prior folder: make one with `ld3m prior convert {path} FOLDER`")
+    return PriorError(f"{path} is a file, not a prior folder: convert it with `ld3m prior convert {path} FOLDER`")
 
 
 def _autoencoder_part(folder: Path) -> str:
@@ -186,64 +217,37 @@ def _autoencoder_part(folder: Path) -> str:
     content = files.read_json(index)
     named = [part for part in files.AUTOENCODERS if content.get(part)]
     named = named or [part for part in files.AUTOENCODERS if (folder / part).is_dir()]
-    if not named:
-        raise PriorError(f"{folder} has neither vqvae/ nor vae/: it is not a latent diffusion model")
-    if len(named) > 1:
-        raise PriorError(f"{index} must name one autoencoder, not {' and '.join(named)}")
+    if len(named) != 1:
+        raise PriorError(f"{index} must name one autoencoder, in vqvae/ or vae/; found: {some(named)}")
     return named[0]
 
 
-def _load_codec(folder: Path, part: str, device: torch.device | str) -> Codec:
-    model = load_model(folder / part, _AUTOENCODERS, device)
-    _check_stated(folder, part, model)
-    path = folder / part / "config.json"
-    if model.config.in_channels != model.config.out_channels:
-        raise PriorError(f"{path}: an autoencoder of pictures has as many in_channels as out_channels")
-    try:
-        return Codec(model)
-    except ValueError as error:
-        raise PriorError(f"{path}: {error}") from error
-
-
 def _check_stated(folder: Path, part: str, model: Any) -> None:
-    """The index says the class too: with another one the configuration is of another model."""
+    """Reject a part that is of another class than the index states: it belongs to another model."""
     stated, name = files.read_json(folder / files.INDEX).get(part), type(model).__name__
     if isinstance(stated, list) and stated[-1] in (*_UNETS, *_AUTOENCODERS) and stated[-1] != name:
-        raise PriorError(f"{folder / files.INDEX} says that {part} is of a {stated[-1]}, its config.json of a {name}")
+        raise PriorError(
+            f"{folder / files.INDEX} states class {stated[-1]} for {part}, but its config.json states {name}"
+        )
 
 
 def _check_together(folder: Path, unet: Any, codec: Codec) -> None:
-    into, out = unet.config.in_channels, unet.config.out_channels
-    if into != codec.latent_channels:
+    taken, made = unet.config.in_channels, unet.config.out_channels
+    if not taken == made == codec.latent_channels:
         raise PriorError(
-            f"{folder}: the U-Net works on {into} channels and the autoencoder has {codec.latent_channels}: they are not of "
-            "one model"
+            f"{folder / 'unet'} takes {taken} channels and makes {made}, and the latents have {codec.latent_channels}: the three "
+            "must be equal"
         )
-    if out != into:
-        raise PriorError(
-            f"{folder / 'unet'} makes {out} channels of {into}: a U-Net that predicts noise alone is needed"
-        )
-
-
-def _normalisation(config: Mapping[str, Any], channels: int) -> tuple[list[float], list[float], float]:
-    """Mean and standard deviation of each latent channel, or of all, and the scale."""
-    scale = _numbers(config, "scaling_factor", (1,), 1.0)
-    mean = _numbers(config, "latents_mean", (1, channels)) or _numbers(config, "shift_factor", (1,), 0.0)
-    std = _numbers(config, "latents_std", (1, channels), 1.0)
-    for name, values in (("scaling_factor", scale), ("latents_std", std)):
-        if min(values) <= 0:
-            raise ValueError(f"{name} = {config[name]!r} must be above 0")
-    return mean, std, scale[0]
 
 
 def _numbers(
-    config: Mapping[str, Any], name: str, lengths: tuple[int, ...], default: float | None = None
+    config: Mapping[str, Any], name: str, default: float, channels: int = 1, *, positive: bool = False
 ) -> list[float]:
-    value = config.get(name)
-    if value is None:
-        return [] if default is None else [default]
+    """Read one number, or one for each of `channels`."""
+    value = default if config.get(name) is None else config[name]
     values = value if isinstance(value, (list, tuple)) else [value]
-    if len(values) not in lengths or not all(type(v) in (int, float) and math.isfinite(v) for v in values):
-        more = f", or {lengths[-1]} of them" if lengths[-1] > 1 else ""
-        raise ValueError(f"{name} = {value!r} must be a finite number{more}")
+    finite = all(type(v) in (int, float) and math.isfinite(v) for v in values)
+    if len(values) not in (1, channels) or not finite or (positive and min(values) <= 0):
+        more = f", or {channels} of them" if channels > 1 else ""
+        raise ValueError(f"{name} = {value!r} must be a finite number{' above 0' if positive else ''}{more}")
     return [float(v) for v in values]

@@ -1,4 +1,4 @@
-"""The first stage: VQModel or AutoencoderKL in diffusers' words, and which tensor becomes which."""
+"""The first stage as a diffusers VQModel or AutoencoderKL, and the source of each of its tensors."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _RESNET = {"norm1": "norm1", "conv1": "conv1", "norm2": "norm2", "conv2": "conv2
 
 
 def build(stage: FirstStage, scaling_factor: float) -> Any:
-    """The diffusers autoencoder of this configuration.
+    """Build the diffusers autoencoder of a configuration.
 
     Args:
-        scaling_factor: what latents are multiplied with before the U-Net; always written, because diffusers' default
-            (0.18215, Stable Diffusion's) is wrong for checkpoints that do not scale.
+        scaling_factor: scale of the latents before the U-Net. It is always written: diffusers' default (0.18215, of Stable
+            Diffusion) is wrong for checkpoints that do not scale.
 
     Raises:
-        PriorError: the latent has another width than the codes of a KL autoencoder.
+        PriorError: embed_dim and z_channels of a KL autoencoder differ.
     """
     from diffusers import AutoencoderKL, VQModel
 
@@ -47,16 +47,16 @@ def build(stage: FirstStage, scaling_factor: float) -> Any:
     if stage.embed_dim != params.z_channels:
         raise PriorError(
             f"the KL autoencoder has embed_dim {stage.embed_dim} and z_channels {params.z_channels}; "
-            "diffusers' AutoencoderKL needs them equal, so this first stage cannot be converted"
+            "diffusers' AutoencoderKL needs them equal, so this first stage is not supported"
         )
     return kind(**shared)
 
 
 def entries(stage: FirstStage, targets: Container[str]) -> Iterator[Entry]:
-    """Where every tensor of `build(stage)` comes from.
+    """Source of every tensor of `build(stage)`.
 
     Args:
-        targets: the names in the module; they say which blocks have a shortcut or attention.
+        targets: names in the module; they tell which blocks have a shortcut or attention.
     """
     last, depth = len(stage.ddconfig.ch_mult) - 1, stage.ddconfig.num_res_blocks
     for half in ("encoder", "decoder"):

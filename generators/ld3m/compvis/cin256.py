@@ -59,5 +59,5 @@ _SIGNATURE = {
 
 
 def is_cin256(state: Mapping[str, Tensor]) -> bool:
-    """Whether these tensors are of this layout, by the four that no other published model shares."""
+    """Whether these tensors have this layout: four shapes that no other published model has together."""
     return all(name in state and tuple(state[name].shape) == shape for name, shape in _SIGNATURE.items())

@@ -1,4 +1,4 @@
-"""Reading a checkpoint file without running anything in it."""
+"""Reads a checkpoint file without running anything in it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from torch import Tensor
 
 from ld3m_plugin.data.safe_torch import load_tensors
 from ld3m_plugin.errors import PriorError
+from ld3m_plugin.generators.ld3m.diffusers_parts import one_line
 
 
 class _Inert:
-    """Stands in for a class that a trainer left in its checkpoint: takes anything, keeps nothing, does nothing."""
+    """Stand-in for a class of a trainer in a checkpoint: accepts any arguments, keeps nothing, does nothing."""
 
     def __new__(cls, *_arguments: object, **_named: object) -> _Inert:
         return super().__new__(cls)
@@ -27,8 +28,8 @@ class _Inert:
     def __setstate__(self, _state: object) -> None: ...
 
 
-#: Leftovers of PyTorch Lightning (keys of the callbacks' states) and of OmegaConf (the hyper-parameters). The classes
-#: themselves are never imported.
+#: Classes of PyTorch Lightning (keys of the callbacks' states) and of OmegaConf (hyper-parameters) in published checkpoints. They
+#: are never imported.
 _LEFTOVERS = (
     "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
     "pytorch_lightning.callbacks.lr_monitor.LearningRateMonitor",
@@ -40,33 +41,31 @@ _LEFTOVERS = (
     "omegaconf.listconfig.ListConfig",
     "omegaconf.nodes.AnyNode",
 )
-#: What OmegaConf's metadata mention.
+#: Classes that OmegaConf's metadata refer to.
 _PLAIN = (bool, dict, float, int, list, str, tuple, collections.defaultdict, typing.Any)
 
 
 def _stand_ins() -> list[Any]:
-    classes: list[Any] = list(_PLAIN)
-    for path in _LEFTOVERS:
-        module, name = path.rsplit(".", 1)
-        classes.append(type(name, (_Inert,), {"__module__": module, "__qualname__": name}))
-    return classes
+    parts = (path.rsplit(".", 1) for path in _LEFTOVERS)
+    inert = (type(name, (_Inert,), {"__module__": module, "__qualname__": name}) for module, name in parts)
+    return [*_PLAIN, *inert]
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name, on the CPU: `state_dict` of a .ckpt or .pt file, or a .safetensors file.
+    """Read the tensors of a checkpoint by name, on the CPU: `state_dict` of a .ckpt or .pt file, or a .safetensors file.
 
     Raises:
         PriorError: the file is missing, damaged, asks for code, or holds no tensors.
     """
     if not path.is_file():
-        raise PriorError(f"{path} is not a file: give the checkpoint itself")
+        raise PriorError(f"{path} is not a file: give the file of the checkpoint")
     content = _read(path)
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not state:
-        raise PriorError(f"{path} holds no state_dict: it is not the checkpoint of a model")
+        raise PriorError(f"{path} has no state_dict: give the checkpoint of a model")
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise PriorError(f"{path}: {name!r} in the state_dict is a {type(value).__name__}, not a tensor")
+            raise PriorError(f"{path}: {name!r} in the state_dict is of type {type(value).__name__}, not a tensor")
     return dict(state)
 
 
@@ -76,7 +75,4 @@ def _read(path: Path) -> Any:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        reason = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
-        raise PriorError(
-            f"{path} is not a readable checkpoint ({reason}): it is truncated or damaged, get it again"
-        ) from error
+        raise PriorError(f"{path} is truncated or damaged ({one_line(error)}): download it again") from error

@@ -1,12 +1,13 @@
-"""What the tensors of a checkpoint do not say: the YAML it was trained with.
+"""Settings of a checkpoint that its tensors do not hold, from the YAML it was trained with.
 
-Only what the conversion supports validates; a setting that would make another network is refused by name. The `target`
-strings are compared and never imported.
+Only settings that the conversion supports validate; others are rejected by name. The `target` strings are compared and never
+imported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from reprlib import Repr
 from typing import Annotated, Any, Literal
@@ -18,8 +19,9 @@ from ld3m_plugin.errors import PriorError
 from ld3m_plugin.generators.ld3m.diffusers_parts import one_line
 
 UNCONDITIONAL = "__is_unconditional__"
+_FIRST_STAGES = ("vqmodelinterface", "vqmodel", "autoencoderkl")
 
-# Far above any published model; beyond, a typing error would be built for minutes, or overflow the count of its numbers.
+# Far above any published model; a larger number is a typing error that would take minutes to build, or overflow.
 Depth = Annotated[int, Field(gt=0, le=32)]
 Channels = Annotated[int, Field(gt=0, le=2**16)]
 Rows = Annotated[int, Field(gt=0, le=2**24)]
@@ -29,19 +31,19 @@ Multiples = Annotated[tuple[Annotated[int, Field(gt=0, le=64)], ...], Field(min_
 
 
 class _Node(BaseModel):
-    """A part in which every setting shapes the network, so that an unknown one is an error."""
+    """A section in which every setting shapes the network, so an unknown setting is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class _Loose(BaseModel):
-    """A part of which most settings concern training alone and are passed over."""
+    """A section with settings of training, which are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class UNetParams(_Node):
-    """`unet_config.params`; `image_size` is that of the latent grid, `attention_resolutions` are strides (1, 2, 4, ...)."""
+    """`unet_config.params`; `image_size` is the size of the latent grid, `attention_resolutions` are strides (1, 2, 4, ...)."""
 
     image_size: PositiveInt
     in_channels: Channels
@@ -62,7 +64,7 @@ class UNetParams(_Node):
     use_checkpoint: bool = False
     use_fp16: bool = False
     legacy: bool = True
-    # Variants that are not converted.
+    # Variants that are not supported.
     conv_resample: Literal[True] = True
     dims: Literal[2] = 2
     num_classes: None = None
@@ -90,7 +92,7 @@ class UNetParams(_Node):
 
     @property
     def heads(self) -> tuple[int, ...]:
-        """Attention heads at each level; `num_head_channels` wins over `num_heads`."""
+        """Attention heads at each level; `num_head_channels` overrides `num_heads`."""
         if self.num_head_channels == -1:
             return (self.num_heads,) * len(self.channel_mult)
         return tuple(width // self.num_head_channels for width in self.channels)
@@ -110,7 +112,7 @@ class AutoencoderParams(_Node):
     double_z: bool = True
     # Without effect on the network that is evaluated.
     dropout: float = 0.0
-    # Variants that are not converted.
+    # Variants that are not supported.
     resamp_with_conv: Literal[True] = True
     attn_type: Literal["vanilla"] = "vanilla"
     use_linear_attn: Literal[False] = False
@@ -119,7 +121,7 @@ class AutoencoderParams(_Node):
 
 
 class FirstStage(_Loose):
-    """`first_stage_config`: its params, and whether it quantises (VQ) or not (KL)."""
+    """`first_stage_config`: its params; `quantised` tells VQ from KL."""
 
     quantised: bool
     embed_dim: Channels
@@ -133,7 +135,7 @@ class FirstStage(_Loose):
             raise ValueError("a VQ first stage needs n_embed")
         if self.quantised == self.ddconfig.double_z:
             kind = "VQ" if self.quantised else "KL"
-            raise ValueError(f"ddconfig.double_z is {self.ddconfig.double_z}, which a {kind} first stage cannot have")
+            raise ValueError(f"ddconfig.double_z must be {not self.ddconfig.double_z} for a {kind} first stage")
         return self
 
 
@@ -145,7 +147,7 @@ class ClassConditioning(_Loose):
 
 
 class Config(_Loose):
-    """A latent diffusion model as its YAML describes it; `linear_start` and `linear_end` are the first and last beta."""
+    """A latent diffusion model, from its YAML; `linear_start` and `linear_end` are the first and last beta."""
 
     unet: UNetParams
     first_stage: FirstStage
@@ -161,79 +163,76 @@ class Config(_Loose):
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
         if (self.conditioning is None) == self.unet.use_spatial_transformer:
-            raise ValueError("a ClassEmbedder and a U-Net with use_spatial_transformer belong together; one is missing")
+            raise ValueError(
+                "a ClassEmbedder needs a U-Net with use_spatial_transformer, and the other way round; one is missing"
+            )
         if self.conditioning is not None and self.conditioning.embed_dim != self.unet.context_dim:
-            raise ValueError(f"embed_dim {self.conditioning.embed_dim} is not the U-Net's context_dim")
+            raise ValueError(
+                f"embed_dim {self.conditioning.embed_dim} must equal the U-Net's context_dim {self.unet.context_dim}"
+            )
         return self
 
 
 def read_config(path: Path) -> Config:
-    """The configuration in a YAML file, with or without its outer `model:`.
+    """Read the configuration in a YAML file, with or without its outer `model:`.
 
     Raises:
-        PriorError: the file cannot be read, or describes a model that is not converted.
+        PriorError: the file cannot be read, or describes a model that is not supported.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: also a date that is none
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+        yaml.YAMLError,
+    ) as error:  # ValueError: not UTF-8, or an impossible date
         raise PriorError(f"cannot read {path}: {one_line(error)}") from error
     return parse_config(content, str(path))
 
 
 def parse_config(content: Any, name: str) -> Config:
-    """The same from what the file holds.
+    """Read the configuration from the content of a YAML file.
 
     Args:
         name: of the file, for messages.
     """
     model = content.get("model", content) if isinstance(content, Mapping) else None
     params = _mapping(model, "params", name)
+    kind, stage = _section(params, "first_stage_config", _FIRST_STAGES, name)
+    _, unet = _section(params, "unet_config", ("unetmodel",), name)
+    parts = {"unet": unet, "first_stage": {**stage, "quantised": kind != "autoencoderkl"}}
     try:
-        first_stage = _mapping(params, "first_stage_config", name)
-        quantised = {"vqmodelinterface": True, "vqmodel": True, "autoencoderkl": False}
-        first_kind = _known(first_stage, quantised, "first_stage_config", name)
-        unet = _mapping(params, "unet_config", name)
-        _known(unet, {"unetmodel": True}, "unet_config", name)
-        return Config.model_validate(
-            {
-                **params,
-                "unet": _mapping(unet, "params", name),
-                "first_stage": {**_mapping(first_stage, "params", name), "quantised": first_kind},
-                "conditioning": _conditioning(params, name),
-            }
-        )
+        return Config.model_validate({**params, **parts, "conditioning": _conditioning(params, name)})
     except ValidationError as error:
         problem = error.errors(include_url=False, include_context=False)[0]
-        where = " ".join(".".join(str(part) for part in problem["loc"]).split()) or "the model"
-        message = f"is {_short(problem['input'])}: {problem['msg']}" if problem["loc"] else problem["msg"]
-        if isinstance(problem["input"], Mapping):
-            message = problem["msg"]
-        raise PriorError(f"{name}: {where}: {message}; this model cannot be converted") from error
+        where = " ".join(".".join(map(str, problem["loc"])).split()) or "the model"
+        value = "" if isinstance(problem["input"], Mapping) else f"is {_short(problem['input'])}: "
+        raise PriorError(f"{name}: {where}: {value}{problem['msg']}; this model is not supported") from error
 
 
-def _conditioning(params: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    stage = params.get("cond_stage_config", UNCONDITIONAL)
-    if stage == UNCONDITIONAL:
+def _conditioning(params: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    if params.get("cond_stage_config", UNCONDITIONAL) == UNCONDITIONAL:
         return None
-    _known(stage, {"classembedder": True}, "cond_stage_config", name)
+    _, embedder = _section(params, "cond_stage_config", ("classembedder",), name)
     key = params.get("conditioning_key", "concat" if params.get("concat_mode", True) else "crossattn")
     if key != "crossattn":
-        raise PriorError(f"{name}: conditioning_key is {_short(key)}; only 'crossattn' can be converted")
-    return dict(_mapping(stage, "params", name))
+        raise PriorError(f"{name}: conditioning_key is {_short(key)}; only 'crossattn' is supported")
+    return embedder
 
 
-def _known(node: Any, kinds: Mapping[str, bool], where: str, name: str) -> bool:
-    """What `kinds` says about the last part of the node's `target`."""
+def _section(params: Mapping[str, Any], key: str, kinds: tuple[str, ...], name: str) -> tuple[str, Mapping[str, Any]]:
+    """The class that the section's `target` names, in lower case, and the section's `params`."""
+    node = params.get(key)
     target = node.get("target") if isinstance(node, Mapping) else node
     kind = target.rsplit(".", 1)[-1].lower() if isinstance(target, str) else ""
     if kind not in kinds:
-        known = ", ".join(kinds)
-        raise PriorError(f"{name}: {where}.target is {_short(target)}, which cannot be converted; known: {known}")
-    return kinds[kind]
+        raise PriorError(f"{name}: {key}.target is {_short(target)}, which is not supported; known: {', '.join(kinds)}")
+    return kind, _mapping(node, "params", name)
 
 
 def _short(value: Any) -> str:
-    """A value for a message: aliases let a few lines of YAML stand for more than any message could hold."""
+    """Shorten a value for a message: with aliases, a few lines of YAML can stand for gigabytes."""
     shortened = Repr()
     shortened.maxlevel, shortened.maxstring, shortened.maxother = 1, 100, 100
     return shortened.repr(value)
@@ -242,22 +241,19 @@ def _short(value: Any) -> str:
 def _mapping(node: Any, key: str, name: str) -> Mapping[str, Any]:
     value = node.get(key) if isinstance(node, Mapping) else None
     if not isinstance(value, Mapping):
-        raise PriorError(f"{name} has no section {key!r}: it is not the configuration of a latent diffusion model")
+        raise PriorError(f"{name} has no section {key!r}: give the YAML of a latent diffusion model")
     return value
 
 
 def find_config(checkpoint: Path) -> Path | None:
-    """The YAML that lies beside a checkpoint: of the same stem, `config.yaml`, or the only one about a U-Net."""
+    """Find the YAML beside a checkpoint: of the same stem, `config.yaml`, or the only one about a U-Net."""
     folder = checkpoint.parent
     for name in (f"{checkpoint.stem}.yaml", f"{checkpoint.stem}.yml", "config.yaml", "config.yml"):
         if (folder / name).is_file():
             return folder / name
-    others = [path for suffix in ("*.yaml", "*.yml") for path in sorted(folder.glob(suffix)) if _about_a_unet(path)]
+    others = []
+    for path in (*folder.glob("*.yaml"), *folder.glob("*.yml")):
+        with suppress(OSError):
+            if "unet_config" in path.read_text(encoding="utf-8", errors="replace"):
+                others.append(path)
     return others[0] if len(others) == 1 else None
-
-
-def _about_a_unet(path: Path) -> bool:
-    try:
-        return "unet_config" in path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False

@@ -1,10 +1,9 @@
-"""An original latent-diffusion checkpoint becomes a prior folder: every tensor by name, and none left over."""
+"""Conversion of an original latent-diffusion checkpoint to a prior folder: every tensor by name, none left over."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from ld3m_plugin.generators.ld3m.compvis import autoencoder_layout as autoencode
 from ld3m_plugin.generators.ld3m.compvis import unet_layout as unet
 from ld3m_plugin.generators.ld3m.compvis.compvis_checkpoint import read_state
 from ld3m_plugin.generators.ld3m.compvis.compvis_config import Config, find_config, read_config
-from ld3m_plugin.generators.ld3m.compvis.names import Entry
 from ld3m_plugin.generators.ld3m.diffusers_parts import one_line
 from ld3m_plugin.generators.ld3m.ldm_folder import PriorFacts, save_prior
 from ld3m_plugin.generators.ld3m.ldm_prior import load_prior
@@ -26,7 +24,7 @@ from ld3m_plugin.priors.prior_json import converted_from
 from ld3m_plugin.randomness import lent_to_global
 from ld3m_plugin.storage import complete_folder
 
-#: The checkpoint's words for schedules and targets in diffusers': its "linear" is linear in the square root of beta.
+#: CompVis' names of schedules and predictions -> diffusers' names; "linear" is linear in the square root of beta.
 _BETAS = {"linear": "scaled_linear", "sqrt_linear": "linear", "cosine": "squaredcos_cap_v2"}
 _PREDICTS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 
@@ -37,7 +35,7 @@ class Converted:
 
     Attributes:
         unet: UNet2DConditionModel, or UNet2DModel when unconditional.
-        autoencoder: VQModel or AutoencoderKL; its configuration says the `scaling_factor`.
+        autoencoder: VQModel or AutoencoderKL, with the `scaling_factor` in its configuration.
         scheduler: DDIMScheduler.
         class_embedding: (rows, d), or None when unconditional.
     """
@@ -63,62 +61,33 @@ def convert(
     Args:
         source: a .ckpt, .pt or .safetensors file with CompVis' names.
         out: the folder to write, complete or not at all.
-        config: the YAML the checkpoint was trained with. Without it, the one beside the checkpoint (`find_config`), and
-            for the layout of `cin256-v2` the built-in one.
-        classes: a file of class names (`read_classes`); without it see `class_names`.
-        note: where the checkpoint is from; file name and SHA-256 are always recorded.
+        config: YAML of the checkpoint's training. Default: the YAML beside the checkpoint (`find_config`), or the built-in
+            one for the layout of `cin256-v2`.
+        classes: file of class names (`read_classes`); default: see `class_names`.
+        note: origin of the checkpoint; file name and SHA-256 are always recorded.
         licence: of the weights.
         half: store weights in half precision.
 
     Raises:
-        PriorError: the file, a name, a tensor, a shape or the configuration does not fit; the line says which.
+        PriorError: the file, a name, a tensor, a shape or the configuration does not fit; the message says which.
     """
-    with complete_folder(out) as folder:
-        _write(source, folder, config, classes, note, licence, half)
-        _check_loads(source, folder)
-
-
-def _write(
-    source: Path,
-    folder: Path,
-    config: Path | None,
-    classes: Path | None,
-    note: str | None,
-    licence: str | None,
-    half: bool,
-) -> None:
     state = read_state(source)
     settings = _settings(source, state, config)
+    if classes is not None and settings.conditioning is None:
+        raise PriorError(f"{source} is unconditional: leave classes={classes} out")
     listed = None if classes is None else read_classes(classes)
-    if listed is not None and settings.conditioning is None:
-        raise PriorError(f"{source} is unconditional, so {classes} cannot name its classes: leave it out")
     parts = convert_state(state, settings, str(source), half=half)
-    rows = 0 if parts.class_embedding is None else len(parts.class_embedding)
     facts = PriorFacts(source=converted_from(source, note), licence=licence)
-    if rows:
-        names, null = class_names(rows, listed, str(classes))
-        facts = PriorFacts(names, null, facts.source, licence)
-    save_prior(
-        folder,
-        unet=parts.unet,
-        autoencoder=parts.autoencoder,
-        scheduler=parts.scheduler,
-        facts=facts,
-        class_embedding=parts.class_embedding,
-        half=half,
-    )
-
-
-def _check_loads(source: Path, folder: Path) -> None:
-    """A generator must be able to read what was written; anything that was not foreseen ends here, and not in a run."""
-    try:
-        load_prior(folder)
-    except PriorError as error:
-        reason = (
-            one_line(error, 1000).replace(f"{folder}: ", "").replace(f"{folder}/", "").replace(str(folder), "the prior")
-        )
-        reason = re.sub(r":? (fetch or write it|write the prior) again$", "", reason)
-        raise PriorError(f"{source} makes no prior that can be read: {reason}") from error
+    if parts.class_embedding is not None:
+        names, null = class_names(len(parts.class_embedding), listed, str(classes))
+        facts = replace(facts, classes=names, null_class=null)
+    with complete_folder(out) as folder:
+        save_prior(folder, **vars(parts), facts=facts, half=half)
+        try:
+            load_prior(folder)
+        except PriorError as error:
+            reason = str(error).replace(f"{folder}/", "").replace(str(folder), "the prior")
+            raise PriorError(f"{source} gives a prior that cannot be read: {reason}") from error
 
 
 def _settings(source: Path, state: Mapping[str, Tensor], given: Path | None) -> Config:
@@ -130,67 +99,72 @@ def _settings(source: Path, state: Mapping[str, Tensor], given: Path | None) -> 
     if not any(name.startswith("model.diffusion_model.") for name in state):
         raise PriorError(f"{source} is not a latent-diffusion checkpoint: it has no model.diffusion_model.*")
     raise PriorError(
-        f"{source} does not say how many attention heads it has: give the YAML it was trained with (-S config=FILE)"
+        f"the number of attention heads of {source} is unknown: give the YAML it was trained with (-S config=FILE)"
     )
 
 
 def convert_state(
     state: Mapping[str, Tensor], config: Config, name: str = "the checkpoint", *, half: bool = False
 ) -> Converted:
-    """The diffusers modules of a state_dict, in memory.
+    """Convert a state_dict to diffusers modules, in memory.
 
     Args:
         state: every tensor of the checkpoint by its CompVis name.
         name: of the checkpoint, for messages.
-        half: whether the weights, float32 here, must fit into half precision.
+        half: check that the weights, which become float32 here, fit into half precision.
 
     Raises:
-        PriorError: a name is missing or left over, a tensor is not of dense, finite floating-point numbers, a shape or the
-            noise schedule is not the configuration's, or the first stage is of the other kind.
+        PriorError: a name is missing or left over, a tensor is not of dense, finite floating-point numbers, or a shape or the
+            noise schedule is not that of the configuration.
     """
-    accounting.check_kind(state, config, name)
-    network, stage = _build(config, accounting.scaling_factor(state, config, name), name)
-    network_plan = list(unet.entries(config.unet, network.state_dict()))
-    stage_plan = list(autoencoder.entries(config.first_stage, stage.state_dict()))
-    plans = ((network, network_plan), (stage, stage_plan))
-    accounting.check_tensors(state, plans, config, name)
-    accounting.check_values(state, plans, config, name, half)
-    scheduler = _scheduler(config)
-    accounting.check_schedule(state, scheduler.alphas_cumprod, config, name)
-    _fill(network, network_plan, accounting.averaged(state))
-    _fill(stage, stage_plan, state)
+    try:
+        network, stage = _build(config, accounting.scaling_factor(state, config))
+        plans = accounting.make_plans(state, config, network, stage)
+        plan, scheduler = plans[0] | plans[1], _scheduler(config)
+        accounting.check_tensors(state, plan, config)
+        accounting.check_values(state, plan, config, half)
+        accounting.check_schedule(state, scheduler.alphas_cumprod)
+    except PriorError as error:
+        raise PriorError(f"{name}: {error}") from error
+    for module, part in zip((network, stage), plans, strict=True):
+        tensors = {entry.new: entry.take(state[entry.old].detach().float(), shape) for entry, shape in part.items()}
+        module.load_state_dict(tensors, strict=True, assign=True)
     embedding = None if config.conditioning is None else state[accounting.EMBEDDING].detach().float()
-    return Converted(network, stage, scheduler, embedding)
+    return _frozen(network, stage, scheduler, embedding)
 
 
-def _build(config: Config, scale: float, name: str) -> tuple[Any, Any]:
-    """U-Net and autoencoder without storage.
+def _build(config: Config, scale: float) -> tuple[Any, Any]:
+    """Build U-Net and autoencoder without storage.
 
     Raises:
-        PriorError: diffusers has no such network.
+        PriorError: diffusers cannot build them.
     """
     try:
         with torch.device("meta"):
             return unet.build(config.unet), autoencoder.build(config.first_stage, scale)
-    except PriorError as error:
-        raise PriorError(f"{name}: {error}") from error
-    except Exception as error:  # what diffusers raises about a configuration may be anything
-        raise PriorError(f"{name}: its configuration makes no network ({one_line(error)}): check the YAML") from error
+    except PriorError:
+        raise
+    except Exception as error:  # diffusers may raise anything about a configuration
+        raise PriorError(
+            f"diffusers cannot build a network of this configuration ({one_line(error)}): check the YAML"
+        ) from error
 
 
 def cin256_modules(rng: torch.Generator) -> Converted:
-    """Networks of the full layout of `cin256-v2` with random weights (456 million numbers), to measure with."""
+    """Build networks of the full layout of `cin256-v2` with random weights (456 million numbers), for measurements."""
     config = cin256.CONFIG
     with lent_to_global(rng):
         network, stage = unet.build(config.unet), autoencoder.build(config.first_stage, config.scale_factor)
         embedding = torch.randn(cin256.CLASSES.n_classes, cin256.CLASSES.embed_dim)
-    for module in (network, stage):
-        module.eval().requires_grad_(False)
-    return Converted(network, stage, _scheduler(config), embedding)
+    return _frozen(network, stage, _scheduler(config), embedding)
+
+
+def _frozen(network: Any, stage: Any, scheduler: Any, embedding: Tensor | None) -> Converted:
+    return Converted(network.eval().requires_grad_(False), stage.eval().requires_grad_(False), scheduler, embedding)
 
 
 def _scheduler(config: Config) -> Any:
-    """The noise schedule; the published sampler ends at the first step's alpha-bar, not at 1, and counts steps from 1."""
+    """Build the noise schedule: the published sampler ends at alpha-bar of the first timestep, not at 1, and counts from 1."""
     from diffusers import DDIMScheduler
 
     scheduler: Any = DDIMScheduler
@@ -205,11 +179,3 @@ def _scheduler(config: Config) -> Any:
         steps_offset=1,
         timestep_spacing="leading",
     )
-
-
-def _fill(module: Any, plan: Iterable[Entry], state: Mapping[str, Tensor]) -> None:
-    """Give a module built without storage the checkpoint's tensors, in float32."""
-    shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-    tensors = {entry.new: entry.take(state[entry.old].detach().float(), shapes[entry.new]) for entry in plan}
-    module.load_state_dict(tensors, strict=True, assign=True)
-    module.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""How one tensor of a checkpoint becomes one tensor of a diffusers module."""
+"""Conversion of one tensor of a checkpoint to one tensor of a diffusers module."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _THIRDS: dict[str, int] = {"query": 0, "key": 1, "value": 2}
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of a module and where it comes from.
+    """Source of one tensor of a module.
 
     Attributes:
         old: name in the checkpoint.
@@ -33,15 +33,15 @@ class Entry:
     by_head: bool = True
 
     def source_shape(self, target: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape in the checkpoint of what becomes a tensor of shape `target` (trailing 1s of a kernel left out)."""
+        """Shape in the checkpoint of a tensor that becomes one of shape `target`, without trailing 1s of a kernel."""
         return (3 * target[0], *target[1:]) if self.form in _THIRDS else target
 
     def fits(self, shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
-        """Whether a tensor of this shape becomes one of shape `target`."""
+        """Whether a tensor of shape `shape` can become one of shape `target`."""
         return (shape if self.form == "same" else _without_kernel(shape)) == self.source_shape(target)
 
     def take(self, tensor: Tensor, target: tuple[int, ...]) -> Tensor:
-        """The module's tensor, of shape `target`, from the checkpoint's, which `fits`."""
+        """Convert the checkpoint's tensor, which `fits`, to the module's, of shape `target`."""
         if self.form not in _THIRDS:
             return tensor.reshape(target)
         third = _THIRDS[self.form]
@@ -57,12 +57,12 @@ def _without_kernel(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def layer(old: str, new: str, form: Form = "same", *, heads: int = 1, by_head: bool = True) -> Iterator[Entry]:
-    """Weight and bias of one layer."""
+    """Entries of weight and bias of one layer."""
     for part in ("weight", "bias"):
         yield Entry(f"{old}.{part}", f"{new}.{part}", form, heads, by_head)
 
 
 def layers(old: str, new: str, pairs: dict[str, str], form: Form = "same") -> Iterator[Entry]:
-    """Weights and biases of the layers `pairs` (old name to new name) of a block."""
+    """Entries of weights and biases of the layers `pairs` (old name -> new name) of a block."""
     for old_layer, new_layer in pairs.items():
         yield from layer(f"{old}.{old_layer}", f"{new}.{new_layer}", form)

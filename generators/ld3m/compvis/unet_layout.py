@@ -1,4 +1,4 @@
-"""The denoising U-Net: its configuration in diffusers' words, and which tensor becomes which."""
+"""The denoising U-Net as a diffusers model, and the source of each of its tensors."""
 
 from __future__ import annotations
 
@@ -31,13 +31,12 @@ _THIRDS: dict[str, Form] = {"to_q": "query", "to_k": "key", "to_v": "value"}
 
 
 def build(params: UNetParams) -> Any:
-    """The diffusers U-Net of this configuration: UNet2DConditionModel with cross-attention, UNet2DModel without.
+    """Build the diffusers U-Net of a configuration: UNet2DConditionModel with cross-attention, UNet2DModel without.
 
-    The number of heads has no trace in the tensors. cin256-v2 has one, diffusers' default is eight, and in
-    UNet2DConditionModel `attention_head_dim` is the *number* of heads: a conversion that gets it wrong loads every tensor
-    without a complaint and predicts another noise. That is the symptom of huggingface/diffusers issue 7240 (this model,
-    the U-Net's output off, images degenerate); the report itself names no cause. So heads, the order of sine and
-    cosine and the epsilons come from the configuration and are always written.
+    The tensors do not tell the number of heads. cin256-v2 has one, diffusers' default is eight, and in UNet2DConditionModel
+    `attention_head_dim` is the *number* of heads. With a wrong number, every tensor loads and the U-Net predicts wrong noise:
+    the symptom of huggingface/diffusers issue 7240, which names no cause. So heads, the order of sine and cosine, and the
+    epsilons are always written.
 
     Raises:
         PriorError: the attention heads cannot be expressed.
@@ -73,7 +72,7 @@ def build(params: UNetParams) -> Any:
 
 
 def _one_head_width(params: UNetParams, attends: list[bool]) -> int | None:
-    """Channels of a head, one number for all levels, or None for one head. The middle block, at the last level, attends."""
+    """Channels of a head, the same at all levels, or None for one head. The middle block, at the last level, has attention."""
     if set(params.heads) == {1}:
         return None
     levels = {level for level, attend in enumerate(attends) if attend} | {len(attends) - 1}
@@ -81,16 +80,16 @@ def _one_head_width(params: UNetParams, attends: list[bool]) -> int | None:
     if len(widths) > 1:
         raise PriorError(
             f"the U-Net has {params.num_heads} attention heads of {sorted(widths)} channels, "
-            "which diffusers' UNet2DModel cannot express: only a fixed num_head_channels can be converted"
+            "which diffusers' UNet2DModel cannot express: only a fixed num_head_channels is supported"
         )
     return widths.pop()
 
 
 def entries(params: UNetParams, targets: Container[str]) -> Iterator[Entry]:
-    """Where every tensor of `build(params)` comes from.
+    """Source of every tensor of `build(params)`.
 
     Args:
-        targets: the names in the module; they say which blocks change their width and so have a shortcut.
+        targets: names in the module; they tell which blocks change their width and have a shortcut.
     """
     last, depth = len(params.channel_mult) - 1, params.num_res_blocks
     yield from layer(f"{PREFIX}time_embed.0", "time_embedding.linear_1")

@@ -10,50 +10,52 @@ from ld3m_plugin.priors.training.training_options import PriorTrainingOptions
 
 
 class LdmTrainingOptions(PriorTrainingOptions):
-    """Sizes and schedules; the defaults make the prior that is shipped."""
+    """Sizes and schedules; the defaults are those of the shipped prior."""
 
     latent_channels: int = Field(4, ge=1, description="L, channels of the latent grid")
     autoencoder_channels: tuple[int, ...] = Field(
         (24, 48, 64),
         min_length=1,
-        description="widths, written [a,b,c]; each after the first halves the grid: three give a factor of 4",
+        description="widths of the autoencoder, written [a,b,c]; each after the first halves the grid: three downsample by 4",
     )
     autoencoder_layers: int = Field(1, ge=1, description="residual blocks at each resolution")
-    autoencoder_batch_size: int = Field(64, ge=1, description="images an update of the autoencoder")
+    autoencoder_batch_size: int = Field(64, ge=1, description="images per update of the autoencoder")
     autoencoder_steps: int = Field(1200, ge=1, description="updates of the autoencoder")
-    autoencoder_rate: float = Field(2e-3, gt=0, description="its peak AdamW learning rate")
+    autoencoder_rate: float = Field(2e-3, gt=0, description="peak AdamW learning rate of the autoencoder")
     kl_weight: float = Field(
-        1e-3, ge=0, description="weight of the mean KL divergence of a latent entry (nats) against the mean pixel error"
+        1e-3,
+        ge=0,
+        description="weight of the mean KL divergence per latent entry (nats), relative to the mean pixel error",
     )
     channels: tuple[int, ...] = Field(
         (64, 96),
         min_length=1,
-        description="widths of the U-Net, written [a,b]; each after the first at half the resolution",
+        description="widths of the U-Net, written [a,b]; each after the first halves the resolution",
     )
     layers: int = Field(1, ge=1, description="residual and attention blocks at each resolution of the U-Net")
-    heads: int = Field(4, ge=1, description="attention heads, a divisor of every width of channels")
+    heads: int = Field(4, ge=1, description="attention heads; must divide every width in channels")
     norm_groups: int = Field(
         8,
         ge=1,
-        description="groups of the group norms, a divisor of every width of channels and of autoencoder_channels",
+        description="groups of the group norms; must divide every width in channels and autoencoder_channels",
     )
     embedding_size: int = Field(64, ge=1, description="d, length of a class embedding")
     steps: int = Field(3000, ge=1, description="updates of the U-Net")
-    rate: float = Field(1e-3, gt=0, description="its peak AdamW learning rate")
+    rate: float = Field(1e-3, gt=0, description="peak AdamW learning rate of the U-Net")
     drop_class: float = Field(
-        0.1, ge=0, lt=1, description="share of images trained without class, for classifier-free guidance"
+        0.1, ge=0, lt=1, description="fraction of images trained without class, for classifier-free guidance"
     )
     prediction: Literal["epsilon", "v_prediction", "sample"] = Field(
-        "v_prediction", description="what the U-Net predicts"
+        "v_prediction", description="quantity that the U-Net predicts"
     )
-    batch_size: int = Field(128, ge=1, description="images an update of the U-Net")
-    guidance_scale: float = Field(2.0, ge=0, description="of the samples that are shown and reported")
-    sample_steps: int = Field(20, ge=1, le=1000, description="denoising steps of those samples")
+    batch_size: int = Field(128, ge=1, description="images per update of the U-Net")
+    guidance_scale: float = Field(2.0, ge=0, description="guidance of the samples in pictures and in the report")
+    sample_steps: int = Field(20, ge=1, le=1000, description="denoising steps of these samples")
 
     @field_validator("autoencoder_channels", "channels")
     @classmethod
     def _positive(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
-        # Not a constraint of the items: help would show its inner workings.
+        # Not a constraint of the items: `--help` would print it unreadably.
         if any(width < 1 for width in widths):
             raise ValueError("widths must be at least 1")
         return widths
@@ -70,5 +72,5 @@ class LdmTrainingOptions(PriorTrainingOptions):
 
     @property
     def factor(self) -> int:
-        """By how much the autoencoder shrinks height and width."""
+        """Factor by which the autoencoder downsamples height and width."""
         return int(2 ** (len(self.autoencoder_channels) - 1))

@@ -1,7 +1,7 @@
-"""The autoencoder of a prior: images in [-1, 1] to a small latent grid and back.
+"""The autoencoder of a prior, between images in [-1, 1] and a small latent grid.
 
 Source: Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", CVPR 2022, section 3.1 and appendix G
-(KL-regularised autoencoder), without its adversarial and perceptual terms, which small images do not need.
+(KL-regularised autoencoder), without the adversarial and perceptual terms: small images do not need them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from ld3m_plugin.generators.ld3m.training.ldm_training_options import LdmTrainin
 from ld3m_plugin.priors.training.batches import RealBatches
 from ld3m_plugin.task import Task
 
-# Of latents with a unit normal prior: deviations below this are rounding.
+# Latents have a unit normal prior: a standard deviation below this is rounding.
 _ALIKE = 1e-6
 
 
 def build_autoencoder(task: Task, options: LdmTrainingOptions) -> Any:
-    """A diffusers AutoencoderKL of the size that the options say, for the task's channels and resolution."""
+    """Build a diffusers AutoencoderKL for the task's channels and resolution."""
     from diffusers import AutoencoderKL
 
     levels = len(options.autoencoder_channels)
@@ -43,7 +43,7 @@ def build_autoencoder(task: Task, options: LdmTrainingOptions) -> Any:
 
 
 class AutoencoderTraining(nn.Module):
-    """Encode, draw from the posterior, decode; gives pixel error (mean absolute + mean squared) and KL in nats an entry."""
+    """Encode, sample the posterior, decode; gives pixel error (mean absolute + mean squared) and KL in nats per entry."""
 
     def __init__(self, autoencoder: Any) -> None:
         super().__init__()
@@ -59,13 +59,13 @@ class AutoencoderTraining(nn.Module):
 
 @torch.no_grad()
 def encode_everything(autoencoder: Any, batches: RealBatches) -> tuple[Tensor, Tensor]:
-    """Latents (n, L, h, w), the mean of each posterior, and classes (n,) of all training images, on the CPU.
+    """Encode all training images; returns latents (n, L, h, w), the mean of each posterior, and classes (n,), on the CPU.
 
-    Also sets `latents_mean` and `latents_std` of the autoencoder's configuration, so that normalised latents have mean zero
-    and unit variance in every channel.
+    The latents are normalised to mean zero and unit variance in every channel; the numbers are written to `latents_mean` and
+    `latents_std` of the autoencoder's configuration.
 
     Raises:
-        PriorError: a channel is the same everywhere, so that nothing can be learned from it.
+        PriorError: a channel is constant, so nothing can be learned from it.
     """
     latents, labels = [], []
     for pictures, classes in batches.everything():
@@ -75,7 +75,7 @@ def encode_everything(autoencoder: Any, batches: RealBatches) -> tuple[Tensor, T
     std, mean = torch.std_mean(grid, dim=(0, 2, 3))
     if not (std > _ALIKE).all():
         raise PriorError(
-            "a channel of the autoencoder's latents is the same for all images: lower kl_weight or autoencoder_rate"
+            "a channel of the autoencoder's latents is constant over all images: lower kl_weight or autoencoder_rate"
         )
     autoencoder.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())
     return (grid - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1), torch.cat(labels)

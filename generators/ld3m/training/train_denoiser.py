@@ -1,7 +1,7 @@
 """The class-conditional U-Net of a prior, trained on the latents of real images.
 
 Source: Ho et al., "Denoising Diffusion Probabilistic Models", NeurIPS 2020, Algorithm 1; Ho and Salimans, "Classifier-Free
-Diffusion Guidance", 2022, Algorithm 1 (classes dropped at random); Salimans and Ho, "Progressive Distillation", ICLR 2022,
+Diffusion Guidance", 2022, Algorithm 1 (random class dropout); Salimans and Ho, "Progressive Distillation", ICLR 2022,
 section 4 (v-prediction); the noise schedule of the ImageNet model of Rombach et al., CVPR 2022.
 """
 
@@ -17,7 +17,7 @@ from ld3m_plugin.generators.ld3m.training.ldm_training_options import LdmTrainin
 
 
 def build_scheduler(options: LdmTrainingOptions) -> Any:
-    """The noise schedule of `cin256-v2`; the last step reaches clean latents."""
+    """Build the noise schedule of `cin256-v2`, with clean latents after the last step."""
     from diffusers import DDIMScheduler
 
     return DDIMScheduler(
@@ -32,7 +32,7 @@ def build_scheduler(options: LdmTrainingOptions) -> Any:
 
 
 class Denoiser(nn.Module):
-    """A U-Net and the embeddings of K classes and of "no class" (row K)."""
+    """A U-Net, and embeddings of K classes and of "no class" (row K)."""
 
     def __init__(self, num_classes: int, grid: int, options: LdmTrainingOptions) -> None:
         from diffusers import UNet2DConditionModel
@@ -50,18 +50,18 @@ class Denoiser(nn.Module):
             block_out_channels=options.channels,
             layers_per_block=options.layers,
             cross_attention_dim=options.embedding_size,
-            attention_head_dim=options.heads,  # diffusers reads this as the count of heads
+            attention_head_dim=options.heads,  # diffusers reads this as the number of heads
             norm_num_groups=options.norm_groups,
         )
 
     def forward(self, noisy: Tensor, timesteps: Tensor, classes: Tensor) -> Tensor:
-        """Prediction (n, L, h, w) for noisy latents (n, L, h, w), timesteps (n,) and classes (n,)."""
+        """Predict (n, L, h, w) from noisy latents (n, L, h, w), timesteps (n,) and classes (n,)."""
         prediction: Tensor = self.unet(noisy, timesteps, self.embedding(classes)[:, None]).sample
         return prediction
 
 
 class DenoisingLoss:
-    """Mean squared error of the prediction at a random timestep of random latents."""
+    """Mean squared error of the prediction on random latents at random timesteps."""
 
     def __init__(
         self, latents: Tensor, labels: Tensor, null_class: int, scheduler: Any, options: LdmTrainingOptions

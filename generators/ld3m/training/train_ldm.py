@@ -1,7 +1,8 @@
-"""The whole training of a prior: autoencoder, latents, denoiser, quality report."""
+"""Training of a latent diffusion prior: autoencoder, latents, denoiser, quality report."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -12,10 +13,13 @@ from torch import Tensor, nn
 
 from ld3m_plugin.contracts import TrainingReporter
 from ld3m_plugin.errors import InvalidOptionError
-from ld3m_plugin.generators.ld3m.ldm_folder import PriorFacts, save_prior
+from ld3m_plugin.generators.imaging import PictureSpace
+from ld3m_plugin.generators.ld3m.diffusers_parts import one_line
+from ld3m_plugin.generators.ld3m.ldm_folder import PriorFacts, digest, save_prior
 from ld3m_plugin.generators.ld3m.ldm_prior import Codec, Prior, load_prior
-from ld3m_plugin.generators.ld3m.schedule import noise_levels
-from ld3m_plugin.generators.ld3m.training.ldm_report import report, sampler
+from ld3m_plugin.generators.ld3m.sampler import Sampling, sample
+from ld3m_plugin.generators.ld3m.schedule import make_chain, noise_levels
+from ld3m_plugin.generators.ld3m.start import check_multiple
 from ld3m_plugin.generators.ld3m.training.ldm_training_options import LdmTrainingOptions
 from ld3m_plugin.generators.ld3m.training.train_autoencoder import (
     AutoencoderTraining,
@@ -24,21 +28,25 @@ from ld3m_plugin.generators.ld3m.training.train_autoencoder import (
 )
 from ld3m_plugin.generators.ld3m.training.train_denoiser import Denoiser, DenoisingLoss, build_scheduler
 from ld3m_plugin.priors.prior_json import classes_of
-from ld3m_plugin.priors.quality.measure import name_without_path
+from ld3m_plugin.priors.quality.measure import name_without_path, reconstruction_error
 from ld3m_plugin.priors.training.batches import RealBatches
 from ld3m_plugin.priors.training.origin import check_folder, origin
-from ld3m_plugin.priors.training.phase import Phase, make_accelerator, run
-from ld3m_plugin.priors.training.sample_report import check_data, record_training, save_samples
+from ld3m_plugin.priors.training.phase import Loss, Phase, make_accelerator, run
+from ld3m_plugin.priors.training.sample_report import Sampler, check_data, record_training, report, save_samples
 from ld3m_plugin.randomness import lent_to_global, stream
 from ld3m_plugin.task import Task
+
+#: See `Phase.pictures`.
+Pictures = Callable[[nn.Module, int], None]
 
 
 @dataclass(frozen=True)
 class Training:
-    """What every phase needs.
+    """Everything that the phases of a training share.
 
     Attributes:
-        folder: of states and pictures; it stays when the prior is finished.
+        folder: for states and pictures; it is kept when the prior is finished.
+        seconds: duration of each finished phase.
     """
 
     task: Task
@@ -49,48 +57,46 @@ class Training:
     reporter: TrainingReporter
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def say_seconds(self, phase: Phase) -> None:
-        """Note how long a phase took, over all sittings."""
-        self.seconds[phase.name] = round(phase.seconds, 1)
-        self.reporter.say(f"{phase.name}: {phase.steps} updates in {phase.seconds:.0f} s")
-
-    def origin(self, part: tuple[str, ...]) -> dict[str, str]:
-        """Digests of everything that decides the phase whose option names start with one of `part`."""
-        return origin(self.task, self.options, self.seed, part)
+    def run(
+        self, name: str, model: nn.Module, loss: Loss, steps: int, rate: float, pictures: Pictures | None = None
+    ) -> None:
+        """Train one part, and record its duration, stops not counted."""
+        phase = Phase(
+            name=name,
+            model=model,
+            loss=loss,
+            steps=steps,
+            rate=rate,
+            rng=stream(self.seed, name, self.accelerator.process_index),
+            origin=origin(self.task, self.options, self.seed, _DECISIVE[name]),
+            pictures=pictures,
+        )
+        run(phase, self.options, self.folder, self.accelerator, self.reporter)
+        self.seconds[name] = round(phase.seconds, 1)
+        self.reporter.say(f"{name}: {steps} updates in {phase.seconds:.0f} s")
 
 
 _OURS = ("autoencoder.safetensors", "autoencoder.partial", "denoiser.*", "samples-*.png")
-_COMMON = ("warmup", "weight_decay", "ema", "mixed_precision", "norm_groups", "latent_channels")
-_AUTOENCODER = (*_COMMON, "autoencoder", "kl_weight")
-_DENOISER = (
-    *_AUTOENCODER,
-    "batch_size",
-    "channels",
-    "layers",
-    "heads",
-    "embedding",
-    "steps",
-    "rate",
-    "drop_class",
-    "prediction",
+_AUTOENCODER = (
+    *("warmup", "weight_decay", "ema", "mixed_precision", "norm_groups", "latent_channels"),
+    *("autoencoder", "kl_weight"),
 )
+_DENOISER = ("batch_size", "channels", "layers", "heads", "embedding", "steps", "rate", "drop_class", "prediction")
+#: Prefixes of the names of the options that decide the result of each part.
+_DECISIVE = {"autoencoder": _AUTOENCODER, "denoiser": (*_AUTOENCODER, *_DENOISER)}
 
 
 def start(task: Task, options: LdmTrainingOptions, seed: int, folder: Path, reporter: TrainingReporter) -> Training:
-    """Check what can be checked before any work.
+    """Check everything that can be checked before any work, and make the folder.
 
     Raises:
-        InvalidOptionError: the image size is not a multiple of the autoencoder's factor, the grid is too small to halve,
-            diffusers cannot build the models, or the precision is not to be had.
-        UsageError: `folder` is somebody else's.
-        DataError: the data does not suffice for the quality report.
+        InvalidOptionError: the image size does not fit the widths, diffusers cannot build the models, or the device does not
+            support the precision.
+        UsageError: `folder` holds other files.
+        DataError: there are too few images for the quality report.
     """
-    smallest = options.factor * 2 ** (len(options.channels) - 1)
-    if task.image_size % smallest:
-        raise InvalidOptionError(
-            f"images of {task.image_size} pixels cannot be halved {smallest.bit_length() - 1} times, as autoencoder_channels "
-            f"and channels ask: give -D image_size={-(-task.image_size // smallest) * smallest}, or fewer widths"
-        )
+    factor = options.factor * 2 ** (len(options.channels) - 1)
+    check_multiple(task, factor, "or fewer widths in autoencoder_channels or channels")
     check_data(task)
     _check_models(task, options)
     check_folder(folder, _OURS)
@@ -98,26 +104,25 @@ def start(task: Task, options: LdmTrainingOptions, seed: int, folder: Path, repo
     if accelerator.num_processes > 1:
         task = task.to(accelerator.device)
     folder.mkdir(parents=True, exist_ok=True)
-    return Training(
-        task, options, seed, folder, accelerator, reporter if accelerator.is_main_process else TrainingReporter()
-    )
+    reporter = reporter if accelerator.is_main_process else TrainingReporter()
+    return Training(task, options, seed, folder, accelerator, reporter)
 
 
 def _check_models(task: Task, options: LdmTrainingOptions) -> None:
-    """Build both models without memory for their weights: the second one's turn would come after hours."""
+    """Build both models without memory for their weights: the second would otherwise fail after hours."""
     try:
         with torch.device("meta"):
             build_autoencoder(task, options)
             Denoiser(task.num_classes, task.image_size // options.factor, options)
     except (ValueError, RuntimeError, TypeError, ArithmeticError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise InvalidOptionError(
-            f"diffusers cannot build models of these options ({reason}): give other autoencoder_channels or channels"
+            f"diffusers cannot build models with these options ({one_line(error, 200)}): change autoencoder_channels or "
+            "channels"
         ) from error
 
 
 def train_autoencoder(training: Training) -> Any:
-    """The autoencoder, trained; with normalised latents."""
+    """Train the autoencoder; returns the diffusers model."""
     task, options = training.task, training.options
     batches = RealBatches(task, options.autoencoder_batch_size)
     with lent_to_global(stream(training.seed, "autoencoder weights")):
@@ -128,98 +133,97 @@ def train_autoencoder(training: Training) -> Any:
     def loss(model: nn.Module, rng: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         pictures, _ = batches.draw(rng)
         error, divergence = model(pictures, torch.randn(shape, generator=rng).to(task.device))
-        return error + options.kl_weight * divergence, {
-            "error": float(error.detach()),
-            "kl": float(divergence.detach()),
-        }
+        values = {"error": float(error.detach()), "kl": float(divergence.detach())}
+        return error + options.kl_weight * divergence, values
 
-    phase = Phase(
-        name="autoencoder",
-        model=model,
-        loss=loss,
-        steps=options.autoencoder_steps,
-        rate=options.autoencoder_rate,
-        rng=stream(training.seed, "autoencoder", training.accelerator.process_index),
-        origin=training.origin(_AUTOENCODER),
-    )
-    run(phase, options, training.folder, training.accelerator, training.reporter)
-    training.say_seconds(phase)
+    training.run("autoencoder", model, loss, options.autoencoder_steps, options.autoencoder_rate)
     return model.autoencoder
 
 
 def train_denoiser(training: Training, latents: Tensor, labels: Tensor, codec: Codec) -> Denoiser:
-    """The U-Net and its class embeddings, trained on `latents` (n, L, h, w) of classes `labels` (n,)."""
+    """Train the U-Net and its class embeddings on `latents` (n, L, h, w) of classes `labels` (n,)."""
     task, options = training.task, training.options
     with lent_to_global(stream(training.seed, "denoiser weights")):
         model = Denoiser(task.num_classes, task.image_size // options.factor, options).to(task.device)
-    scheduler = build_scheduler(options)
 
     def pictures(model: nn.Module, done: int) -> None:
         prior = _as_prior(training, codec, cast(Denoiser, model))
-        save_samples(sampler(prior, task, options), task, training.folder / f"samples-{done:06d}.png")
+        save_samples(_sampler(prior, task, options), task, training.folder / f"samples-{done:06d}.png")
 
-    phase = Phase(
-        name="denoiser",
-        model=model,
-        loss=DenoisingLoss(latents, labels, model.null_class, scheduler, options),
-        steps=options.steps,
-        rate=options.rate,
-        rng=stream(training.seed, "denoiser", training.accelerator.process_index),
-        origin=training.origin(_DENOISER),
-        pictures=pictures,
-    )
-    run(phase, options, training.folder, training.accelerator, training.reporter)
-    training.say_seconds(phase)
+    loss = DenoisingLoss(latents, labels, model.null_class, build_scheduler(options), options)
+    training.run("denoiser", model, loss, options.steps, options.rate, pictures)
     return model
 
 
 def train_prior(task: Task, options: LdmTrainingOptions, seed: int, out: Path, reporter: TrainingReporter) -> None:
-    """Train both parts, write the prior folder, then its quality report and a picture of samples into it.
+    """Train both parts, then write the prior folder with a quality report and a picture of samples.
 
-    States and pictures of the way are in `OUT.training` beside it: from there a stopped training goes on. It may be deleted
-    when the prior is finished.
+    States and intermediate pictures are in `OUT.training` beside it; a stopped training resumes from there. The folder may be
+    deleted when the prior is finished.
     """
     training = start(task, options, seed, out.with_name(out.name + ".training"), reporter)
-    task = training.task
     autoencoder = train_autoencoder(training)
-    batches = RealBatches(task, options.autoencoder_batch_size)
-    latents, labels = encode_everything(autoencoder, batches)
-    denoiser = train_denoiser(training, latents, labels, Codec(autoencoder))
+    latents, labels = encode_everything(autoencoder, RealBatches(training.task, options.autoencoder_batch_size))
+    codec = Codec(autoencoder)
+    prior = _as_prior(training, codec, train_denoiser(training, latents, labels, codec))
     if not training.accelerator.is_main_process:
         return
     save_prior(
         out,
-        unet=denoiser.unet,
+        unet=prior.unet,
         autoencoder=autoencoder,
         scheduler=build_scheduler(options),
-        facts=_facts(training),
-        class_embedding=_rows(training, denoiser),
+        facts=prior.facts,
+        class_embedding=prior.class_embedding,
         half=options.half,
     )
-    record_training(out, task, options, seed, training.seconds)
-    report(load_prior(out, task.device), task, options, seed, out, reporter)
+    record_training(out, training.task, options, seed, training.seconds)
+    _report(training, load_prior(out, training.task.device), out, reporter)
 
 
-def _facts(training: Training) -> PriorFacts:
-    task = training.task
-    classes = classes_of(task)
-    images, name = sum(task.train.counts()), name_without_path(task.name)
-    source = f"trained with `ld3m prior train ldm` on {images} images of {name}, seed {training.seed}"
-    null = len(classes) if training.options.drop_class > 0 else None  # it has learned nothing otherwise
-    return PriorFacts(classes, null, source, training.options.licence)
+def _report(training: Training, prior: Prior, out: Path, reporter: TrainingReporter) -> None:
+    """Write `samples.png`, `quality.json` and `quality.md`, measured on the weights as they are stored."""
+    task, options = training.task, training.options
+    space = PictureSpace(task, prior.codec.channels, "hard")
+    reconstruction = reconstruction_error(
+        task, lambda x: space.images(prior.codec.decode(prior.codec.encode(space.pictures(x))))
+    )
+    how = {"guidance_scale": options.guidance_scale, "sample_steps": options.sample_steps}
+    sample = _sampler(prior, task, options)
+    report(sample, task, options, training.seed, out, reporter, digest(out), how, reconstruction)
 
 
-def _rows(training: Training, denoiser: Denoiser) -> Tensor:
-    facts = _facts(training)
-    return denoiser.embedding.weight.detach()[: len(facts.classes) + (facts.null_class is not None)]
+def _sampler(prior: Prior, task: Task, options: LdmTrainingOptions) -> Sampler:
+    """The sampler of pictures and of the report."""
+    return lambda labels, rng: draw_samples(prior, task, labels, rng, options.guidance_scale, options.sample_steps)
+
+
+@torch.no_grad()
+def draw_samples(
+    prior: Prior, task: Task, labels: Tensor, rng: torch.Generator, guidance_scale: float, steps: int
+) -> Tensor:
+    """Draw normalised images (n, C, H, W) of the prior's classes `labels` (n,), by plain DDIM from Gaussian noise."""
+    grid = task.image_size // prior.codec.factor
+    noise = torch.randn(len(labels), prior.codec.latent_channels, grid, grid, generator=rng).to(task.device)
+    embedding = null = None
+    if prior.class_embedding is not None:
+        embedding = prior.class_embedding[labels.to(task.device)][:, None]
+        null = None if prior.facts.null_class is None else prior.class_embedding[prior.facts.null_class].view(1, 1, -1)
+    sampling = Sampling(make_chain(prior.levels, steps, "trailing"), "none", guidance_scale)
+    clean = sample(prior.predict, sampling, torch.zeros_like(noise), noise, embedding=embedding, null_embedding=null)
+    return PictureSpace(task, prior.codec.channels, "hard").images(prior.codec.decode(clean))
 
 
 def _as_prior(training: Training, codec: Codec, model: Denoiser) -> Prior:
+    task, options, classes = training.task, training.options, classes_of(training.task)
+    images, name = sum(task.train.counts()), name_without_path(task.name)
+    source = f"trained with `ld3m prior train ldm` on {images} images of {name}, seed {training.seed}"
+    null = len(classes) if options.drop_class > 0 else None  # otherwise that row is untrained
     return Prior(
         codec=codec,
-        unet=model.unet,
-        levels=noise_levels(build_scheduler(training.options)),
-        class_embedding=_rows(training, model),
-        facts=_facts(training),
+        facts=PriorFacts(classes, null, source, options.licence),
         folder=training.folder,
+        unet=model.unet,
+        levels=noise_levels(build_scheduler(options)),
+        class_embedding=model.embedding.weight.detach()[: len(classes) + (null is not None)],
     )

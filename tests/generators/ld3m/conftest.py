@@ -1,10 +1,15 @@
 """Tiny priors with random weights, built through the same functions as real ones."""
 
+import json
+import shutil
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ld3m_plugin.errors import PriorError
 from ld3m_plugin.generators.ld3m.ldm_folder import PriorClass, PriorFacts, save_prior
+from ld3m_plugin.generators.ld3m.ldm_prior import load_prior
 from ld3m_plugin.randomness import lent_to_global, stream
 from ld3m_plugin.testing import tiny_task
 
@@ -116,3 +121,71 @@ def edit_tensors():
         save_file(tensors, path, {"format": "pt"})
 
     return edit
+
+
+@pytest.fixture
+def edit_json():
+    """`edit_json(path, **values)`: sets keys of a JSON file; the value `...` removes one."""
+
+    def edit(path, **values):
+        content = {**json.loads(path.read_text()), **values}
+        path.write_text(json.dumps({key: value for key, value in content.items() if value is not ...}))
+
+    return edit
+
+
+@pytest.fixture
+def copied(priors, tmp_path):
+    """`copied(**what)`: a tiny prior that the test may damage."""
+    return lambda **what: shutil.copytree(priors(**what), tmp_path / "prior")
+
+
+@pytest.fixture
+def refused():
+    """`refused(folder, read)`: the message with which a folder is not read, one line that names it or a file in it."""
+
+    def refuse(folder, read=load_prior):
+        with pytest.raises(PriorError) as caught:
+            read(folder)
+        message = str(caught.value)
+        assert "\n" not in message
+        assert str(folder) in message
+        return message
+
+    return refuse
+
+
+@pytest.fixture
+def small_autoencoder():
+    """`small_autoencoder(cls, channels, **options)`: a diffusers autoencoder of 3 latent channels that halves images once."""
+
+    def make(cls="AutoencoderKL", channels=1, **options):
+        import diffusers
+
+        blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+        sizes = {"in_channels": channels, "out_channels": channels, "block_out_channels": (4, 4), "norm_num_groups": 4}
+        with lent_to_global(stream(0, "autoencoder")):
+            return getattr(diffusers, cls)(**{**blocks, **sizes, "latent_channels": 3, **options})
+
+    return make
+
+
+@pytest.fixture
+def rewritten():
+    """`rewritten(folder, unet=..., autoencoder=...)`: the prior again with another part, as `save_prior` writes it."""
+
+    def rewrite(folder, *, unet=None, autoencoder=None):
+        import diffusers
+
+        old = load_prior(folder)
+        save_prior(
+            folder,
+            unet=unet or old.unet,
+            autoencoder=autoencoder or old.codec.model,
+            scheduler=diffusers.DDIMScheduler.from_pretrained(folder / "scheduler"),
+            facts=old.facts,
+            class_embedding=old.class_embedding,
+        )
+        return folder
+
+    return rewrite

@@ -10,7 +10,7 @@ from ld3m_plugin.data.load import load_task
 from ld3m_plugin.distillation.rendering import render
 from ld3m_plugin.generators.ld3m.ldm_folder import digest
 from ld3m_plugin.generators.ld3m.ldm_prior import SHIPPED, load_prior
-from ld3m_plugin.generators.ld3m.training.ldm_report import draw_samples
+from ld3m_plugin.generators.ld3m.training.train_ldm import draw_samples
 from ld3m_plugin.priors.quality.judge import JudgeRecipe, train_judge
 from ld3m_plugin.randomness import stream
 
@@ -51,6 +51,7 @@ def test_reconstructions_are_close(task):
     assert float(latents["latent"].std()) == pytest.approx(1, abs=0.2)
 
 
+@pytest.mark.slow
 def test_a_classifier_of_real_images_recognises_its_samples(task):
     # A rougher judge than the report's, on fewer samples: a broken file or a wrong row order would drop it to a tenth.
     judge = train_judge(task, stream(0, "judge"), JudgeRecipe(epochs=1, least_steps=250))

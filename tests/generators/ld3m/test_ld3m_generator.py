@@ -56,7 +56,7 @@ def test_contract_for_every_kind_of_prior(priors, what):
         {"guidance_scale": 3.0},
         {"eta": 1.0},
         {"steps": 1},
-        {"steps": 7},
+        {"steps": 3},
         {"spacing": "trailing"},
         {"memory": "checkpoint"},
         {"memory": "graph"},
@@ -269,17 +269,17 @@ def test_pictures_and_images_are_inverse_and_change_channels():
 @pytest.mark.parametrize(
     ("what", "options", "task", "message"),
     [
-        ({}, {}, {"image_size": 20}, "a multiple of 8: give -D image_size=24"),
-        ({"conditional": False}, {"learn": "class_embedding"}, {}, "this prior is unconditional"),
-        ({"conditional": False}, {"guidance_scale": 2.0}, {}, "guidance_scale=2.0: this prior is unconditional"),
-        ({"conditional": False}, {"unmatched": "unconditional"}, {}, "unmatched=unconditional: this prior is uncond"),
-        ({"conditional": False}, {"class_map": "map.yaml"}, {}, "class_map=map.yaml: this prior is unconditional"),
-        ({"flow": True}, {"spacing": "trailing", "residual": "none"}, {}, "starts from noise alone"),
-        ({"channels": 4}, {}, {}, "pictures of 4 channels, the task has 1"),
-        ({"null": False}, {"guidance_scale": 2.0}, {}, "no null class to guide away from"),
-        ({}, {"steps": 1001}, {}, "trained on 1000 timesteps"),
+        ({}, {}, {"image_size": 20}, r"\b8\b.*image_size=24"),
+        ({"conditional": False}, {"learn": "class_embedding"}, {}, "learn=class_embedding"),
+        ({"conditional": False}, {"guidance_scale": 2.0}, {}, "guidance_scale=2.0"),
+        ({"conditional": False}, {"unmatched": "unconditional"}, {}, "unmatched=unconditional"),
+        ({"conditional": False}, {"class_map": "map.yaml"}, {}, "class_map=map.yaml"),
+        ({"flow": True}, {"spacing": "trailing", "residual": "none"}, {}, "residual=none"),
+        ({"channels": 4}, {}, {}, r"\b4 channels\b.*\b1\b"),
+        ({"null": False}, {"guidance_scale": 2.0}, {}, "guidance_scale=2.0"),
+        ({}, {"steps": 1001}, {}, r"steps = 1001\b.*\b1000\b"),
         ({}, {"gradient": "last-0"}, {}, "gradient"),
-        ({}, {}, {"classes": 4}, "the prior has no class 'class 3' .did you mean 'class 2'"),
+        ({}, {}, {"classes": 4}, "'class 3'"),
     ],
     ids=str,
 )
@@ -331,7 +331,7 @@ def test_a_run_does_not_go_on_with_another_prior(own_prior, edit_tensors, tmp_pa
     run.start(config, tmp_path / "run", task=tiny_task())
     run.resume(tmp_path / "run", task=tiny_task())
     edit_tensors(folder / "vae" / "diffusion_pytorch_model.safetensors", lambda t: next(iter(t.values())).mul_(0.9))
-    with pytest.raises(ArtefactError, match=r"made with prior_sha256 .* of its generator, and now it is"):
+    with pytest.raises(ArtefactError, match="prior_sha256"):
         run.resume(tmp_path / "run", task=tiny_task())
 
 

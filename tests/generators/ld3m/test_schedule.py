@@ -1,6 +1,10 @@
 """Noise levels: the published timesteps, exact counts, and what predictions mean."""
 
+import math
+from itertools import pairwise
+
 import diffusers
+import numpy
 import pytest
 import torch
 from hypothesis import given
@@ -38,7 +42,7 @@ def test_trailing_ends_at_the_noisiest():
 
 
 def test_more_steps_than_timesteps():
-    with pytest.raises(InvalidOptionError, match="steps = 1001: the prior was trained on 1000"):
+    with pytest.raises(InvalidOptionError, match=r"steps = 1001\b.*\b1000\b"):
         make_chain(levels(), 1001, "leading")
 
 
@@ -51,6 +55,43 @@ def test_levels_are_those_of_the_published_schedule():
     assert chain.signal[0] ** 2 + chain.noise[0] ** 2 == pytest.approx(1)
     to_one = make_chain(levels(set_alpha_to_one=True), 10, "leading")
     assert (to_one.signal[0], to_one.noise[0]) == (1, 0)
+
+
+SCHEDULES = {
+    "linear": {"beta_schedule": "linear"},
+    "scaled_linear": {"beta_schedule": "scaled_linear"},
+    "squaredcos_cap_v2": {"beta_schedule": "squaredcos_cap_v2"},
+    "trained_betas": {"trained_betas": numpy.linspace(1e-4, 0.02, 1000).tolist()},
+    "zero terminal signal": {"beta_schedule": "scaled_linear", "rescale_betas_zero_snr": True},
+}
+
+
+def alpha_bar_by_hand(beta_schedule="", trained_betas=None, rescale_betas_zero_snr=False):
+    """ᾱ in numpy's float64: the formulas of Rombach et al. 2022, Nichol and Dhariwal 2021 and Lin et al. 2024."""
+    betas = {
+        "": numpy.array(trained_betas),
+        "linear": numpy.linspace(0.0015, 0.0195, 1000),
+        "scaled_linear": numpy.linspace(0.0015**0.5, 0.0195**0.5, 1000) ** 2,
+    }.get(beta_schedule)
+    if betas is None:
+        wave = [math.cos((t / 1000 + 0.008) / 1.008 * math.pi / 2) ** 2 for t in range(1001)]
+        betas = numpy.array([min(1 - after / before, 0.999) for before, after in pairwise(wave)])
+    alpha_bar = numpy.cumprod(1 - betas)
+    if rescale_betas_zero_snr:
+        root = numpy.sqrt(alpha_bar)
+        alpha_bar = ((root - root[-1]) / (root[0] - root[-1]) * root[0]) ** 2
+    return alpha_bar
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+def test_levels_are_exact_in_float64_and_those_of_diffusers_in_float32(schedule):
+    scheduler = diffusers.DDIMScheduler(beta_start=0.0015, beta_end=0.0195, prediction_type="v_prediction", **schedule)
+    found, expected = noise_levels(scheduler), alpha_bar_by_hand(**schedule)
+    assert found.signal.dtype == found.noise.dtype == torch.float64
+    torch.testing.assert_close(found.signal**2, torch.from_numpy(expected), rtol=1e-11, atol=1e-15)
+    torch.testing.assert_close(found.noise**2, torch.from_numpy(1 - expected), rtol=1e-11, atol=1e-15)
+    # A table in float32 ends a cumulative product of 1,000 roundings.
+    torch.testing.assert_close(scheduler.alphas_cumprod.double(), torch.from_numpy(expected), rtol=1e-4, atol=1e-6)
 
 
 def test_flow_levels_sum_to_one_and_follow_the_scheduler():
@@ -88,12 +129,12 @@ def test_velocity_is_that_of_diffusers():
 
 
 def test_flow_settings_that_would_change_the_levels_are_refused():
-    with pytest.raises(PriorError, match="asks for invert_sigmas"):
+    with pytest.raises(PriorError, match="invert_sigmas"):
         noise_levels(diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True))
 
 
 def test_unknown_schedulers_and_predictions():
-    with pytest.raises(PriorError, match="'flow_prediction'; known: epsilon"):
+    with pytest.raises(PriorError, match="'flow_prediction'"):
         noise_levels(diffusers.DDIMScheduler(prediction_type="flow_prediction"))
-    with pytest.raises(PriorError, match="EDMEulerScheduler: a DDIM, DDPM or FlowMatch"):
+    with pytest.raises(PriorError, match="EDMEulerScheduler"):
         noise_levels(diffusers.EDMEulerScheduler())

@@ -65,9 +65,7 @@ def test_latents_without_any_variation_are_refused():
     task, options = tiny_task(image_size=8), LdmTrainingOptions(autoencoder_channels=(8,))
     autoencoder = build_autoencoder(task, options).requires_grad_(False)
     autoencoder.encoder.conv_out.weight[2].zero_()
-    with pytest.raises(
-        PriorError, match="a channel of the autoencoder's latents is the same for all images: lower kl_"
-    ):
+    with pytest.raises(PriorError, match="kl_weight"):
         encode_everything(autoencoder, RealBatches(task, 4))
 
 
@@ -262,7 +260,7 @@ def test_what_is_not_finite_is_one_line_and_keeps_the_last_good_state(tmp_path, 
 
     with pytest.raises(PriorError) as error:
         train(tmp_path, loss=loss, save_every=1)
-    assert str(error.value) == f"the {what} of the tiny is nan at update 6: lower its learning rate"
+    assert all(word in str(error.value) for word in (what, "tiny", "nan", "update 6"))
     assert saved(tmp_path) == 6
     tensors = load_file(tmp_path / "tiny.safetensors")
     assert all(tensor.isfinite().all() for tensor in tensors.values())
@@ -287,7 +285,7 @@ def test_a_state_of_more_processes_is_refused(tmp_path):
     with safe_open(path, framework="pt") as file:
         header = file.metadata()
     save_file({**tensors, "rng.1": tensors["rng"].clone()}, path, header)
-    with pytest.raises(PriorError, match="written by 2 processes and this is 1"):
+    with pytest.raises(PriorError, match=r"tiny\.safetensors .*\b2 processes\b.*\b1\b"):
         train(tmp_path)
 
 
@@ -346,6 +344,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_each_of_two_processes_goes_on_with_its_own_draws(tmp_path):
     (tmp_path / "two.py").write_text(TWO_PROCESSES)
     with socket.socket() as free:
@@ -371,6 +370,6 @@ def test_one_precision_a_process(tmp_path, other_precision):
     task, ask = tiny_task(), {"autoencoder_channels": (24, 48, 64)}
     first = start(task, LdmTrainingOptions(mixed_precision="bf16", **ask), 0, tmp_path / "one", TrainingReporter())
     assert first.accelerator.mixed_precision == "bf16"
-    with pytest.raises(InvalidOptionError, match="mixed_precision = 'no' on cpu") as error:
+    with pytest.raises(InvalidOptionError, match="mixed_precision = 'no'") as error:
         start(task, LdmTrainingOptions(**ask), 0, tmp_path / "two", TrainingReporter())
     assert "\n" not in str(error.value)

@@ -35,7 +35,7 @@ def tensors(set_golden_weights):
 
 @pytest.fixture
 def description():
-    """What a golden file says about itself: `config`, `parameters`, `buffers`, `ddim_timesteps`, ..."""
+    """The description in a golden file: `config`, `parameters`, `buffers`, `ddim_timesteps`, ..."""
     return lambda stem: copy.deepcopy(DESCRIPTIONS[stem])
 
 
@@ -73,16 +73,14 @@ def checkpoint(tmp_path, original, description):
 
 
 @pytest.fixture(scope="session")
-def rounding():
-    """What the golden values, float32 themselves, are off by from the same render in float64.
+def exact(golden):
+    """`exact(stem)`: inputs of a golden file, widened to float64, and what the published code makes of them in float64."""
 
-    Ten steps with guidance amplify rounding, and any float32 render is off by as much again: that, not the conversion, is
-    what limits a comparison. Two float32 renders may differ by three times that.
-    """
-    return {
-        "ldm_class_conditional": {"z0": 1.6e-4, "images": 1e-6, "latents_grad": 5.5e-4, "class_embedding_grad": 4.6e-4},
-        "ldm_unconditional": {"z0": 1.0e-5, "images": 1e-6, "latents_grad": 5.5e-5},
-    }
+    def load(stem):
+        inputs = {name: v.double() if v.is_floating_point() else v for name, v in golden(stem).items()}
+        return inputs, golden(f"{stem}_float64")
+
+    return load
 
 
 @pytest.fixture(scope="session")

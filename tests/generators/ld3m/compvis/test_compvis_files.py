@@ -59,7 +59,7 @@ def test_an_unconditional_checkpoint_has_no_classes(checkpoint, tmp_path):
     assert not (tmp_path / "prior" / "class_embedding.safetensors").exists()
     assert read_facts(tmp_path / "prior").null_class is None
     (tmp_path / "names.txt").write_text("tench\n")
-    with pytest.raises(PriorError, match="is unconditional"):
+    with pytest.raises(PriorError, match=r"model\.ckpt .*names\.txt"):
         convert(tmp_path / "model.ckpt", tmp_path / "other", classes=tmp_path / "names.txt")
 
 
@@ -124,7 +124,7 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path, checkpoint, function, name, wh
     message = one_line(excinfo)
     assert str(path) in message
     if not whole_file:
-        assert re.search(rf"asks for \w+\.{name}, which", message)
+        assert re.search(rf"\w+\.{name}\b", message)
     assert not mark.exists()
     assert not (tmp_path / "prior").exists()
 
@@ -132,7 +132,7 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path, checkpoint, function, name, wh
 def test_a_foreign_class_is_named_and_not_made(tmp_path, checkpoint):
     path = checkpoint()
     torch.save({"state_dict": {}, "extra": types.SimpleNamespace(a=1)}, path)
-    with pytest.raises(PriorError, match=r"asks for types\.SimpleNamespace"):
+    with pytest.raises(PriorError, match=r"types\.SimpleNamespace"):
         read_state(path)
 
 
@@ -141,18 +141,13 @@ def test_a_truncated_file_is_one_line(tmp_path, checkpoint, keep):
     path = checkpoint()
     data = path.read_bytes()
     path.write_bytes(data[: int(keep * len(data)) if isinstance(keep, float) else keep])
-    with pytest.raises(PriorError, match="truncated or damaged") as excinfo:
+    with pytest.raises(PriorError) as excinfo:
         convert(path, tmp_path / "prior")
     assert str(path) in one_line(excinfo)
 
 
 @pytest.mark.parametrize(
-    ("content", "match"),
-    [
-        ({}, "holds no state_dict"),
-        ([1, 2], "holds no state_dict"),
-        ({"state_dict": {"a": 3}}, "'a' in the state_dict is a int"),
-    ],
+    ("content", "match"), [({}, "state_dict"), ([1, 2], "state_dict"), ({"state_dict": {"a": 3}}, "'a' .*int")]
 )
 def test_a_file_without_tensors_is_one_line(tmp_path, content, match):
     torch.save(content, tmp_path / "model.ckpt")
@@ -162,28 +157,25 @@ def test_a_file_without_tensors_is_one_line(tmp_path, content, match):
 
 
 def test_a_missing_file_is_one_line(tmp_path):
-    with pytest.raises(PriorError, match="is not a file"):
+    with pytest.raises(PriorError, match=r"nothing\.ckpt"):
         convert(tmp_path / "nothing.ckpt", tmp_path / "prior")
 
 
 CONV = "model.diffusion_model.input_blocks.0.0.weight"
-PROJECTION = "model.diffusion_model.input_blocks.1.1.proj_in.weight"
+CODEBOOK = "first_stage_model.quantize.embedding.weight"
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda state: state.pop(CONV), ["lacks", CONV]),
-        (lambda state: state.update(extra=torch.zeros(1)), ["has the unexpected extra"]),
-        (
-            lambda state: (state.pop(EMBEDDING), state.update(b=state[CONV])),
-            ["lacks", EMBEDDING, "and has", "unexpected b"],
-        ),
-        (lambda state: state.update({CONV: torch.zeros(32, 4, 3, 3)}), [f"{CONV} is (32, 4, 3, 3), not (32, 3, 3, 3)"]),
-        (lambda state: state.update({EMBEDDING: torch.zeros(12, 16)}), [f"{EMBEDDING} is (12, 16), not (11, 16)"]),
-        (lambda state: state.pop("first_stage_model.quantize.embedding.weight"), ["configuration says VQ", "are KL"]),
-        (lambda state: state.update(alphas_cumprod=state["alphas_cumprod"] * 1.01), ["alphas_cumprod", "1.0% off"]),
-        (lambda state: state.update(alphas_cumprod=torch.ones(10)), ["alphas_cumprod is (10,), not (1000,)"]),
+        (lambda state: state.pop(CONV), [CONV]),
+        (lambda state: state.update(extra=torch.zeros(1)), [" extra"]),
+        (lambda state: (state.pop(EMBEDDING), state.update(other=state[CONV])), [EMBEDDING, " other"]),
+        (lambda state: state.update({CONV: torch.zeros(32, 4, 3, 3)}), [CONV, "(32, 4, 3, 3)", "(32, 3, 3, 3)"]),
+        (lambda state: state.update({EMBEDDING: torch.zeros(12, 16)}), [EMBEDDING, "(12, 16)", "(11, 16)"]),
+        (lambda state: state.pop(CODEBOOK), [CODEBOOK]),
+        (lambda state: state.update(alphas_cumprod=state["alphas_cumprod"] * 1.01), ["alphas_cumprod", "1.0%"]),
+        (lambda state: state.update(alphas_cumprod=torch.ones(10)), ["alphas_cumprod", "(10,)", "(1000,)"]),
     ],
 )
 def test_what_does_not_fit_is_listed(tmp_path, checkpoint, change, words):
@@ -202,11 +194,11 @@ def test_a_kl_configuration_for_a_vq_checkpoint_is_one_line(tmp_path, checkpoint
     stage = config["model"]["params"]["first_stage_config"]
     stage["target"] = "ldm.models.autoencoder.AutoencoderKL"
     (tmp_path / "model.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(PriorError, match=r"double_z is False, which a KL first stage cannot have"):
+    with pytest.raises(PriorError, match=r"double_z"):
         convert(path, tmp_path / "prior")
     stage["params"]["ddconfig"]["double_z"] = True
     (tmp_path / "model.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(PriorError, match="configuration says KL, the tensors are VQ"):
+    with pytest.raises(PriorError, match=CODEBOOK):
         convert(path, tmp_path / "prior")
 
 
@@ -241,9 +233,7 @@ def test_rows_are_named_by_the_list_and_the_last_is_the_null_class():
     three = tuple(PriorClass(name) for name in "abc")
     assert class_names(4, three, "-") == (three, 3)
     assert class_names(3, three, "-") == (three, None)
-    with pytest.raises(
-        PriorError, match=r"names.txt names 3 classes, but the class embedding has 6 rows: name 5 .* or 6"
-    ):
+    with pytest.raises(PriorError, match=r"names\.txt .*\b3\b.*\b6\b"):
         class_names(6, three, "names.txt")
 
 
@@ -255,7 +245,7 @@ def test_class_names_are_read_from_text_and_json(tmp_path):
     for name, text in (("b", "[3]"), ("d", '{"tench": 1}'), ("e", '[{"name": "tench", "wordnet_id": 1440764}]')):
         (tmp_path / f"{name}.json").write_text(text)
     for name in ("b.json", "c.txt", "d.json", "e.json"):
-        with pytest.raises(PriorError, match=f"{name} is not a readable list of class names"):
+        with pytest.raises(PriorError, match=name):
             read_classes(tmp_path / name)
 
 
@@ -268,7 +258,7 @@ def test_the_configuration_is_given_or_lies_beside_the_checkpoint(tmp_path, chec
         (tmp_path / name).rename(tmp_path / "model.yaml")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "model.yaml").rename(tmp_path / "elsewhere" / "it.yaml")
-    with pytest.raises(PriorError, match=r"attention heads .*-S config=FILE"):
+    with pytest.raises(PriorError, match=r"model\.ckpt .*-S config="):
         convert(path, tmp_path / "prior")
     convert(path, tmp_path / "prior", config=tmp_path / "elsewhere" / "it.yaml")
 

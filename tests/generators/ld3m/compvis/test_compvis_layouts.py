@@ -47,7 +47,7 @@ def test_the_built_in_layout_is_recognised_and_needs_no_yaml(built_in):
     assert convert_state(state, CONFIG).unet.config.attention_head_dim == (1, 1, 1, 1)
     del state["model.diffusion_model.out.2.bias"]
     assert is_cin256(state)
-    with pytest.raises(PriorError, match=r"lacks model\.diffusion_model\.out\.2\.bias"):
+    with pytest.raises(PriorError, match=r"model\.diffusion_model\.out\.2\.bias"):
         convert_state(state, CONFIG)
     assert not is_cin256({})
 
@@ -62,7 +62,7 @@ def test_the_full_layout_with_random_weights_predicts_noise():
     assert out.shape == (1, 3, 8, 8)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     transformer=st.booleans(),
     depth=st.integers(1, 3),
@@ -94,7 +94,7 @@ def test_every_unet_tensor_has_one_source(transformer, depth, blocks, mult, at, 
         assert attention.heads == (1 if "num_heads" in heads else width // heads["num_head_channels"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     quantised=st.booleans(),
     blocks=st.integers(1, 3),
@@ -159,7 +159,7 @@ def test_the_newer_order_of_a_joint_projection_is_read(golden, original, descrip
 
 
 def averages(state):
-    """What a moving average of the U-Net is stored as; here the weights themselves, so that the golden holds for it."""
+    """Moving averages of the U-Net by their stored names; here the weights themselves, so that the golden holds for them."""
     prefix = "model.diffusion_model."
     names = [name for name in state if name.startswith(prefix)]
     return {"model_ema." + name.removeprefix("model.").replace(".", ""): state[name].clone() for name in names}
@@ -174,10 +174,10 @@ def test_moving_averages_take_the_place_of_the_raw_weights(golden, original, rel
     assert relative_error(noise, values["unet.eps"]) < 1e-5
     gone = "model_ema.diffusion_modelout2bias"
     shadow[gone] = torch.zeros(4)
-    with pytest.raises(PriorError, match=rf"{gone} is \(4,\), not \(3,\)"):
+    with pytest.raises(PriorError, match=rf"{gone} .*\(4,\).*\(3,\)"):
         convert_state({**raw, **shadow}, config)
     del shadow[gone]
-    with pytest.raises(PriorError, match=f"lacks {gone}"):
+    with pytest.raises(PriorError, match=gone):
         convert_state({**raw, **shadow}, config)
 
 
@@ -200,28 +200,28 @@ def changed(about, path, value):
     ("path", "value", "match"),
     [
         ("unet_config.params.use_scale_shift_norm", True, "use_scale_shift_norm"),
-        ("unet_config.params.num_heads", -1, "num_heads or num_head_channels must be given"),
-        ("unet_config.params.num_head_channels", 0, "num_heads or num_head_channels must be given"),
-        ("unet_config.params.num_heads", 3, "do not divide"),
-        ("unet_config.params.channel_mult", [2, 4], "channel_mult must begin with 1"),
+        ("unet_config.params.num_heads", -1, "num_heads"),
+        ("unet_config.params.num_head_channels", 0, "num_head_channels"),
+        ("unet_config.params.num_heads", 3, r"\(3, 3\) heads"),
+        ("unet_config.params.channel_mult", [2, 4], "channel_mult"),
         ("unet_config.params.channel_mult", [], "channel_mult"),
-        ("unet_config.params.model_channels", 20, r"model_channels: is 20: .* multiple of 32"),
+        ("unet_config.params.model_channels", 20, "model_channels.*20"),
         ("unet_config.params.model_channels", 32 * 10**12, "model_channels"),
         ("unet_config.params.num_res_blocks", 10**9, "num_res_blocks"),
         ("unet_config.params.two\nlines", 1, "two lines"),
         ("first_stage_config.params.ddconfig.ch_mult", [], "ch_mult"),
-        ("first_stage_config.params.ddconfig.ch", 48, r"ch: is 48: .* multiple of 32"),
+        ("first_stage_config.params.ddconfig.ch", 48, r"\bch\b.*48"),
         ("scale_factor", float("inf"), "scale_factor"),
         ("scale_factor", float("nan"), "scale_factor"),
         ("unet_config.params.novelty", 1, "novelty"),
-        ("unet_config.params.context_dim", 8, "embed_dim 16 is not the U-Net's context_dim"),
-        ("unet_config.params.use_spatial_transformer", False, "belong together"),
-        ("unet_config.target", "os.system", "unet_config.target is 'os.system'"),
+        ("unet_config.params.context_dim", 8, "embed_dim 16 .*context_dim"),
+        ("unet_config.params.use_spatial_transformer", False, "use_spatial_transformer"),
+        ("unet_config.target", "os.system", "unet_config.target .*'os.system'"),
         ("first_stage_config.target", "ldm.models.autoencoder.IdentityFirstStage", "first_stage_config.target"),
         ("first_stage_config.params.ddconfig.tanh_out", True, "tanh_out"),
-        ("first_stage_config.params.n_embed", None, "needs n_embed"),
+        ("first_stage_config.params.n_embed", None, "n_embed"),
         ("cond_stage_config.target", "ldm.modules.encoders.modules.BERTEmbedder", "cond_stage_config.target"),
-        ("conditioning_key", "concat", "conditioning_key is 'concat'"),
+        ("conditioning_key", "concat", "conditioning_key .*'concat'"),
         ("beta_schedule", "sqrt", "beta_schedule"),
         ("timesteps", 0, "timesteps"),
     ],
@@ -236,14 +236,14 @@ def test_a_model_that_is_not_converted_is_refused_by_name(description, path, val
 def test_heads_of_several_widths_without_transformers_are_refused(description):
     about = description("ldm_unconditional")["config"]
     about["params"]["unet_config"]["params"] |= {"num_heads": 2, "num_head_channels": -1}
-    with pytest.raises(PriorError, match=r"2 attention heads of \[16, 32\] channels"):
+    with pytest.raises(PriorError, match=r"\b2 .*\[16, 32\]"):
         unet.build(parse_config(about, "it.yaml").unet)
 
 
 def test_a_measured_scale_that_is_not_stored_is_missing(original, description):
     _, state = original("ldm_unconditional")
     about = changed(description("ldm_unconditional")["config"], "scale_by_std", True)
-    with pytest.raises(PriorError, match="lacks scale_factor"):
+    with pytest.raises(PriorError, match="scale_factor"):
         convert_state(state, parse_config(about, "it.yaml"))
 
 
@@ -264,5 +264,5 @@ def test_the_names_of_schedules_mean_what_the_original_code_computes(original, d
         state["alphas_cumprod"] = (1 - betas).cumprod(0).float()
         about = changed(description("ldm_unconditional")["config"], "beta_schedule", name)
         convert_state(state, parse_config(about, "-"))
-        with pytest.raises(PriorError, match="off the noise schedule"):
+        with pytest.raises(PriorError, match="alphas_cumprod"):
             convert_state(state, parse_config(description("ldm_unconditional")["config"], "-"))

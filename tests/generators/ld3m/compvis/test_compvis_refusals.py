@@ -16,7 +16,6 @@ CONV = "model.diffusion_model.input_blocks.0.0.weight"
 LAST = "model.diffusion_model.out.2"
 EMBEDDING = "cond_stage_model.embedding.weight"
 CODEBOOK = "first_stage_model.quantize.embedding.weight"
-NOT_FLOATING = "holds tensors that are not dense floating-point numbers: "
 
 
 def every(change):
@@ -60,24 +59,23 @@ def refusal(checkpoint, tmp_path, change, **options):
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "found"),
     [
-        (every(lambda value: (value * 100).to(torch.int8)), [NOT_FLOATING, "(int8)", " more;"]),
-        (every(lambda value: value.to(torch.complex64)), [NOT_FLOATING, "(complex64)"]),
-        (one(CONV, lambda value: value.to(torch.int64)), [f"{NOT_FLOATING}{CONV} (int64);"]),
-        (one(CONV, lambda value: value.to(torch.float8_e5m2)), [f"{NOT_FLOATING}{CONV} (float8_e5m2);"]),
-        (one(EMBEDDING, lambda value: value.bool()), [f"{NOT_FLOATING}{EMBEDDING} (bool);"]),
-        (one(CONV, lambda value: value.to_sparse()), [f"{NOT_FLOATING}{CONV} (sparse_coo);"]),
-        (one(CONV, lambda value: value.to("meta")), [f"{NOT_FLOATING}{CONV} (without values);"]),
-        (one(CONV, spoilt(torch.nan)), [f"not finite numbers: {CONV};"]),
-        (one(CODEBOOK, spoilt(-torch.inf)), [f"not finite numbers: {CODEBOOK};"]),
-        (one(EMBEDDING, spoilt(torch.inf)), [f"not finite numbers: {EMBEDDING};"]),
-        (one(CONV, lambda value: spoilt(1e300)(value.double())), [f"not finite numbers: {CONV};"]),
+        (every(lambda value: (value * 100).to(torch.int8)), "(int8)"),
+        (every(lambda value: value.to(torch.complex64)), "(complex64)"),
+        (one(CONV, lambda value: value.to(torch.int64)), f"{CONV} (int64)"),
+        (one(CONV, lambda value: value.to(torch.float8_e5m2)), f"{CONV} (float8_e5m2)"),
+        (one(EMBEDDING, lambda value: value.bool()), f"{EMBEDDING} (bool)"),
+        (one(CONV, lambda value: value.to_sparse()), f"{CONV} (sparse_coo)"),
+        (one(CONV, lambda value: value.to("meta")), CONV),
+        (one(CONV, spoilt(torch.nan)), CONV),
+        (one(CODEBOOK, spoilt(-torch.inf)), CODEBOOK),
+        (one(EMBEDDING, spoilt(torch.inf)), EMBEDDING),
+        (one(CONV, lambda value: spoilt(1e300)(value.double())), CONV),
     ],
 )
-def test_weights_that_are_no_finite_dense_floats(checkpoint, tmp_path, change, words):
-    message = refusal(checkpoint, tmp_path, change)
-    assert [word for word in words if word not in message] == []
+def test_weights_that_are_no_finite_dense_floats(checkpoint, tmp_path, change, found):
+    assert found in refusal(checkpoint, tmp_path, change)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +95,8 @@ def test_weights_that_are_no_finite_dense_floats(checkpoint, tmp_path, change, w
 )
 def test_a_scale_factor_is_one_positive_finite_number(checkpoint, tmp_path, factor, found):
     message = refusal(checkpoint, tmp_path, lambda state: state.update(scale_factor=factor))
-    assert message.endswith(f"scale_factor must be one positive, finite floating-point number, not {found}")
+    assert "scale_factor" in message
+    assert message.endswith(found)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +112,7 @@ def test_a_scale_factor_is_one_positive_finite_number(checkpoint, tmp_path, fact
 )
 def test_noise_levels_are_one_number_for_each_timestep(checkpoint, tmp_path, change, found):
     message = refusal(checkpoint, tmp_path, one("alphas_cumprod", change))
-    assert f"alphas_cumprod is {found}, not (1000,) floating-point numbers" in message
+    assert all(word in message for word in ("alphas_cumprod", found, "(1000,)"))
 
 
 def test_betas_that_leave_no_signal(checkpoint, tmp_path):
@@ -121,7 +120,7 @@ def test_betas_that_leave_no_signal(checkpoint, tmp_path):
     about = yaml.safe_load((tmp_path / "model.yaml").read_text())
     about["model"]["params"] |= {"linear_start": 0.9, "linear_end": 0.99}
     (tmp_path / "model.yaml").write_text(yaml.safe_dump(about))
-    with pytest.raises(PriorError, match="leaves no signal at the last timestep"):
+    with pytest.raises(PriorError, match=r"model\.ckpt .*scheduler_config\.json"):
         convert(path, tmp_path / "prior")
     assert not (tmp_path / "prior").exists()
     about["model"]["params"]["parameterization"] = "v"  # v says where the clean image is even in pure noise
@@ -131,7 +130,8 @@ def test_betas_that_leave_no_signal(checkpoint, tmp_path):
 
 def test_half_precision_ends_at_65504(checkpoint, tmp_path):
     message = refusal(checkpoint, tmp_path, one(CONV, spoilt(7e4)), half=True)
-    assert f"above 65504, the largest number of half precision: {CONV}; convert it without half" in message
+    assert CONV in message
+    assert "65504" in message
     convert(checkpoint(change=one(CONV, spoilt(6.5e4))), tmp_path / "halves", half=True)
     assert load_prior(tmp_path / "halves").unet.state_dict()["conv_in.weight"].max() == 6.4992e4  # multiples of 32
     convert(checkpoint(change=one(CONV, spoilt(7e4))), tmp_path / "singles")
@@ -146,14 +146,14 @@ def test_of_moving_averages_the_values_that_are_not_used_may_be_anything(origina
     convert_state({**raw, **averages}, config)
     last = "model_ema.diffusion_modelout2bias"
     averages[last] = averages[last] * torch.nan
-    with pytest.raises(PriorError, match=f"not finite numbers: {last};"):
+    with pytest.raises(PriorError, match=last):
         convert_state({**state, **averages}, config)
 
 
 def test_a_network_that_diffusers_cannot_build_is_one_line(original):
     config, state = original("ldm_class_conditional")
     odd = config.unet.model_copy(update={"model_channels": 20})  # what the YAML's own check would stop
-    with pytest.raises(PriorError, match=r"its configuration makes no network \(num_channels"):
+    with pytest.raises(PriorError, match="num_channels"):
         convert_state(state, config.model_copy(update={"unet": odd}))
 
 
@@ -172,9 +172,9 @@ def test_what_could_not_be_loaded_is_not_written(checkpoint, tmp_path):
     with pytest.raises(PriorError) as excinfo:
         convert(path, tmp_path / "prior")
     assert sorted(tmp_path.iterdir()) == before
-    assert str(excinfo.value) == (
-        f"{path} makes no prior that can be read: unet makes 6 channels of 3: a U-Net that predicts noise alone is needed"
-    )
+    message = str(excinfo.value)
+    assert message.startswith(str(path))
+    assert "partial" not in message, "the folder that it was written to first is of no use to anybody"
 
 
 class Runs:
@@ -188,7 +188,7 @@ class Runs:
 def test_a_plain_pickle_is_refused_in_a_line_of_ours(tmp_path):
     checkpoint, witness = tmp_path / "old.ckpt", tmp_path / "witness"
     checkpoint.write_bytes(pickle.dumps({"state_dict": Runs(witness)}))
-    with pytest.raises(PriorError, match="nothing in it was run") as caught:
+    with pytest.raises(PriorError, match=r"old\.ckpt") as caught:
         read_state(checkpoint)
     assert not witness.exists()
     assert "\n" not in str(caught.value)
@@ -197,7 +197,7 @@ def test_a_plain_pickle_is_refused_in_a_line_of_ours(tmp_path):
 
 def test_another_model_is_not_taken_for_one_without_a_head_count(tmp_path):
     torch.save({"state_dict": {"nope": torch.zeros(1)}}, tmp_path / "other.ckpt")
-    with pytest.raises(PriorError, match=r"not a latent-diffusion checkpoint: it has no model\.diffusion_model"):
+    with pytest.raises(PriorError, match=r"model\.diffusion_model"):
         convert(tmp_path / "other.ckpt", tmp_path / "out")
 
 

@@ -1,4 +1,7 @@
-"""From a checkpoint file to the published render and its gradients, through what a user runs: convert, load, render."""
+"""The golden render of LD3M: from a checkpoint file to the published images and gradients, through convert, load and render.
+
+`test_sampler.py` tests the chain itself against second forms; the layers of U-Net and codec are in `test_compvis_goldens.py`.
+"""
 
 import json
 from dataclasses import replace
@@ -12,6 +15,7 @@ from ld3m_plugin.contracts import Latents
 from ld3m_plugin.distillation.rendering import render_with_pull_back
 from ld3m_plugin.errors import PriorError
 from ld3m_plugin.generators.ld3m.compvis.compvis_convert import convert
+from ld3m_plugin.generators.ld3m.schedule import NoiseLevels, make_chain
 from ld3m_plugin.testing import tiny_task
 
 STEMS = ("ldm_class_conditional", "ldm_unconditional")
@@ -35,7 +39,7 @@ def converted(tmp_path, description, original):
     return make
 
 
-def start(folder, golden_values, about, double=False):
+def start(folder, values, about, double):
     task = replace(tiny_task(channels=3, image_size=32, classes=2), mean=(0.0,) * 3, std=(1.0,) * 3)
     generator = get_generator(
         "ld3m",
@@ -50,59 +54,61 @@ def start(folder, golden_values, about, double=False):
     )
     generator.prepare(task)
     names = {"latent": "latents", "class_embedding": "class_embedding", "noise": "noise"}
-    tensors = {n: golden_values[f"render.{g}"] for n, g in names.items() if f"render.{g}" in golden_values}
-    latents = Latents(tensors, tuple(n for n in tensors if n != "noise"))
+    tensors = {n: values[f"render.{g}"] for n, g in names.items() if f"render.{g}" in values}
     if double:
         generator._prior.unet.double()
         generator._prior.codec.model.double()
         for name in ("_mean", "_std"):
             setattr(generator._prior.codec, name, getattr(generator._prior.codec, name).double())
         generator._null = None if generator._null is None else generator._null.double()
-        latents = Latents({n: t.double() for n, t in tensors.items()}, latents.learned)
-    return generator, latents
+    return generator, Latents(tensors, tuple(n for n in tensors if n != "noise"))
 
 
-@pytest.mark.parametrize("stem", STEMS)
-def test_the_generator_renders_the_golden_images_and_gradients(
-    golden, converted, description, relative_error, rounding, stem
-):
-    values, about = golden(stem), description(stem)
-    generator, latents = start(converted(stem), values, about)
-    assert list(generator._chain.timesteps) == about["ddim_timesteps"]
-    with torch.no_grad():
-        found = {"z0": generator.denoise(latents)}
-    rendering = render_with_pull_back(generator, latents)
-    gradients = rendering.pull_back(values["render.image_grad"])
-    found |= {"images": rendering.images.detach(), **{GRADIENTS[n]: gradient for n, gradient in gradients.items()}}
-    assert set(found) == set(rounding[stem])
-    for name, bound in rounding[stem].items():
-        assert relative_error(found[name], values[f"render.{name}"]) < 3 * bound, name
-
-
-@pytest.mark.parametrize("stem", STEMS)
-def test_in_float64_only_the_rounding_of_the_golden_is_left(
-    golden, converted, description, relative_error, rounding, stem, recwarn
-):
-    values, about = golden(stem), description(stem)
-    generator, latents = start(converted(stem), values, about, double=True)
+def results(generator, latents, image_grad):
+    """z0, images and gradients, by the names of the golden file."""
     leaves = latents.detach(requires_grad=True)
     end = generator.denoise(leaves)
     images = generator._pictures.images(generator._prior.codec.decode(end))
     learned = sorted(leaves.learned)
-    gradients = torch.autograd.grad(images, [leaves[n] for n in learned], values["render.image_grad"].double())
-    found = {"z0": end, "images": images}
-    found |= {GRADIENTS[name]: gradient for name, gradient in zip(learned, gradients, strict=True)}
-    for name, bound in rounding[stem].items():
-        assert relative_error(found[name].detach(), values[f"render.{name}"]) < 1.1 * bound, name
+    gradients = torch.autograd.grad(images, [leaves[n] for n in learned], image_grad)
+    found = {GRADIENTS[name]: gradient for name, gradient in zip(learned, gradients, strict=True)}
+    return found | {"z0": end.detach(), "images": images.detach()}
 
 
-def test_the_codec_is_that_of_the_golden(golden, converted, description, relative_error):
-    values = golden("ldm_class_conditional")
-    generator, _ = start(converted("ldm_class_conditional"), values, description("ldm_class_conditional"))
-    codec = generator._prior.codec
-    assert relative_error(codec.encode(values["encode.images"]), values["encode.latents"]) < 1e-5
-    assert relative_error(codec.quantise(values["encode.latents"]), values["quantize.latents"]) < 1e-5
-    assert relative_error(codec.decode(values["encode.latents"]), values["decode.images"]) < 1e-5
+@pytest.mark.parametrize("stem", [pytest.param(STEMS[0], marks=pytest.mark.slow), STEMS[1]])
+def test_in_float64_it_is_the_published_render(exact, converted, description, relative_error, stem, recwarn):
+    (inputs, published), about = exact(stem), description(stem)
+    generator, latents = start(converted(stem), inputs, about, double=True)
+    assert list(generator._chain.timesteps) == about["ddim_timesteps"]
+    found = results(generator, latents, inputs["render.image_grad"])
+    # What is left is the checkpoint's own table of levels, which is rounded to float32; ours is not.
+    bounds = {"images": 1e-13, "z0": 1e-6}
+    for name, value in found.items():
+        assert relative_error(value, published[f"render.{name}"]) < bounds.get(name, 3e-6), name
+    betas = torch.linspace(0.0015**0.5, 0.0195**0.5, 1000, dtype=torch.float64) ** 2
+    table = (1 - betas).cumprod(0).float().double()
+    levels = NoiseLevels(
+        table.sqrt(),
+        (1 - table).sqrt(),
+        (float(table[0].sqrt()), float((1 - table[0]).sqrt())),
+        "epsilon",
+        torch.arange(1000),
+    )
+    generator._chain = make_chain(levels, about["steps"], "leading")
+    for name, value in results(generator, latents, inputs["render.image_grad"]).items():
+        assert relative_error(value, published[f"render.{name}"]) < 1e-11, name
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_in_float32_its_images_are_the_published_ones(golden, exact, converted, description, relative_error, stem):
+    values, (_, published), about = golden(stem), exact(stem), description(stem)
+    generator, latents = start(converted(stem), values, about, double=False)
+    rendering = render_with_pull_back(generator, latents)
+    # The decoder quantises z0, so that images lose the rounding of the chain. Ten steps with guidance amplify it to 1e-4 in z0
+    # and 5e-4 in gradients, other on every machine (the published code too): these are judged in float64.
+    assert relative_error(rendering.images.detach(), published["render.images"]) < 1e-5
+    for name, gradient in rendering.pull_back(values["render.image_grad"]).items():
+        assert relative_error(gradient, published[f"render.{GRADIENTS[name]}"]) < 1e-2, name
 
 
 def test_half_of_the_file_is_refused(tmp_path, converted):
