@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ld3m_plugin import errors
 from ld3m_plugin.errors import PriorError
 from ld3m_plugin.generators.ld3m import ldm_folder as files
 from ld3m_plugin.generators.ld3m.schedule import NoiseLevels, noise_levels
@@ -187,8 +188,7 @@ def load_embedding(
 
 def one_line(error: Exception, length: int = 300) -> str:
     """The message of an error as one line of about `length` characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= length else text[:length].rstrip() + " ..."
+    return errors.one_line(str(error).strip() or type(error).__name__, length)
 
 
 def _check_config(path: Path, config: Mapping[str, Any]) -> None:

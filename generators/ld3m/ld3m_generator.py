@@ -45,7 +45,12 @@ class LD3MGenerator(Generator):
         check_size(task, self._prior)
         self._chain = make_chain(self._prior.levels, options.steps, options.spacing)
         self._pictures = PictureSpace(task, self._prior.codec.channels, options.clamp)
-        self._null = self._null_embedding()
+        guided = options.guidance_scale != 1 and self._prior.class_embedding is not None
+        self._null = self._prior.null_embedding if guided else None
+        if guided and self._null is None:
+            raise InvalidOptionError(
+                f"guidance_scale={options.guidance_scale}: the prior has no null class, which guidance needs: use 1"
+            )
         self._bytes: tuple[int, int] | None = None
         self._provenance = provenance(options, self._prior)
         if self._prior.class_embedding is not None:
@@ -74,16 +79,6 @@ class LD3MGenerator(Generator):
         }
         for name in (name for name, wrong in given.items() if wrong):
             raise InvalidOptionError(f"{name}={getattr(self.options, name)}: this prior is unconditional: leave it out")
-
-    def _null_embedding(self) -> Tensor | None:
-        embedding, row = self._prior.class_embedding, self._prior.facts.null_class
-        if embedding is None or self.options.guidance_scale == 1:
-            return None
-        if row is None:
-            raise InvalidOptionError(
-                f"guidance_scale={self.options.guidance_scale}: the prior has no null class, which guidance needs: use 1"
-            )
-        return embedding[row].view(1, 1, -1)
 
     def initial_latents(self, task: Task, labels: Tensor, rng: torch.Generator) -> Latents:
         """Make `latent` from encoded real images or Gaussians, `class_embedding` of each label, and noise."""

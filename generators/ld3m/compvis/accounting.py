@@ -45,12 +45,14 @@ _DROPPED = {"lvlb_weights", "logvar", "scale_factor", f"{_EMA}decay", f"{_EMA}nu
 _OTHER_YAML = "give the YAML of this checkpoint"
 
 
-def make_plans(state: State, config: Config, network: Any, stage: Any) -> tuple[Plan, Plan]:
-    """Plans of the U-Net and of the autoencoder; moving averages of the U-Net are used if the checkpoint has them."""
+def make_plans(state: State, config: Config, network: Any, stage: Any) -> tuple[Plan, Plan, Plan]:
+    """Plans of the U-Net, the autoencoder and the class embedding; moving averages of the U-Net are used if there are any."""
     entries = unet.entries(config.unet, network.state_dict())
     if any(key.startswith(_EMA) and key not in _DROPPED for key in state):
         entries = (replace(entry, old=_averaged_name(entry.old)) for entry in entries)
-    return _plan(network, entries), _plan(stage, autoencoder.entries(config.first_stage, stage.state_dict()))
+    classes = config.conditioning
+    embedding = {} if classes is None else {Entry(EMBEDDING, "weight"): (classes.n_classes, classes.embed_dim)}
+    return _plan(network, entries), _plan(stage, autoencoder.entries(config.first_stage, stage.state_dict())), embedding
 
 
 def _plan(module: Any, entries: Iterator[Entry]) -> Plan:
@@ -80,14 +82,14 @@ def scaling_factor(state: State, config: Config) -> float:
     return config.scale_factor
 
 
-def check_tensors(state: State, plan: Plan, config: Config) -> None:
+def check_tensors(state: State, plan: Plan) -> None:
     """Check names, then types, then shapes.
 
     Raises:
         PriorError: with the names that are missing or left over, the tensors that are not dense floating-point numbers, or
             the shapes that are not the configuration's.
     """
-    used = _used(plan, config)
+    used = {entry.old for entry in plan}
     averaged = {key for key in state if key.startswith(unet.PREFIX) and _averaged_name(key) in used}
     known = used | averaged | _SCHEDULE | _DROPPED
     missing = sorted(used - state.keys())
@@ -103,27 +105,16 @@ def check_tensors(state: State, plan: Plan, config: Config) -> None:
             f"it has tensors that are not dense floating-point numbers: {some(wrong)}; "
             "use a checkpoint of float64, float32, float16 or bfloat16 weights"
         )
-    shapes = set(_wrong_shapes(state, plan, config))
+    shapes = {
+        f"{entry.old} is {tuple(state[entry.old].shape)}, not {entry.source_shape(target)}"
+        for entry, target in plan.items()
+        if not entry.fits(tuple(state[entry.old].shape), target)
+    }
     if shapes:
         raise PriorError(f"it does not fit its configuration: {some(shapes, 20)}; {_OTHER_YAML}")
 
 
-def _used(plan: Plan, config: Config) -> set[str]:
-    return {entry.old for entry in plan} | ({EMBEDDING} if config.conditioning is not None else set())
-
-
-def _wrong_shapes(state: State, plan: Plan, config: Config) -> Iterator[str]:
-    for entry, target in plan.items():
-        shape = tuple(state[entry.old].shape)
-        if not entry.fits(shape, target):
-            yield f"{entry.old} is {shape}, not {entry.source_shape(target)}"
-    if config.conditioning is not None:
-        shape, wanted = tuple(state[EMBEDDING].shape), (config.conditioning.n_classes, config.conditioning.embed_dim)
-        if shape != wanted:
-            yield f"{EMBEDDING} is {shape}, not {wanted}"
-
-
-def check_values(state: State, plan: Plan, config: Config, half: bool) -> None:
+def check_values(state: State, plan: Plan, half: bool) -> None:
     """Check that all numbers are finite in the precision in which they are written.
 
     Args:
@@ -132,7 +123,7 @@ def check_values(state: State, plan: Plan, config: Config, half: bool) -> None:
     Raises:
         PriorError: with the names of the tensors that are not finite.
     """
-    extremes = {key: torch.stack(state[key].detach().float().aminmax()) for key in _used(plan, config)}
+    extremes = {key: torch.stack(state[key].detach().float().aminmax()) for key in {e.old for e in plan}}
     wrong = [key for key, values in extremes.items() if not values.isfinite().all()]
     if wrong:
         raise PriorError(

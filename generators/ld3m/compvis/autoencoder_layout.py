@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Container, Iterator
 from typing import Any
 
-from ld3m_plugin.errors import PriorError
 from ld3m_plugin.generators.ld3m.compvis.compvis_config import FirstStage
 from ld3m_plugin.generators.ld3m.compvis.names import Entry, layer, layers
 
 PREFIX = "first_stage_model."
 CODEBOOK = f"{PREFIX}quantize.embedding.weight"
 
-_RESNET = {"norm1": "norm1", "conv1": "conv1", "norm2": "norm2", "conv2": "conv2"}
+_RESNET = {name: name for name in ("norm1", "conv1", "norm2", "conv2")} | {"nin_shortcut": "conv_shortcut"}
 
 
 def build(stage: FirstStage, scaling_factor: float) -> Any:
@@ -21,35 +20,26 @@ def build(stage: FirstStage, scaling_factor: float) -> Any:
     Args:
         scaling_factor: scale of the latents before the U-Net. It is always written: diffusers' default (0.18215, of Stable
             Diffusion) is wrong for checkpoints that do not scale.
-
-    Raises:
-        PriorError: embed_dim and z_channels of a KL autoencoder differ.
     """
     from diffusers import AutoencoderKL, VQModel
 
     kind: Any = VQModel if stage.quantised else AutoencoderKL
+    codes = {"num_vq_embeddings": stage.n_embed, "vq_embed_dim": stage.embed_dim} if stage.quantised else {}
     params = stage.ddconfig
     attends = [params.resolution // 2**level in params.attn_resolutions for level in range(len(params.ch_mult))]
-    shared: dict[str, Any] = {
-        "in_channels": params.in_channels,
-        "out_channels": params.out_ch,
-        "down_block_types": tuple(f"{'Attn' * attend}DownEncoderBlock2D" for attend in attends),
-        "up_block_types": tuple(f"{'Attn' * attend}UpDecoderBlock2D" for attend in reversed(attends)),
-        "block_out_channels": tuple(params.ch * multiple for multiple in params.ch_mult),
-        "layers_per_block": params.num_res_blocks,
-        "latent_channels": params.z_channels,
-        "sample_size": params.resolution,
-        "norm_num_groups": 32,
-        "scaling_factor": scaling_factor,
-    }
-    if stage.quantised:
-        return kind(**shared, num_vq_embeddings=stage.n_embed, vq_embed_dim=stage.embed_dim)
-    if stage.embed_dim != params.z_channels:
-        raise PriorError(
-            f"the KL autoencoder has embed_dim {stage.embed_dim} and z_channels {params.z_channels}; "
-            "diffusers' AutoencoderKL needs them equal, so this first stage is not supported"
-        )
-    return kind(**shared)
+    return kind(
+        in_channels=params.in_channels,
+        out_channels=params.out_ch,
+        down_block_types=tuple(f"{'Attn' * attend}DownEncoderBlock2D" for attend in attends),
+        up_block_types=tuple(f"{'Attn' * attend}UpDecoderBlock2D" for attend in reversed(attends)),
+        block_out_channels=tuple(params.ch * multiple for multiple in params.ch_mult),
+        layers_per_block=params.num_res_blocks,
+        latent_channels=params.z_channels,
+        sample_size=params.resolution,
+        norm_num_groups=32,
+        scaling_factor=scaling_factor,
+        **codes,
+    )
 
 
 def entries(stage: FirstStage, targets: Container[str]) -> Iterator[Entry]:
@@ -63,7 +53,8 @@ def entries(stage: FirstStage, targets: Container[str]) -> Iterator[Entry]:
         old, new = f"{PREFIX}{half}", half
         yield from layers(old, new, {"conv_in": "conv_in", "norm_out": "conv_norm_out", "conv_out": "conv_out"})
         for index in (0, 1):
-            yield from _resnet(f"{old}.mid.block_{index + 1}", f"{new}.mid_block.resnets.{index}", targets)
+            block = f"{old}.mid.block_{index + 1}"
+            yield from layers(block, f"{new}.mid_block.resnets.{index}", _RESNET, among=targets)
         yield from _attention(f"{old}.mid.attn_1", f"{new}.mid_block.attentions.0")
     for level in range(last + 1):
         # The decoder's levels are counted from the image in the checkpoint, from the latent in diffusers.
@@ -83,15 +74,9 @@ def entries(stage: FirstStage, targets: Container[str]) -> Iterator[Entry]:
 
 def _level(old: str, new: str, depth: int, targets: Container[str]) -> Iterator[Entry]:
     for index in range(depth):
-        yield from _resnet(f"{old}.block.{index}", f"{new}.resnets.{index}", targets)
+        yield from layers(f"{old}.block.{index}", f"{new}.resnets.{index}", _RESNET, among=targets)
         if f"{new}.attentions.{index}.to_q.weight" in targets:
             yield from _attention(f"{old}.attn.{index}", f"{new}.attentions.{index}")
-
-
-def _resnet(old: str, new: str, targets: Container[str]) -> Iterator[Entry]:
-    yield from layers(old, new, _RESNET)
-    if f"{new}.conv_shortcut.weight" in targets:
-        yield from layer(f"{old}.nin_shortcut", f"{new}.conv_shortcut")
 
 
 def _attention(old: str, new: str) -> Iterator[Entry]:

@@ -120,13 +120,13 @@ def convert_state(
     try:
         network, stage = _build(config, accounting.scaling_factor(state, config))
         plans = accounting.make_plans(state, config, network, stage)
-        plan, scheduler = plans[0] | plans[1], _scheduler(config)
-        accounting.check_tensors(state, plan, config)
-        accounting.check_values(state, plan, config, half)
+        plan, scheduler = plans[0] | plans[1] | plans[2], _scheduler(config)
+        accounting.check_tensors(state, plan)
+        accounting.check_values(state, plan, half)
         accounting.check_schedule(state, scheduler.alphas_cumprod)
     except PriorError as error:
         raise PriorError(f"{name}: {error}") from error
-    for module, part in zip((network, stage), plans, strict=True):
+    for module, part in zip((network, stage), plans[:2], strict=True):
         tensors = {entry.new: entry.take(state[entry.old].detach().float(), shape) for entry, shape in part.items()}
         module.load_state_dict(tensors, strict=True, assign=True)
     embedding = None if config.conditioning is None else state[accounting.EMBEDDING].detach().float()
@@ -142,8 +142,6 @@ def _build(config: Config, scale: float) -> tuple[Any, Any]:
     try:
         with torch.device("meta"):
             return unet.build(config.unet), autoencoder.build(config.first_stage, scale)
-    except PriorError:
-        raise
     except Exception as error:  # diffusers may raise anything about a configuration
         raise PriorError(
             f"diffusers cannot build a network of this configuration ({one_line(error)}): check the YAML"

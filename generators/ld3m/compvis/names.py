@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,7 +62,10 @@ def layer(old: str, new: str, form: Form = "same", *, heads: int = 1, by_head: b
         yield Entry(f"{old}.{part}", f"{new}.{part}", form, heads, by_head)
 
 
-def layers(old: str, new: str, pairs: dict[str, str], form: Form = "same") -> Iterator[Entry]:
-    """Entries of weights and biases of the layers `pairs` (old name -> new name) of a block."""
+def layers(
+    old: str, new: str, pairs: dict[str, str], form: Form = "same", among: Container[str] | None = None
+) -> Iterator[Entry]:
+    """Entries of weights and biases of the layers `pairs` (old name -> new name) of a block, of those `among` these names."""
     for old_layer, new_layer in pairs.items():
-        yield from layer(f"{old}.{old_layer}", f"{new}.{new_layer}", form)
+        if among is None or f"{new}.{new_layer}.weight" in among:
+            yield from layer(f"{old}.{old_layer}", f"{new}.{new_layer}", form)

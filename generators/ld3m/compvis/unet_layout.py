@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Container, Iterator
 from typing import Any
 
-from ld3m_plugin.errors import PriorError
 from ld3m_plugin.generators.ld3m.compvis.compvis_config import UNetParams
 from ld3m_plugin.generators.ld3m.compvis.names import Entry, Form, layer, layers
 
@@ -17,16 +16,9 @@ _RESNET = {
     "emb_layers.1": "time_emb_proj",
     "out_layers.0": "norm2",
     "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
 }
-_TRANSFORMER = {
-    "attn1.to_out.0": "attn1.to_out.0",
-    "attn2.to_out.0": "attn2.to_out.0",
-    "ff.net.0.proj": "ff.net.0.proj",
-    "ff.net.2": "ff.net.2",
-    "norm1": "norm1",
-    "norm2": "norm2",
-    "norm3": "norm3",
-}
+_TRANSFORMER = ("attn1.to_out.0", "attn2.to_out.0", "ff.net.0.proj", "ff.net.2", "norm1", "norm2", "norm3")
 _THIRDS: dict[str, Form] = {"to_q": "query", "to_k": "key", "to_v": "value"}
 
 
@@ -37,9 +29,6 @@ def build(params: UNetParams) -> Any:
     `attention_head_dim` is the *number* of heads. With a wrong number, every tensor loads and the U-Net predicts wrong noise:
     the symptom of huggingface/diffusers issue 7240, which names no cause. So heads, the order of sine and cosine, and the
     epsilons are always written.
-
-    Raises:
-        PriorError: the attention heads cannot be expressed.
     """
     from diffusers import UNet2DConditionModel, UNet2DModel
 
@@ -59,30 +48,13 @@ def build(params: UNetParams) -> Any:
         "norm_num_groups": 32,
         "norm_eps": 1e-5,
     }
+    kind: Any = UNet2DModel
+    heads: dict[str, Any] = {"attention_head_dim": None if set(params.heads) == {1} else min(params.head_widths)}
     if params.use_spatial_transformer:
-        conditional: Any = UNet2DConditionModel
-        return conditional(
-            **shared,
-            cross_attention_dim=params.context_dim,
-            transformer_layers_per_block=params.transformer_depth,
-            attention_head_dim=params.heads,
-        )
-    unconditional: Any = UNet2DModel
-    return unconditional(**shared, attention_head_dim=_one_head_width(params, attends))
-
-
-def _one_head_width(params: UNetParams, attends: list[bool]) -> int | None:
-    """Channels of a head, the same at all levels, or None for one head. The middle block, at the last level, has attention."""
-    if set(params.heads) == {1}:
-        return None
-    levels = {level for level, attend in enumerate(attends) if attend} | {len(attends) - 1}
-    widths = {params.channels[level] // params.heads[level] for level in levels}
-    if len(widths) > 1:
-        raise PriorError(
-            f"the U-Net has {params.num_heads} attention heads of {sorted(widths)} channels, "
-            "which diffusers' UNet2DModel cannot express: only a fixed num_head_channels is supported"
-        )
-    return widths.pop()
+        kind = UNet2DConditionModel
+        heads = {"attention_head_dim": params.heads, "cross_attention_dim": params.context_dim}
+        heads["transformer_layers_per_block"] = params.transformer_depth
+    return kind(**shared, **heads)
 
 
 def entries(params: UNetParams, targets: Container[str]) -> Iterator[Entry]:
@@ -106,7 +78,7 @@ def entries(params: UNetParams, targets: Container[str]) -> Iterator[Entry]:
             yield from layer(f"{PREFIX}input_blocks.{position}.0.op", f"{down}.downsamplers.0.conv")
             position += 1
     for index, block in enumerate((0, 2)):
-        yield from _resnet(f"{PREFIX}middle_block.{block}", f"mid_block.resnets.{index}", targets)
+        yield from layers(f"{PREFIX}middle_block.{block}", f"mid_block.resnets.{index}", _RESNET, among=targets)
     yield from _attention(params, f"{PREFIX}middle_block.1", "mid_block.attentions.0", last)
     for position in range((last + 1) * (depth + 1)):
         level, index = last - position // (depth + 1), position % (depth + 1)
@@ -122,15 +94,9 @@ def entries(params: UNetParams, targets: Container[str]) -> Iterator[Entry]:
 def _block(
     params: UNetParams, old: str, new: str, index: int, level: int, attend: bool, targets: Container[str]
 ) -> Iterator[Entry]:
-    yield from _resnet(f"{old}.0", f"{new}.resnets.{index}", targets)
+    yield from layers(f"{old}.0", f"{new}.resnets.{index}", _RESNET, among=targets)
     if attend:
         yield from _attention(params, f"{old}.1", f"{new}.attentions.{index}", level)
-
-
-def _resnet(old: str, new: str, targets: Container[str]) -> Iterator[Entry]:
-    yield from layers(old, new, _RESNET)
-    if f"{new}.conv_shortcut.weight" in targets:
-        yield from layer(f"{old}.skip_connection", f"{new}.conv_shortcut")
 
 
 def _attention(params: UNetParams, old: str, new: str, level: int) -> Iterator[Entry]:
@@ -144,6 +110,6 @@ def _attention(params: UNetParams, old: str, new: str, level: int) -> Iterator[E
     yield from layers(old, new, {"norm": "norm", "proj_in": "proj_in", "proj_out": "proj_out"})
     for index in range(params.transformer_depth):
         block = f"transformer_blocks.{index}"
-        yield from layers(f"{old}.{block}", f"{new}.{block}", _TRANSFORMER)
+        yield from layers(f"{old}.{block}", f"{new}.{block}", {name: name for name in _TRANSFORMER})
         for name in (f"{block}.attn{attention}.{part}.weight" for attention in (1, 2) for part in _THIRDS):
             yield Entry(f"{old}.{name}", f"{new}.{name}")

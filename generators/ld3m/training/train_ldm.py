@@ -205,12 +205,17 @@ def draw_samples(
     """Draw normalised images (n, C, H, W) of the prior's classes `labels` (n,), by plain DDIM from Gaussian noise."""
     grid = task.image_size // prior.codec.factor
     noise = torch.randn(len(labels), prior.codec.latent_channels, grid, grid, generator=rng).to(task.device)
-    embedding = null = None
-    if prior.class_embedding is not None:
-        embedding = prior.class_embedding[labels.to(task.device)][:, None]
-        null = None if prior.facts.null_class is None else prior.class_embedding[prior.facts.null_class].view(1, 1, -1)
+    known = prior.class_embedding
+    embedding = None if known is None else known[labels.to(task.device)][:, None]
     sampling = Sampling(make_chain(prior.levels, steps, "trailing"), "none", guidance_scale)
-    clean = sample(prior.predict, sampling, torch.zeros_like(noise), noise, embedding=embedding, null_embedding=null)
+    clean = sample(
+        prior.predict,
+        sampling,
+        torch.zeros_like(noise),
+        noise,
+        embedding=embedding,
+        null_embedding=prior.null_embedding,
+    )
     return PictureSpace(task, prior.codec.channels, "hard").images(prior.codec.decode(clean))
 
 
