@@ -39,19 +39,13 @@ GroupedChannels = Annotated[int, Field(gt=0, le=2**16, multiple_of=32)]
 Multiples = Annotated[tuple[Annotated[int, Field(gt=0, le=64)], ...], Field(min_length=1, max_length=10)]
 
 
-class _Node(BaseModel):
-    """A section in which every setting shapes the network, so an unknown setting is an error."""
+class _Section(BaseModel):
+    """Settings of training are ignored; where every setting shapes the network, an unknown one is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Loose(BaseModel):
-    """A section with settings of training, which are ignored."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
 
 
-class UNetParams(_Node):
+class UNetParams(_Section, extra="forbid"):
     """`unet_config.params`; `image_size` is the size of the latent grid, `attention_resolutions` are strides (1, 2, 4, ...)."""
 
     image_size: PositiveInt
@@ -119,7 +113,7 @@ class UNetParams(_Node):
         return {width // count for (width, count), used in zip(pairs, attend, strict=True) if used}
 
 
-class AutoencoderParams(_Node):
+class AutoencoderParams(_Section, extra="forbid"):
     """`first_stage_config.params.ddconfig`; `attn_resolutions` are grid sizes in pixels at `resolution`."""
 
     z_channels: Channels
@@ -141,7 +135,7 @@ class AutoencoderParams(_Node):
     tanh_out: Literal[False] = False
 
 
-class FirstStage(_Loose):
+class FirstStage(_Section):
     """`first_stage_config`: a VQ or KL autoencoder."""
 
     target: Annotated[Literal["vqmodelinterface", "vqmodel", "autoencoderkl"], _CLASS_NAME]
@@ -170,7 +164,7 @@ class FirstStage(_Loose):
         return self
 
 
-class ClassConditioning(_Loose):
+class ClassConditioning(_Section):
     """`cond_stage_config` of a ClassEmbedder."""
 
     target: Annotated[Literal["classembedder"], _CLASS_NAME]
@@ -178,7 +172,7 @@ class ClassConditioning(_Loose):
     embed_dim: Channels = Field(validation_alias=AliasPath("params", "embed_dim"))
 
 
-class Config(_Loose):
+class Config(_Section):
     """`params` of a latent diffusion model; `linear_start` and `linear_end` are the first and last beta."""
 
     unet_target: Annotated[Literal["unetmodel"], _CLASS_NAME] = Field(

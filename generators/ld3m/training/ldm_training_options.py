@@ -55,11 +55,12 @@ class LdmTrainingOptions(PriorTrainingOptions):
     @model_validator(mode="after")
     def _divisors(self) -> LdmTrainingOptions:
         # Not a constraint of the items: `--help` would print it unreadably.
-        for width in (*self.autoencoder_channels, *self.channels):
-            if width < 1 or width % self.norm_groups or (width in self.channels and width % self.heads):
-                raise ValueError(
-                    f"width {width}: autoencoder_channels must be positive multiples of norm_groups, channels also of heads"
-                )
+        for name, divisors in {"channels": ("heads", "norm_groups"), "autoencoder_channels": ("norm_groups",)}.items():
+            for width in getattr(self, name):
+                if width < 1 or any(width % getattr(self, divisor) for divisor in divisors):
+                    raise ValueError(
+                        f"width {width} of {name} must be a positive multiple of {' and of '.join(divisors)}"
+                    )
         return self
 
     @property

@@ -15,8 +15,9 @@ from ld3m_plugin.randomness import stream
 
 
 def assert_every_tensor_has_one_source(module, entries):
-    names = [entry.new for entry in entries]
-    assert sorted(names) == sorted(module.state_dict())
+    entries = list(entries)
+    assert sorted(entry.new for entry in entries) == sorted(module.state_dict())
+    assert len({(entry.old, entry.form) for entry in entries}) == len(entries)
 
 
 @pytest.fixture
