@@ -119,32 +119,27 @@ class Prior(FrozenAutoencoder):
 
     def predict(self, state: Tensor, time: float, embedding: Tensor | None) -> Tensor:
         """Run the U-Net; returns (n, L, h, w), see `sampler.Model`."""
-        conditioning = () if embedding is None else (embedding,)
-        output: Tensor = self.unet(state, time, *conditioning).sample
+        output: Tensor = self.unet(state, time, *([] if embedding is None else [embedding])).sample
         return output
 
 
 def find_prior(name: str, revision: str | None = None) -> Path:
-    """Find the folder of a prior: shipped with the package, on this disk, or from the Hugging Face hub (cache first).
+    """Find a prior: shipped with the package, on this disk, or from the Hugging Face hub (cache first).
 
     Raises:
         PriorError: there is no such prior.
-        InvalidOptionError: a revision is given for a folder.
+        InvalidOptionError: a revision is given for a prior on this disk.
     """
     path = SHIPPED.get(name)
     try:
         path = path or Path(name).expanduser()
-        is_folder, exists = path.is_dir(), path.exists()
+        exists = path.exists()
     except (OSError, RuntimeError) as error:  # a name that is too long, or an unknown home directory
         raise PriorError(f"there is no prior folder {name} ({one_line(error)})") from error
-    if is_folder and revision is not None:
-        raise InvalidOptionError(
-            f"revision {revision!r} is only for hub ids, and {path} is a folder: leave revision out"
-        )
-    if is_folder or name in SHIPPED:
+    if exists and revision is not None:
+        raise InvalidOptionError(f"revision {revision!r} is only for hub ids, and {path} is on this disk: leave it out")
+    if exists or name in SHIPPED:
         return path
-    if exists:
-        raise _not_a_folder(path)
     if name.count("/") == 1 and not path.is_absolute() and not name.startswith((".", "~")):
         return _from_hub(name, revision)
     raise PriorError(f"there is no prior folder {name}: give a folder, a hub id OWNER/NAME, or {', '.join(SHIPPED)}")
@@ -159,22 +154,17 @@ def _from_hub(name: str, revision: str | None) -> Path:
     wanted += [f"{part}/*{suffix}" for part in parts for suffix in (".json", ".safetensors")]
     what: dict[str, Any] = {"revision": revision, "allow_patterns": wanted, "ignore_patterns": ["*.fp16.*"]}
     try:
-        with suppress(LocalEntryNotFoundError):
+        with suppress(LocalEntryNotFoundError, PriorError):
             found = Path(snapshot_download(name, local_files_only=True, **what))
-            if _is_whole(found):  # an interrupted download leaves a part of it
-                return found
+            for part in ("unet", _autoencoder_part(found)):
+                weight_files(found / part)  # raises for the rest of an interrupted download
+            return found
         return Path(snapshot_download(name, **what))
     except Exception as error:  # the hub's client raises errors of its HTTP library
         raise PriorError(
             f"prior {name!r} is not a folder here, and downloading it from the hub failed ({one_line(error, 200)}): check name, "
             "revision and connection"
         ) from error
-
-
-def _is_whole(folder: Path) -> bool:
-    with suppress(PriorError):
-        return all(weight_files(folder / part) for part in ("unet", _autoencoder_part(folder)))
-    return False
 
 
 def load_prior(folder: Path, device: torch.device | str = "cpu") -> Prior:
@@ -209,14 +199,12 @@ def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> Frozen
         raise PriorError(f"{path}: {error}") from error
 
 
-def _not_a_folder(path: Path) -> PriorError:
-    return PriorError(f"{path} is a file, not a prior folder: convert it with `ld3m prior convert {path} FOLDER`")
-
-
 def _autoencoder_part(folder: Path) -> str:
     index = folder / files.INDEX
     if folder.is_file():
-        raise _not_a_folder(folder)
+        raise PriorError(
+            f"{folder} is a file, not a prior folder: convert it with `ld3m prior convert {folder} FOLDER`"
+        )
     if not index.is_file():
         raise PriorError(f"{folder} is not a prior folder: it has no {files.INDEX}")
     content = files.read_json(index)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +18,6 @@ from ld3m_plugin.generators.ld3m.compvis.names import Entry
 from ld3m_plugin.generators.ld3m.diffusers_parts import some
 
 State = Mapping[str, Tensor]
-#: Where each tensor of a module comes from, and its shape in the module.
-Plan = dict[Entry, tuple[int, ...]]
 
 EMBEDDING = "cond_stage_model.embedding.weight"
 _EMA = "model_ema."
@@ -45,19 +43,14 @@ _DROPPED = {"lvlb_weights", "logvar", "scale_factor", f"{_EMA}decay", f"{_EMA}nu
 _OTHER_YAML = "give the YAML of this checkpoint"
 
 
-def make_plans(state: State, config: Config, network: Any, stage: Any) -> tuple[Plan, Plan, Plan]:
-    """Plans of the U-Net, the autoencoder and the class embedding; moving averages of the U-Net are used if there are any."""
+def make_plans(state: State, config: Config, network: Any, stage: Any) -> tuple[list[Entry], list[Entry], list[Entry]]:
+    """Sources of U-Net, autoencoder and class embedding; moving averages of the U-Net are used if there are any."""
     entries = unet.entries(config.unet, network.state_dict())
     if any(key.startswith(_EMA) and key not in _DROPPED for key in state):
         entries = (replace(entry, old=_averaged_name(entry.old)) for entry in entries)
     classes = config.conditioning
-    embedding = {} if classes is None else {Entry(EMBEDDING, "weight"): (classes.n_classes, classes.embed_dim)}
-    return _plan(network, entries), _plan(stage, autoencoder.entries(config.first_stage, stage.state_dict())), embedding
-
-
-def _plan(module: Any, entries: Iterator[Entry]) -> Plan:
-    shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-    return {entry: shapes[entry.new] for entry in entries}
+    embedding = [] if classes is None else [Entry(EMBEDDING, "weight", (classes.n_classes, classes.embed_dim))]
+    return list(entries), list(autoencoder.entries(config.first_stage, stage.state_dict())), embedding
 
 
 def _averaged_name(old: str) -> str:
@@ -82,7 +75,7 @@ def scaling_factor(state: State, config: Config) -> float:
     return config.scale_factor
 
 
-def check_tensors(state: State, plan: Plan) -> None:
+def check_tensors(state: State, plan: Sequence[Entry]) -> None:
     """Check names, then types, then shapes.
 
     Raises:
@@ -98,23 +91,22 @@ def check_tensors(state: State, plan: Plan) -> None:
         parts = ((missing, "it lacks"), (unexpected, "it has the unexpected"))
         lists = " and ".join(f"{verb} {some(keys, 20)}" for keys, verb in parts if keys)
         raise PriorError(f"{lists}: the YAML belongs to another checkpoint, or this kind of model is not supported")
-    forms = {key: _form(state[key]) for key in used | averaged}
-    wrong = [f"{key} ({form})" for key, form in forms.items() if form is not None]
+    wrong = [f"{key} ({form})" for key in used | averaged if (form := _form(state[key])) is not None]
     if wrong:
         raise PriorError(
             f"it has tensors that are not dense floating-point numbers: {some(wrong)}; "
             "use a checkpoint of float64, float32, float16 or bfloat16 weights"
         )
     shapes = {
-        f"{entry.old} is {tuple(state[entry.old].shape)}, not {entry.source_shape(target)}"
-        for entry, target in plan.items()
-        if not entry.fits(tuple(state[entry.old].shape), target)
+        f"{entry.old} is {tuple(state[entry.old].shape)}, not {entry.source_shape}"
+        for entry in plan
+        if not entry.fits(tuple(state[entry.old].shape))
     }
     if shapes:
         raise PriorError(f"it does not fit its configuration: {some(shapes, 20)}; {_OTHER_YAML}")
 
 
-def check_values(state: State, plan: Plan, half: bool) -> None:
+def check_values(state: State, plan: Sequence[Entry], half: bool) -> None:
     """Check that all numbers are finite in the precision in which they are written.
 
     Args:
@@ -164,8 +156,7 @@ def check_schedule(state: State, written: Tensor) -> None:
             f"alphas_cumprod is {form or shape}, not {tuple(written.shape)} floating-point numbers, one for each timestep of "
             f"its configuration: {_OTHER_YAML}"
         )
-    stored = state["alphas_cumprod"].detach().double()
-    difference = float((stored / written.double() - 1).abs().max())
+    difference = float((state["alphas_cumprod"].detach().double() / written.double() - 1).abs().max())
     if not difference < 1e-3:
         raise PriorError(
             f"alphas_cumprod is up to {difference:.1%} off the noise schedule of its configuration (beta_schedule, "

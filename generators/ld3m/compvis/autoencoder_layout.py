@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from torch import Tensor
 
 from ld3m_plugin.generators.ld3m.compvis.compvis_config import FirstStage
 from ld3m_plugin.generators.ld3m.compvis.names import Entry, renamed
@@ -23,10 +25,8 @@ _NAMES = {
     "conv_norm_out": "norm_out",
     "conv_shortcut": "nin_shortcut",
     "group_norm": "norm",
-    "to_q": "q",
-    "to_k": "k",
-    "to_v": "v",
     "to_out.0": "proj_out",
+    ".to_": ".",
 }
 
 
@@ -58,10 +58,11 @@ def build(stage: FirstStage, scaling_factor: float) -> Any:
     )
 
 
-def entries(stage: FirstStage, targets: Iterable[str]) -> Iterator[Entry]:
-    """Source of every tensor of `build(stage)`, whose names are `targets`."""
+def entries(stage: FirstStage, targets: Mapping[str, Tensor]) -> Iterator[Entry]:
+    """Source of every tensor of `build(stage)`, whose state_dict is `targets`."""
     last = len(stage.ddconfig.ch_mult) - 1
     # The decoder's levels are counted from the image in the checkpoint, from the latent in diffusers.
     levels = {f"up_blocks.{last - level}.": f"up.{level}." for level in range(last + 1)}
-    for new in targets:
-        yield Entry(PREFIX + renamed(new, levels | _NAMES), new, "linear" if ".to_" in new else "same")
+    for new, tensor in targets.items():
+        old = PREFIX + renamed(new, levels | _NAMES)
+        yield Entry(old, new, tuple(tensor.shape), "linear" if ".to_" in new else "same")

@@ -6,7 +6,6 @@ import collections
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -43,10 +42,9 @@ _LEFTOVERS = (
 _PLAIN = (bool, dict, float, int, list, str, tuple, collections.defaultdict, typing.Any)
 
 
-def _stand_ins() -> list[Any]:
-    parts = (path.rsplit(".", 1) for path in _LEFTOVERS)
-    inert = (type(name, (_Inert,), {"__module__": module, "__qualname__": name}) for module, name in parts)
-    return [*_PLAIN, *inert]
+def _stand_in(path: str) -> type:
+    module, name = path.rsplit(".", 1)
+    return type(name, (_Inert,), {"__module__": module, "__qualname__": name})
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -60,9 +58,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         content, _ = read_tensors(path, PriorError)
     else:
-        content = load_tensors(
-            path, PriorError, what="checkpoint", needed_for="a model's weights", stand_ins=_stand_ins()
-        )
+        known = (*_PLAIN, *map(_stand_in, _LEFTOVERS))
+        content = load_tensors(path, PriorError, what="checkpoint", needed_for="a model's weights", stand_ins=known)
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not state:
         raise PriorError(f"{path} has no state_dict: give the checkpoint of a model")

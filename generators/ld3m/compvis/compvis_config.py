@@ -20,15 +20,15 @@ from pydantic import (
     Field,
     PositiveInt,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
 from ld3m_plugin.errors import PriorError, one_line
 from ld3m_plugin.plain_yaml import plain, read_yaml
 
+_NONE = BeforeValidator(lambda section: None if section == "__is_unconditional__" else section or {})
 #: Of a `target`, only the name of the class counts.
-_CLASS_NAME = BeforeValidator(lambda target: str(target).rsplit(".", 1)[-1].lower())
+_CLASS = BeforeValidator(lambda target: str(target).rsplit(".", 1)[-1].lower())
 
 # Far above any published model; a larger number is a typing error that would take minutes to build, or overflow.
 Depth = Annotated[int, Field(gt=0, le=32)]
@@ -138,7 +138,7 @@ class AutoencoderParams(_Section, extra="forbid"):
 class FirstStage(_Section):
     """`first_stage_config`: a VQ or KL autoencoder."""
 
-    target: Annotated[Literal["vqmodelinterface", "vqmodel", "autoencoderkl"], _CLASS_NAME]
+    target: Annotated[Literal["vqmodelinterface", "vqmodel", "autoencoderkl"], _CLASS]
     embed_dim: Channels = Field(validation_alias=AliasPath("params", "embed_dim"))
     n_embed: Rows | None = Field(None, validation_alias=AliasPath("params", "n_embed"))
     remap: None = Field(None, validation_alias=AliasPath("params", "remap"))
@@ -157,17 +157,14 @@ class FirstStage(_Section):
             kind = "VQ" if self.quantised else "KL"
             raise ValueError(f"ddconfig.double_z must be {not self.ddconfig.double_z} for a {kind} first stage")
         if not self.quantised and self.embed_dim != self.ddconfig.z_channels:
-            raise ValueError(
-                f"embed_dim {self.embed_dim} and ddconfig.z_channels {self.ddconfig.z_channels} differ; "
-                "diffusers' AutoencoderKL needs them equal"
-            )
+            raise ValueError(f"a KL embed_dim of {self.embed_dim} must equal z_channels, {self.ddconfig.z_channels}")
         return self
 
 
 class ClassConditioning(_Section):
     """`cond_stage_config` of a ClassEmbedder."""
 
-    target: Annotated[Literal["classembedder"], _CLASS_NAME]
+    target: Annotated[Literal["classembedder"], _CLASS]
     n_classes: Rows = Field(1000, validation_alias=AliasPath("params", "n_classes"))
     embed_dim: Channels = Field(validation_alias=AliasPath("params", "embed_dim"))
 
@@ -175,12 +172,10 @@ class ClassConditioning(_Section):
 class Config(_Section):
     """`params` of a latent diffusion model; `linear_start` and `linear_end` are the first and last beta."""
 
-    unet_target: Annotated[Literal["unetmodel"], _CLASS_NAME] = Field(
-        validation_alias=AliasPath("unet_config", "target")
-    )
+    unet_target: Annotated[Literal["unetmodel"], _CLASS] = Field(validation_alias=AliasPath("unet_config", "target"))
     unet: UNetParams = Field(validation_alias=AliasPath("unet_config", "params"))
     first_stage: FirstStage = Field(validation_alias="first_stage_config")
-    conditioning: ClassConditioning | None = Field(None, validation_alias="cond_stage_config")
+    conditioning: Annotated[ClassConditioning | None, _NONE] = Field(None, validation_alias="cond_stage_config")
     conditioning_key: str | None = None
     concat_mode: bool = True
     timesteps: int = Field(1000, gt=0, le=10**6)
@@ -191,20 +186,13 @@ class Config(_Section):
     scale_factor: float = Field(1.0, gt=0, allow_inf_nan=False)
     scale_by_std: bool = False
 
-    @field_validator("conditioning", mode="before")
-    @classmethod
-    def _unconditional(cls, section: Any) -> Any:
-        return None if section == "__is_unconditional__" else section or {}
-
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
         key = self.conditioning_key or ("concat" if self.concat_mode else "crossattn")
         if self.conditioning is not None and key != "crossattn":
             raise ValueError(f"conditioning_key is {one_line(repr(key))}; only 'crossattn' is supported")
         if (self.conditioning is None) == self.unet.use_spatial_transformer:
-            raise ValueError(
-                "a ClassEmbedder needs a U-Net with use_spatial_transformer, and the other way round; one is missing"
-            )
+            raise ValueError("a ClassEmbedder and a U-Net with use_spatial_transformer need each other; one is missing")
         if self.conditioning is not None and self.conditioning.embed_dim != self.unet.context_dim:
             raise ValueError(
                 f"embed_dim {self.conditioning.embed_dim} must equal the U-Net's context_dim {self.unet.context_dim}"

@@ -19,6 +19,7 @@ class Entry:
     Attributes:
         old: name in the checkpoint.
         new: name in the diffusers module.
+        shape: in the diffusers module.
         form: `same`; `linear` for a 1×1 convolution that diffusers computes as a linear layer; `query`, `key` or `value`
             for that third of a joint projection, whose rows are (head, third, channel).
         heads: number of heads of these rows: those of the attention, as guided-diffusion first ordered them, or 1 for rows
@@ -27,24 +28,26 @@ class Entry:
 
     old: str
     new: str
+    shape: tuple[int, ...]
     form: Form = "same"
     heads: int = 1
 
-    def source_shape(self, target: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape in the checkpoint of a tensor that becomes one of shape `target`, without trailing 1s of a kernel."""
-        return (3 * target[0], *target[1:]) if self.form in _THIRDS else target
+    @property
+    def source_shape(self) -> tuple[int, ...]:
+        """Shape in the checkpoint, without trailing 1s of a kernel."""
+        return (3 * self.shape[0], *self.shape[1:]) if self.form in _THIRDS else self.shape
 
-    def fits(self, shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
-        """Whether a tensor of shape `shape` can become one of shape `target`."""
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether the checkpoint's tensor may have this shape."""
         while self.form != "same" and len(shape) > 2 and shape[-1] == 1:
             shape = shape[:-1]
-        return shape == self.source_shape(target)
+        return shape == self.source_shape
 
-    def take(self, tensor: Tensor, target: tuple[int, ...]) -> Tensor:
-        """Convert the checkpoint's tensor, which `fits`, to the module's, of shape `target`."""
+    def take(self, tensor: Tensor) -> Tensor:
+        """Convert the checkpoint's tensor, which `fits`, to the module's."""
         if self.form in _THIRDS:
             tensor = tensor.reshape(self.heads, 3, -1)[:, _THIRDS[self.form]]
-        return tensor.reshape(target)
+        return tensor.reshape(self.shape)
 
 
 def renamed(name: str, parts: Mapping[str, str]) -> str:

@@ -75,15 +75,15 @@ def entries(params: UNetParams, targets: Mapping[str, Tensor]) -> Iterator[Entry
     """Source of every tensor of `build(params)`, whose state_dict is `targets`."""
     names, heads = _NAMES | dict(_blocks(params)), dict(zip(params.channels, params.heads, strict=True))
     for new, tensor in targets.items():
-        old = PREFIX + renamed(new, names)
+        old, shape = PREFIX + renamed(new, names), tuple(tensor.shape)
         if ".resnets." in new:
-            yield Entry(renamed(old, _RESNET), new)
+            yield Entry(renamed(old, _RESNET), new, shape)
         elif ".attentions." in new and not params.use_spatial_transformer:
             form = _FORMS.get(new.split(".attentions.")[1].split(".")[1], "same")
-            count = 1 if params.use_new_attention_order else heads[len(tensor)]
-            yield Entry(renamed(old, _ATTENTION), new, form, count)
+            count = 1 if params.use_new_attention_order else heads[shape[0]]
+            yield Entry(renamed(old, _ATTENTION), new, shape, form, count)
         else:
-            yield Entry(old, new)
+            yield Entry(old, new, shape)
 
 
 def _blocks(params: UNetParams) -> Iterator[tuple[str, str]]:

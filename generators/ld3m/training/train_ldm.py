@@ -162,8 +162,8 @@ def train_prior(task: Task, options: LdmTrainingOptions, seed: int, out: Path, r
     deleted when the prior is finished.
     """
     training = start(task, options, seed, out.with_name(out.name + ".training"), reporter)
-    autoencoder = train_autoencoder(training)
-    latents, labels = encode_everything(autoencoder, RealBatches(training.task, options.autoencoder_batch_size))
+    task, autoencoder = training.task, train_autoencoder(training)
+    latents, labels = encode_everything(autoencoder, RealBatches(task, options.autoencoder_batch_size))
     codec = Codec(autoencoder)
     prior = _as_prior(training, codec, train_denoiser(training, latents, labels, codec))
     if not training.accelerator.is_main_process:
@@ -177,20 +177,14 @@ def train_prior(task: Task, options: LdmTrainingOptions, seed: int, out: Path, r
         class_embedding=prior.class_embedding,
         half=options.half,
     )
-    record_training(out, training.task, options, seed, training.seconds)
-    _report(training, load_prior(out, training.task.device), out, reporter)
-
-
-def _report(training: Training, prior: Prior, out: Path, reporter: TrainingReporter) -> None:
-    """Write `samples.png`, `quality.json` and `quality.md`, measured on the weights as they are stored."""
-    task, options = training.task, training.options
-    space = PictureSpace(task, prior.codec.channels, "hard")
+    record_training(out, task, options, seed, training.seconds)
+    stored = load_prior(out, task.device)
+    space = PictureSpace(task, stored.codec.channels, "hard")
     reconstruction = reconstruction_error(
-        task, lambda x: space.images(prior.codec.decode(prior.codec.encode(space.pictures(x))))
+        task, lambda x: space.images(stored.codec.decode(stored.codec.encode(space.pictures(x))))
     )
     how = {"guidance_scale": options.guidance_scale, "sample_steps": options.sample_steps}
-    sample = _sampler(prior, task, options)
-    report(sample, task, options, training.seed, out, reporter, digest(out), how, reconstruction)
+    report(_sampler(stored, task, options), task, options, seed, out, reporter, digest(out), how, reconstruction)
 
 
 def _sampler(prior: Prior, task: Task, options: LdmTrainingOptions) -> Sampler:

@@ -222,7 +222,12 @@ def changed(about, path, value):
         ("first_stage_config.params.ddconfig.tanh_out", True, "tanh_out"),
         ("first_stage_config.params.n_embed", None, "n_embed"),
         ("cond_stage_config.target", "ldm.modules.encoders.modules.BERTEmbedder", "cond_stage_config.target"),
+        ("cond_stage_config", "__is_first_stage__", "cond_stage_config .*'__is_first_stage__'"),
+        ("cond_stage_config", None, "cond_stage_config.target"),
+        ("unet_config", 3, "unet_config.target"),
+        ("first_stage_config.params", [], "first_stage_config.params.embed_dim"),
         ("conditioning_key", "concat", "conditioning_key .*'concat'"),
+        ("conditioning_key", None, "conditioning_key .*'concat'"),
         ("beta_schedule", "sqrt", "beta_schedule"),
         ("timesteps", 0, "timesteps"),
     ],
@@ -232,6 +237,15 @@ def test_a_model_that_is_not_converted_is_refused_by_name(description, path, val
         parse_config(changed(description("ldm_class_conditional")["config"], path, value), "it.yaml")
     assert str(excinfo.value).startswith("it.yaml")
     assert "\n" not in str(excinfo.value)
+
+
+def test_a_kl_first_stage_with_another_embed_dim_is_refused(description):
+    about = description("ldm_unconditional")["config"]
+    stage = about["params"]["first_stage_config"]
+    stage["target"] = "ldm.models.autoencoder.AutoencoderKL"
+    stage["params"]["ddconfig"] |= {"double_z": True, "z_channels": 4}
+    with pytest.raises(PriorError, match=r"embed_dim .*\b3\b.* z_channels.* 4"):
+        parse_config(about, "it.yaml")
 
 
 def test_heads_of_several_widths_without_transformers_are_refused(description):
