@@ -9,41 +9,31 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ld3m_plugin.contracts import Generator, Latents, Task
-from ld3m_plugin.generators.imaging import PictureSpace
+from ld3m_plugin.contracts import Latents, Task
 from ld3m_plugin.generators.ld3m.ld3m_options import PriorOptions
-from ld3m_plugin.generators.ld3m.ldm_prior import FrozenAutoencoder, find_prior, load_autoencoder
-from ld3m_plugin.generators.ld3m.start import check_size, provenance, start_latents
+from ld3m_plugin.generators.ld3m.ldm_prior import find_prior, load_autoencoder
+from ld3m_plugin.generators.ld3m.start import PriorGenerator
 
 
 class AutoencoderOptions(PriorOptions):
     """Options of the autoencoder generator."""
 
 
-class AutoencoderGenerator(Generator):
+class AutoencoderGenerator(PriorGenerator):
     """Renders `latent` (N, L, h, w)."""
 
     Options = AutoencoderOptions
-    _prior: FrozenAutoencoder
-    _pictures: PictureSpace
 
     def prepare(self, task: Task) -> None:
         """Load the prior's autoencoder on the task's device; raises the same errors as the LD3M generator."""
-        self._prior = load_autoencoder(find_prior(self.options.prior, self.options.revision), task.device)
-        check_size(task, self._prior)
-        self._pictures = PictureSpace(task, self._prior.codec.channels, self.options.clamp)
-        self._provenance = provenance(self.options, self._prior)
+        self._use(load_autoencoder(find_prior(self.options.prior, self.options.revision), task.device), task)
 
     def initial_latents(self, task: Task, labels: Tensor, rng: torch.Generator) -> Latents:
         """Make `latent` from encoded real images or from Gaussians."""
-        latent = start_latents(task, labels, rng, self._prior, self._pictures, self.options.init)
-        return Latents({"latent": latent}, learned=("latent",))
+        return Latents({"latent": self._start_latents(task, labels, rng)}, learned=("latent",))
 
     def render(self, latents: Latents) -> Tensor:
         return self._pictures.images(self._prior.codec.decode(latents["latent"]))
 
     def learning_rates(self) -> dict[str, float]:
         return {"latent": 0.05}
-
-    def provenance(self) -> dict[str, str]:
-        return self._provenance

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ld3m_plugin import errors
 from ld3m_plugin.errors import PriorError
 from ld3m_plugin.generators.ld3m import ldm_folder as files
 from ld3m_plugin.generators.ld3m.schedule import NoiseLevels, noise_levels
@@ -64,9 +65,9 @@ def load_model(folder: Path, known: Sequence[str], device: torch.device | str = 
             )
     except Exception as error:  # any setting may be wrong, and may raise anything
         raise PriorError(f"{folder} is damaged or does not fit its configuration: {one_line(error)}") from error
-    wrong = {key: report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if report.get(key)}
+    wrong = [key for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if report.get(key)]
     if wrong:
-        listed = "; ".join(f"{key.replace('_', ' ')}: {some(wrong[key])}" for key in wrong)
+        listed = "; ".join(f"{key.replace('_', ' ')}: {some(report[key])}" for key in wrong)
         raise PriorError(f"{folder}: the tensors do not fit config.json ({listed})")
     for key, value in model.state_dict().items():
         _check_finite(folder, key, value)
@@ -187,8 +188,7 @@ def load_embedding(
 
 def one_line(error: Exception, length: int = 300) -> str:
     """The message of an error as one line of about `length` characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= length else text[:length].rstrip() + " ..."
+    return errors.one_line(str(error).strip() or type(error).__name__, length)
 
 
 def _check_config(path: Path, config: Mapping[str, Any]) -> None:
@@ -196,14 +196,10 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:
     for key in (*_COUNTS, "sample_size"):
         value = config.get(key, 1)
         sides = value if key == "sample_size" and isinstance(value, list) and len(value) == 2 else [value]
-        if value is not None and not all(map(_is_count, sides)):
+        if value is not None and not all(type(side) is int and side > 0 for side in sides):
             raise PriorError(f"{path}: {key} = {value!r} must be a whole number above 0")
     if config.get("quantization_config") is not None:
         raise PriorError(f"{path} describes quantised weights: use a prior with floating-point weights")
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _check_tensors(folder: Path, name: str) -> None:

@@ -12,24 +12,22 @@ import torch
 from torch import Tensor
 
 from ld3m_plugin.budgets import GIB, saved_bytes
-from ld3m_plugin.contracts import Generator, Latents, Task
+from ld3m_plugin.contracts import Latents, Task
 from ld3m_plugin.errors import InvalidOptionError
-from ld3m_plugin.generators.imaging import PictureSpace
 from ld3m_plugin.generators.ld3m.ld3m_options import LD3MOptions
 from ld3m_plugin.generators.ld3m.ldm_prior import Prior, find_prior, load_prior
 from ld3m_plugin.generators.ld3m.sampler import Sampling, sample
 from ld3m_plugin.generators.ld3m.schedule import Chain, make_chain
-from ld3m_plugin.generators.ld3m.start import check_size, provenance, start_latents
+from ld3m_plugin.generators.ld3m.start import PriorGenerator
 from ld3m_plugin.priors.class_matching import rows_of_classes
 
 
-class LD3MGenerator(Generator):
+class LD3MGenerator(PriorGenerator):
     """Renders `latent` (N, L, h, w), `class_embedding` (N, 1, d) and the fixed `noise` (N, L, h, w); with eta > 0 also the fixed
     `step_noise` (N, T, L, h, w)."""
 
     Options = LD3MOptions
     _prior: Prior
-    _pictures: PictureSpace
     _chain: Chain
 
     def prepare(self, task: Task) -> None:
@@ -41,13 +39,15 @@ class LD3MGenerator(Generator):
                 has none.
         """
         options = self.options
-        self._prior = load_prior(find_prior(options.prior, options.revision), task.device)
-        check_size(task, self._prior)
+        self._use(load_prior(find_prior(options.prior, options.revision), task.device), task)
         self._chain = make_chain(self._prior.levels, options.steps, options.spacing)
-        self._pictures = PictureSpace(task, self._prior.codec.channels, options.clamp)
-        self._null = self._null_embedding()
+        guided = options.guidance_scale != 1 and self._prior.class_embedding is not None
+        self._null = self._prior.null_embedding if guided else None
+        if guided and self._null is None:
+            raise InvalidOptionError(
+                f"guidance_scale={options.guidance_scale}: the prior has no null class, which guidance needs: use 1"
+            )
         self._bytes: tuple[int, int] | None = None
-        self._provenance = provenance(options, self._prior)
         if self._prior.class_embedding is not None:
             self._rows = rows_of_classes(task, self._prior.facts, options.class_map, options.unmatched)
             self._provenance["class_embedding_from"] = ", ".join(map(self._class_of, task.class_names, self._rows))
@@ -75,21 +75,11 @@ class LD3MGenerator(Generator):
         for name in (name for name, wrong in given.items() if wrong):
             raise InvalidOptionError(f"{name}={getattr(self.options, name)}: this prior is unconditional: leave it out")
 
-    def _null_embedding(self) -> Tensor | None:
-        embedding, row = self._prior.class_embedding, self._prior.facts.null_class
-        if embedding is None or self.options.guidance_scale == 1:
-            return None
-        if row is None:
-            raise InvalidOptionError(
-                f"guidance_scale={self.options.guidance_scale}: the prior has no null class, which guidance needs: use 1"
-            )
-        return embedding[row].view(1, 1, -1)
-
     def initial_latents(self, task: Task, labels: Tensor, rng: torch.Generator) -> Latents:
         """Make `latent` from encoded real images or Gaussians, `class_embedding` of each label, and noise."""
         options = self.options
-        latent = start_latents(task, labels, rng, self._prior, self._pictures, options.init)
-        tensors, learned = {"latent": latent}, {"latent", "class_embedding"}
+        latent = self._start_latents(task, labels, rng)
+        tensors, learned = {"latent": latent}, set(self.learning_rates())
         if self._prior.class_embedding is not None:
             rows = torch.tensor(self._rows)[labels.cpu()].to(task.device)
             tensors["class_embedding"] = self._prior.class_embedding[rows][:, None].clone()
@@ -97,8 +87,6 @@ class LD3MGenerator(Generator):
         if options.eta > 0:
             shape = (len(labels), options.steps, *latent.shape[1:])
             tensors["step_noise"] = torch.randn(shape, generator=rng).to(task.device)
-        if options.learn != "both":
-            learned = {options.learn}
         return Latents(tensors, tuple(learned & set(tensors)))
 
     def render(self, latents: Latents) -> Tensor:
@@ -106,10 +94,8 @@ class LD3MGenerator(Generator):
 
     def denoise(self, latents: Latents) -> Tensor:
         """Run the chain; returns z_0 (N, L, h, w), before the decoder."""
-        start = latents["latent"]
-        options = self.options
+        start, options = latents["latent"], self.options
         quantised = options.residual_quantized and options.residual == "x0"  # only this residual reads it
-        anchor = self._prior.codec.quantise(start) if quantised else start
         return sample(
             self._prior.predict,
             self._sampling(latents),
@@ -117,7 +103,7 @@ class LD3MGenerator(Generator):
             latents["noise"],
             embedding=latents.get("class_embedding"),
             null_embedding=self._null,
-            anchor=anchor,
+            anchor=self._prior.codec.quantise(start) if quantised else start,
             step_noise=latents.get("step_noise"),
         )
 
@@ -152,14 +138,9 @@ class LD3MGenerator(Generator):
         """Redraw the noise if the option `noise` is `redrawn`."""
         if self.options.noise == "fixed":
             return latents
-        names = [name for name in ("noise", "step_noise") if name in latents]
-        return latents.replace(
-            **{name: torch.randn(latents[name].shape, generator=rng).to(latents[name].device) for name in names}
-        )
+        noise = {name: latents[name] for name in ("noise", "step_noise") if name in latents}
+        return latents.replace(**{k: torch.randn(v.shape, generator=rng).to(v.device) for k, v in noise.items()})
 
     def learning_rates(self) -> dict[str, float]:
         rates = {"latent": 0.02, "class_embedding": 0.02}
         return rates if self.options.learn == "both" else {self.options.learn: rates[self.options.learn]}
-
-    def provenance(self) -> dict[str, str]:
-        return self._provenance

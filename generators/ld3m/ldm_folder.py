@@ -16,22 +16,12 @@ from typing import Any
 from torch import Tensor
 
 from ld3m_plugin.priors import prior_json as facts_files
-from ld3m_plugin.priors.prior_json import FACTS, PriorClass, PriorFacts, read_json, write_facts
+from ld3m_plugin.priors.prior_json import FACTS as FACTS
+from ld3m_plugin.priors.prior_json import PriorClass as PriorClass
+from ld3m_plugin.priors.prior_json import PriorFacts as PriorFacts
+from ld3m_plugin.priors.prior_json import read_json as read_json
+from ld3m_plugin.priors.prior_json import write_facts
 from ld3m_plugin.storage import complete_folder, write_json, write_tensors
-
-__all__ = [
-    "AUTOENCODERS",
-    "CLASS_EMBEDDING",
-    "FACTS",
-    "INDEX",
-    "PriorClass",
-    "PriorFacts",
-    "autoencoder_part",
-    "digest",
-    "read_facts",
-    "read_json",
-    "save_prior",
-]
 
 INDEX, CLASS_EMBEDDING = "model_index.json", "class_embedding.safetensors"
 #: Folder names of an autoencoder; a prior has one of them.

@@ -48,10 +48,8 @@ class Codec:
         # A code book may have fewer dimensions than the encoder's output.
         self.latent_channels: int = config.get("vq_embed_dim") or config.latent_channels
         self.factor = int(2 ** (len(config.block_out_channels) - 1))
-        shift = _numbers(config, "shift_factor", 0.0)
-        mean = (
-            shift if config.get("latents_mean") is None else _numbers(config, "latents_mean", 0.0, self.latent_channels)
-        )
+        (shift,) = _numbers(config, "shift_factor", 0.0)
+        mean = _numbers(config, "latents_mean", shift, self.latent_channels)
         std = _numbers(config, "latents_std", 1.0, self.latent_channels, positive=True)
         (scale,) = _numbers(config, "scaling_factor", 1.0, positive=True)
         like = next(model.parameters())
@@ -66,17 +64,15 @@ class Codec:
     def encode(self, pictures: Tensor) -> Tensor:
         """Encode pictures to latents: before quantisation (VQ), or the mean of the posterior (KL)."""
         encoded = self.model.encode(pictures)
-        code = encoded.latents if self.quantises else encoded.latent_dist.mode()
-        latents: Tensor = (code - self._mean) / self._std
-        return latents
+        code: Tensor = encoded.latents if self.quantises else encoded.latent_dist.mode()
+        return (code - self._mean) / self._std
 
     def quantise(self, latents: Tensor) -> Tensor:
         """Replace latents by the nearest code book entries, with a straight-through gradient; KL latents stay as they are."""
         if not self.quantises:
             return latents
-        code, _, _ = self.model.quantize(latents * self._std + self._mean)
-        nearest: Tensor = (code - self._mean) / self._std
-        return nearest
+        code: Tensor = self.model.quantize(latents * self._std + self._mean)[0]
+        return (code - self._mean) / self._std
 
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents to pictures; a VQ model quantises them first."""
@@ -115,34 +111,35 @@ class Prior(FrozenAutoencoder):
     def downsampling(self) -> int:
         return int(self.codec.factor * 2 ** (len(self.unet.config.block_out_channels) - 1))
 
+    @property
+    def null_embedding(self) -> Tensor | None:
+        """The class embedding of "no class" (1, 1, d), or None if the prior has none."""
+        row = self.facts.null_class
+        return None if self.class_embedding is None or row is None else self.class_embedding[row].view(1, 1, -1)
+
     def predict(self, state: Tensor, time: float, embedding: Tensor | None) -> Tensor:
         """Run the U-Net; returns (n, L, h, w), see `sampler.Model`."""
-        conditioning = () if embedding is None else (embedding,)
-        output: Tensor = self.unet(state, time, *conditioning).sample
+        output: Tensor = self.unet(state, time, *([] if embedding is None else [embedding])).sample
         return output
 
 
 def find_prior(name: str, revision: str | None = None) -> Path:
-    """Find the folder of a prior: shipped with the package, on this disk, or from the Hugging Face hub (cache first).
+    """Find a prior: shipped with the package, on this disk, or from the Hugging Face hub (cache first).
 
     Raises:
         PriorError: there is no such prior.
-        InvalidOptionError: a revision is given for a folder.
+        InvalidOptionError: a revision is given for a prior on this disk.
     """
     path = SHIPPED.get(name)
     try:
         path = path or Path(name).expanduser()
-        is_folder, exists = path.is_dir(), path.exists()
+        exists = path.exists()
     except (OSError, RuntimeError) as error:  # a name that is too long, or an unknown home directory
         raise PriorError(f"there is no prior folder {name} ({one_line(error)})") from error
-    if is_folder and revision is not None:
-        raise InvalidOptionError(
-            f"revision {revision!r} is only for hub ids, and {path} is a folder: leave revision out"
-        )
-    if is_folder or name in SHIPPED:
+    if exists and revision is not None:
+        raise InvalidOptionError(f"revision {revision!r} is only for hub ids, and {path} is on this disk: leave it out")
+    if exists or name in SHIPPED:
         return path
-    if exists:
-        raise _not_a_folder(path)
     if name.count("/") == 1 and not path.is_absolute() and not name.startswith((".", "~")):
         return _from_hub(name, revision)
     raise PriorError(f"there is no prior folder {name}: give a folder, a hub id OWNER/NAME, or {', '.join(SHIPPED)}")
@@ -157,22 +154,17 @@ def _from_hub(name: str, revision: str | None) -> Path:
     wanted += [f"{part}/*{suffix}" for part in parts for suffix in (".json", ".safetensors")]
     what: dict[str, Any] = {"revision": revision, "allow_patterns": wanted, "ignore_patterns": ["*.fp16.*"]}
     try:
-        with suppress(LocalEntryNotFoundError):
+        with suppress(LocalEntryNotFoundError, PriorError):
             found = Path(snapshot_download(name, local_files_only=True, **what))
-            if _is_whole(found):  # an interrupted download leaves a part of it
-                return found
+            for part in ("unet", _autoencoder_part(found)):
+                weight_files(found / part)  # raises for the rest of an interrupted download
+            return found
         return Path(snapshot_download(name, **what))
     except Exception as error:  # the hub's client raises errors of its HTTP library
         raise PriorError(
             f"prior {name!r} is not a folder here, and downloading it from the hub failed ({one_line(error, 200)}): check name, "
             "revision and connection"
         ) from error
-
-
-def _is_whole(folder: Path) -> bool:
-    with suppress(PriorError):
-        return all(weight_files(folder / part) for part in ("unet", _autoencoder_part(folder)))
-    return False
 
 
 def load_prior(folder: Path, device: torch.device | str = "cpu") -> Prior:
@@ -182,9 +174,13 @@ def load_prior(folder: Path, device: torch.device | str = "cpu") -> Prior:
         PriorError: a part is missing, damaged, of an unknown class, or its tensors do not fit its configuration.
     """
     frozen = load_autoencoder(folder, device)
-    unet = load_model(folder / "unet", _UNETS, device)
-    _check_stated(folder, "unet", unet)
-    _check_together(folder, unet, frozen.codec)
+    unet = _load_part(folder, "unet", _UNETS, device)
+    taken, made, latent = unet.config.in_channels, unet.config.out_channels, frozen.codec.latent_channels
+    if not taken == made == latent:
+        raise PriorError(
+            f"{folder / 'unet'} takes {taken} channels and makes {made}, and the latents have {latent}: the three "
+            "must be equal"
+        )
     embedding = load_embedding(folder, unet, frozen.facts, device)
     levels = load_levels(folder / "scheduler")
     return Prior(**vars(frozen), unet=unet, levels=levels, class_embedding=embedding)
@@ -193,8 +189,7 @@ def load_prior(folder: Path, device: torch.device | str = "cpu") -> Prior:
 def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> FrozenAutoencoder:
     """Read only the autoencoder and the facts of a prior folder; raises the same errors as `load_prior`."""
     part = _autoencoder_part(folder)
-    model = load_model(folder / part, _AUTOENCODERS, device)
-    _check_stated(folder, part, model)
+    model = _load_part(folder, part, _AUTOENCODERS, device)
     path = folder / part / "config.json"
     if model.config.in_channels != model.config.out_channels:
         raise PriorError(f"{path}: in_channels and out_channels must be equal")
@@ -204,14 +199,12 @@ def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> Frozen
         raise PriorError(f"{path}: {error}") from error
 
 
-def _not_a_folder(path: Path) -> PriorError:
-    return PriorError(f"{path} is a file, not a prior folder: convert it with `ld3m prior convert {path} FOLDER`")
-
-
 def _autoencoder_part(folder: Path) -> str:
     index = folder / files.INDEX
     if folder.is_file():
-        raise _not_a_folder(folder)
+        raise PriorError(
+            f"{folder} is a file, not a prior folder: convert it with `ld3m prior convert {folder} FOLDER`"
+        )
     if not index.is_file():
         raise PriorError(f"{folder} is not a prior folder: it has no {files.INDEX}")
     content = files.read_json(index)
@@ -222,22 +215,15 @@ def _autoencoder_part(folder: Path) -> str:
     return named[0]
 
 
-def _check_stated(folder: Path, part: str, model: Any) -> None:
-    """Reject a part that is of another class than the index states: it belongs to another model."""
+def _load_part(folder: Path, part: str, known: tuple[str, ...], device: torch.device | str) -> Any:
+    """Load the model of a part; reject it if the index states another class: the part belongs to another model."""
+    model = load_model(folder / part, known, device)
     stated, name = files.read_json(folder / files.INDEX).get(part), type(model).__name__
     if isinstance(stated, list) and stated[-1] in (*_UNETS, *_AUTOENCODERS) and stated[-1] != name:
         raise PriorError(
             f"{folder / files.INDEX} states class {stated[-1]} for {part}, but its config.json states {name}"
         )
-
-
-def _check_together(folder: Path, unet: Any, codec: Codec) -> None:
-    taken, made = unet.config.in_channels, unet.config.out_channels
-    if not taken == made == codec.latent_channels:
-        raise PriorError(
-            f"{folder / 'unet'} takes {taken} channels and makes {made}, and the latents have {codec.latent_channels}: the three "
-            "must be equal"
-        )
+    return model
 
 
 def _numbers(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +18,6 @@ from ld3m_plugin.generators.ld3m.compvis.names import Entry
 from ld3m_plugin.generators.ld3m.diffusers_parts import some
 
 State = Mapping[str, Tensor]
-#: Where each tensor of a module comes from, and its shape in the module.
-Plan = dict[Entry, tuple[int, ...]]
 
 EMBEDDING = "cond_stage_model.embedding.weight"
 _EMA = "model_ema."
@@ -45,17 +43,14 @@ _DROPPED = {"lvlb_weights", "logvar", "scale_factor", f"{_EMA}decay", f"{_EMA}nu
 _OTHER_YAML = "give the YAML of this checkpoint"
 
 
-def make_plans(state: State, config: Config, network: Any, stage: Any) -> tuple[Plan, Plan]:
-    """Plans of the U-Net and of the autoencoder; moving averages of the U-Net are used if the checkpoint has them."""
+def make_plans(state: State, config: Config, network: Any, stage: Any) -> tuple[list[Entry], list[Entry], list[Entry]]:
+    """Sources of U-Net, autoencoder and class embedding; moving averages of the U-Net are used if there are any."""
     entries = unet.entries(config.unet, network.state_dict())
     if any(key.startswith(_EMA) and key not in _DROPPED for key in state):
         entries = (replace(entry, old=_averaged_name(entry.old)) for entry in entries)
-    return _plan(network, entries), _plan(stage, autoencoder.entries(config.first_stage, stage.state_dict()))
-
-
-def _plan(module: Any, entries: Iterator[Entry]) -> Plan:
-    shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-    return {entry: shapes[entry.new] for entry in entries}
+    classes = config.conditioning
+    embedding = [] if classes is None else [Entry(EMBEDDING, "weight", (classes.n_classes, classes.embed_dim))]
+    return list(entries), list(autoencoder.entries(config.first_stage, stage.state_dict())), embedding
 
 
 def _averaged_name(old: str) -> str:
@@ -80,14 +75,14 @@ def scaling_factor(state: State, config: Config) -> float:
     return config.scale_factor
 
 
-def check_tensors(state: State, plan: Plan, config: Config) -> None:
+def check_tensors(state: State, plan: Sequence[Entry]) -> None:
     """Check names, then types, then shapes.
 
     Raises:
         PriorError: with the names that are missing or left over, the tensors that are not dense floating-point numbers, or
             the shapes that are not the configuration's.
     """
-    used = _used(plan, config)
+    used = {entry.old for entry in plan}
     averaged = {key for key in state if key.startswith(unet.PREFIX) and _averaged_name(key) in used}
     known = used | averaged | _SCHEDULE | _DROPPED
     missing = sorted(used - state.keys())
@@ -96,34 +91,22 @@ def check_tensors(state: State, plan: Plan, config: Config) -> None:
         parts = ((missing, "it lacks"), (unexpected, "it has the unexpected"))
         lists = " and ".join(f"{verb} {some(keys, 20)}" for keys, verb in parts if keys)
         raise PriorError(f"{lists}: the YAML belongs to another checkpoint, or this kind of model is not supported")
-    forms = {key: _form(state[key]) for key in used | averaged}
-    wrong = [f"{key} ({form})" for key, form in forms.items() if form is not None]
+    wrong = [f"{key} ({form})" for key in used | averaged if (form := _form(state[key])) is not None]
     if wrong:
         raise PriorError(
             f"it has tensors that are not dense floating-point numbers: {some(wrong)}; "
             "use a checkpoint of float64, float32, float16 or bfloat16 weights"
         )
-    shapes = set(_wrong_shapes(state, plan, config))
+    shapes = {
+        f"{entry.old} is {tuple(state[entry.old].shape)}, not {entry.source_shape}"
+        for entry in plan
+        if not entry.fits(tuple(state[entry.old].shape))
+    }
     if shapes:
         raise PriorError(f"it does not fit its configuration: {some(shapes, 20)}; {_OTHER_YAML}")
 
 
-def _used(plan: Plan, config: Config) -> set[str]:
-    return {entry.old for entry in plan} | ({EMBEDDING} if config.conditioning is not None else set())
-
-
-def _wrong_shapes(state: State, plan: Plan, config: Config) -> Iterator[str]:
-    for entry, target in plan.items():
-        shape = tuple(state[entry.old].shape)
-        if not entry.fits(shape, target):
-            yield f"{entry.old} is {shape}, not {entry.source_shape(target)}"
-    if config.conditioning is not None:
-        shape, wanted = tuple(state[EMBEDDING].shape), (config.conditioning.n_classes, config.conditioning.embed_dim)
-        if shape != wanted:
-            yield f"{EMBEDDING} is {shape}, not {wanted}"
-
-
-def check_values(state: State, plan: Plan, config: Config, half: bool) -> None:
+def check_values(state: State, plan: Sequence[Entry], half: bool) -> None:
     """Check that all numbers are finite in the precision in which they are written.
 
     Args:
@@ -132,7 +115,7 @@ def check_values(state: State, plan: Plan, config: Config, half: bool) -> None:
     Raises:
         PriorError: with the names of the tensors that are not finite.
     """
-    extremes = {key: torch.stack(state[key].detach().float().aminmax()) for key in _used(plan, config)}
+    extremes = {key: torch.stack(state[key].detach().float().aminmax()) for key in {e.old for e in plan}}
     wrong = [key for key, values in extremes.items() if not values.isfinite().all()]
     if wrong:
         raise PriorError(
@@ -173,8 +156,7 @@ def check_schedule(state: State, written: Tensor) -> None:
             f"alphas_cumprod is {form or shape}, not {tuple(written.shape)} floating-point numbers, one for each timestep of "
             f"its configuration: {_OTHER_YAML}"
         )
-    stored = state["alphas_cumprod"].detach().double()
-    difference = float((stored / written.double() - 1).abs().max())
+    difference = float((state["alphas_cumprod"].detach().double() / written.double() - 1).abs().max())
     if not difference < 1e-3:
         raise PriorError(
             f"alphas_cumprod is up to {difference:.1%} off the noise schedule of its configuration (beta_schedule, "

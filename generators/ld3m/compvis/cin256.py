@@ -14,8 +14,9 @@ from ld3m_plugin.generators.ld3m.compvis.compvis_config import (
     UNetParams,
 )
 
-CLASSES = ClassConditioning(n_classes=1001, embed_dim=512)
+CLASSES = ClassConditioning(target="classembedder", n_classes=1001, embed_dim=512)
 CONFIG = Config(
+    unet_target="unetmodel",
     unet=UNetParams(
         image_size=64,
         in_channels=3,
@@ -30,7 +31,7 @@ CONFIG = Config(
         context_dim=512,
     ),
     first_stage=FirstStage(
-        quantised=True,
+        target="vqmodelinterface",
         embed_dim=3,
         n_embed=8192,
         ddconfig=AutoencoderParams(
@@ -46,6 +47,7 @@ CONFIG = Config(
         ),
     ),
     conditioning=CLASSES,
+    conditioning_key="crossattn",
     linear_start=0.0015,
     linear_end=0.0195,
 )

@@ -6,15 +6,12 @@ import collections
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ld3m_plugin.data.safe_torch import load_tensors
 from ld3m_plugin.errors import PriorError
-from ld3m_plugin.generators.ld3m.diffusers_parts import one_line
+from ld3m_plugin.storage import read_tensors
 
 
 class _Inert:
@@ -45,10 +42,9 @@ _LEFTOVERS = (
 _PLAIN = (bool, dict, float, int, list, str, tuple, collections.defaultdict, typing.Any)
 
 
-def _stand_ins() -> list[Any]:
-    parts = (path.rsplit(".", 1) for path in _LEFTOVERS)
-    inert = (type(name, (_Inert,), {"__module__": module, "__qualname__": name}) for module, name in parts)
-    return [*_PLAIN, *inert]
+def _stand_in(path: str) -> type:
+    module, name = path.rsplit(".", 1)
+    return type(name, (_Inert,), {"__module__": module, "__qualname__": name})
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -59,7 +55,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise PriorError(f"{path} is not a file: give the file of the checkpoint")
-    content = _read(path)
+    if path.suffix == ".safetensors":
+        content, _ = read_tensors(path, PriorError)
+    else:
+        known = (*_PLAIN, *map(_stand_in, _LEFTOVERS))
+        content = load_tensors(path, PriorError, what="checkpoint", needed_for="a model's weights", stand_ins=known)
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not state:
         raise PriorError(f"{path} has no state_dict: give the checkpoint of a model")
@@ -67,12 +67,3 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise PriorError(f"{path}: {name!r} in the state_dict is of type {type(value).__name__}, not a tensor")
     return dict(state)
-
-
-def _read(path: Path) -> Any:
-    if path.suffix != ".safetensors":
-        return load_tensors(path, PriorError, what="checkpoint", needed_for="a model's weights", stand_ins=_stand_ins())
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise PriorError(f"{path} is truncated or damaged ({one_line(error)}): download it again") from error

@@ -9,17 +9,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from reprlib import Repr
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
-from ld3m_plugin.errors import PriorError
-from ld3m_plugin.generators.ld3m.diffusers_parts import one_line
+from ld3m_plugin.errors import PriorError, one_line
+from ld3m_plugin.plain_yaml import plain, read_yaml
 
-UNCONDITIONAL = "__is_unconditional__"
-_FIRST_STAGES = ("vqmodelinterface", "vqmodel", "autoencoderkl")
+_NONE = BeforeValidator(lambda section: None if section == "__is_unconditional__" else section or {})
+#: Of a `target`, only the name of the class counts.
+_CLASS = BeforeValidator(lambda target: str(target).rsplit(".", 1)[-1].lower())
 
 # Far above any published model; a larger number is a typing error that would take minutes to build, or overflow.
 Depth = Annotated[int, Field(gt=0, le=32)]
@@ -30,19 +39,13 @@ GroupedChannels = Annotated[int, Field(gt=0, le=2**16, multiple_of=32)]
 Multiples = Annotated[tuple[Annotated[int, Field(gt=0, le=64)], ...], Field(min_length=1, max_length=10)]
 
 
-class _Node(BaseModel):
-    """A section in which every setting shapes the network, so an unknown setting is an error."""
+class _Section(BaseModel):
+    """Settings of training are ignored; where every setting shapes the network, an unknown one is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Loose(BaseModel):
-    """A section with settings of training, which are ignored."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
 
 
-class UNetParams(_Node):
+class UNetParams(_Section, extra="forbid"):
     """`unet_config.params`; `image_size` is the size of the latent grid, `attention_resolutions` are strides (1, 2, 4, ...)."""
 
     image_size: PositiveInt
@@ -83,6 +86,11 @@ class UNetParams(_Node):
             raise ValueError("use_spatial_transformer needs context_dim")
         if any(count < 1 or width % count for width, count in zip(self.channels, self.heads, strict=True)):
             raise ValueError(f"{self.heads} heads do not divide {self.channels} channels")
+        if not self.use_spatial_transformer and set(self.heads) != {1} and len(self.head_widths) > 1:
+            raise ValueError(
+                f"{self.num_heads} attention heads of {sorted(self.head_widths)} channels, which diffusers' UNet2DModel "
+                "cannot express: only a fixed num_head_channels is supported"
+            )
         return self
 
     @property
@@ -97,8 +105,15 @@ class UNetParams(_Node):
             return (self.num_heads,) * len(self.channel_mult)
         return tuple(width // self.num_head_channels for width in self.channels)
 
+    @property
+    def head_widths(self) -> set[int]:
+        """Channels of a head at the levels with attention; the middle block, at the last level, always has it."""
+        attend = [2**level in self.attention_resolutions for level in range(len(self.channels) - 1)] + [True]
+        pairs = zip(self.channels, self.heads, strict=True)
+        return {width // count for (width, count), used in zip(pairs, attend, strict=True) if used}
 
-class AutoencoderParams(_Node):
+
+class AutoencoderParams(_Section, extra="forbid"):
     """`first_stage_config.params.ddconfig`; `attn_resolutions` are grid sizes in pixels at `resolution`."""
 
     z_channels: Channels
@@ -120,14 +135,19 @@ class AutoencoderParams(_Node):
     tanh_out: Literal[False] = False
 
 
-class FirstStage(_Loose):
-    """`first_stage_config`: its params; `quantised` tells VQ from KL."""
+class FirstStage(_Section):
+    """`first_stage_config`: a VQ or KL autoencoder."""
 
-    quantised: bool
-    embed_dim: Channels
-    n_embed: Rows | None = None
-    remap: None = None
-    ddconfig: AutoencoderParams
+    target: Annotated[Literal["vqmodelinterface", "vqmodel", "autoencoderkl"], _CLASS]
+    embed_dim: Channels = Field(validation_alias=AliasPath("params", "embed_dim"))
+    n_embed: Rows | None = Field(None, validation_alias=AliasPath("params", "n_embed"))
+    remap: None = Field(None, validation_alias=AliasPath("params", "remap"))
+    ddconfig: AutoencoderParams = Field(validation_alias=AliasPath("params", "ddconfig"))
+
+    @property
+    def quantised(self) -> bool:
+        """Whether the latents come from a code book (VQ)."""
+        return self.target != "autoencoderkl"
 
     @model_validator(mode="after")
     def _fits_together(self) -> FirstStage:
@@ -136,22 +156,28 @@ class FirstStage(_Loose):
         if self.quantised == self.ddconfig.double_z:
             kind = "VQ" if self.quantised else "KL"
             raise ValueError(f"ddconfig.double_z must be {not self.ddconfig.double_z} for a {kind} first stage")
+        if not self.quantised and self.embed_dim != self.ddconfig.z_channels:
+            raise ValueError(f"a KL embed_dim of {self.embed_dim} must equal z_channels, {self.ddconfig.z_channels}")
         return self
 
 
-class ClassConditioning(_Loose):
-    """`cond_stage_config.params` of a ClassEmbedder."""
+class ClassConditioning(_Section):
+    """`cond_stage_config` of a ClassEmbedder."""
 
-    n_classes: Rows = 1000
-    embed_dim: Channels
+    target: Annotated[Literal["classembedder"], _CLASS]
+    n_classes: Rows = Field(1000, validation_alias=AliasPath("params", "n_classes"))
+    embed_dim: Channels = Field(validation_alias=AliasPath("params", "embed_dim"))
 
 
-class Config(_Loose):
-    """A latent diffusion model, from its YAML; `linear_start` and `linear_end` are the first and last beta."""
+class Config(_Section):
+    """`params` of a latent diffusion model; `linear_start` and `linear_end` are the first and last beta."""
 
-    unet: UNetParams
-    first_stage: FirstStage
-    conditioning: ClassConditioning | None
+    unet_target: Annotated[Literal["unetmodel"], _CLASS] = Field(validation_alias=AliasPath("unet_config", "target"))
+    unet: UNetParams = Field(validation_alias=AliasPath("unet_config", "params"))
+    first_stage: FirstStage = Field(validation_alias="first_stage_config")
+    conditioning: Annotated[ClassConditioning | None, _NONE] = Field(None, validation_alias="cond_stage_config")
+    conditioning_key: str | None = None
+    concat_mode: bool = True
     timesteps: int = Field(1000, gt=0, le=10**6)
     beta_schedule: Literal["linear", "sqrt_linear", "cosine"] = "linear"
     linear_start: float = Field(1e-4, gt=0, lt=1)
@@ -162,15 +188,20 @@ class Config(_Loose):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
+        key = self.conditioning_key or ("concat" if self.concat_mode else "crossattn")
+        if self.conditioning is not None and key != "crossattn":
+            raise ValueError(f"conditioning_key is {one_line(repr(key))}; only 'crossattn' is supported")
         if (self.conditioning is None) == self.unet.use_spatial_transformer:
-            raise ValueError(
-                "a ClassEmbedder needs a U-Net with use_spatial_transformer, and the other way round; one is missing"
-            )
+            raise ValueError("a ClassEmbedder and a U-Net with use_spatial_transformer need each other; one is missing")
         if self.conditioning is not None and self.conditioning.embed_dim != self.unet.context_dim:
             raise ValueError(
                 f"embed_dim {self.conditioning.embed_dim} must equal the U-Net's context_dim {self.unet.context_dim}"
             )
         return self
+
+
+class _File(BaseModel):
+    config: Config = Field(validation_alias=AliasChoices(AliasPath("model", "params"), "params"))
 
 
 def read_config(path: Path) -> Config:
@@ -179,16 +210,7 @@ def read_config(path: Path) -> Config:
     Raises:
         PriorError: the file cannot be read, or describes a model that is not supported.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (
-        OSError,
-        ValueError,
-        RecursionError,
-        yaml.YAMLError,
-    ) as error:  # ValueError: not UTF-8, or an impossible date
-        raise PriorError(f"cannot read {path}: {one_line(error)}") from error
-    return parse_config(content, str(path))
+    return parse_config(plain(read_yaml(path, PriorError)), str(path))
 
 
 def parse_config(content: Any, name: str) -> Config:
@@ -197,52 +219,14 @@ def parse_config(content: Any, name: str) -> Config:
     Args:
         name: of the file, for messages.
     """
-    model = content.get("model", content) if isinstance(content, Mapping) else None
-    params = _mapping(model, "params", name)
-    kind, stage = _section(params, "first_stage_config", _FIRST_STAGES, name)
-    _, unet = _section(params, "unet_config", ("unetmodel",), name)
-    parts = {"unet": unet, "first_stage": {**stage, "quantised": kind != "autoencoderkl"}}
     try:
-        return Config.model_validate({**params, **parts, "conditioning": _conditioning(params, name)})
+        return _File.model_validate(content).config
     except ValidationError as error:
         problem = error.errors(include_url=False, include_context=False)[0]
-        where = " ".join(".".join(map(str, problem["loc"])).split()) or "the model"
-        value = "" if isinstance(problem["input"], Mapping) else f"is {_short(problem['input'])}: "
-        raise PriorError(f"{name}: {where}: {value}{problem['msg']}; this model is not supported") from error
-
-
-def _conditioning(params: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
-    if params.get("cond_stage_config", UNCONDITIONAL) == UNCONDITIONAL:
-        return None
-    _, embedder = _section(params, "cond_stage_config", ("classembedder",), name)
-    key = params.get("conditioning_key", "concat" if params.get("concat_mode", True) else "crossattn")
-    if key != "crossattn":
-        raise PriorError(f"{name}: conditioning_key is {_short(key)}; only 'crossattn' is supported")
-    return embedder
-
-
-def _section(params: Mapping[str, Any], key: str, kinds: tuple[str, ...], name: str) -> tuple[str, Mapping[str, Any]]:
-    """The class that the section's `target` names, in lower case, and the section's `params`."""
-    node = params.get(key)
-    target = node.get("target") if isinstance(node, Mapping) else node
-    kind = target.rsplit(".", 1)[-1].lower() if isinstance(target, str) else ""
-    if kind not in kinds:
-        raise PriorError(f"{name}: {key}.target is {_short(target)}, which is not supported; known: {', '.join(kinds)}")
-    return kind, _mapping(node, "params", name)
-
-
-def _short(value: Any) -> str:
-    """Shorten a value for a message: with aliases, a few lines of YAML can stand for gigabytes."""
-    shortened = Repr()
-    shortened.maxlevel, shortened.maxstring, shortened.maxother = 1, 100, 100
-    return shortened.repr(value)
-
-
-def _mapping(node: Any, key: str, name: str) -> Mapping[str, Any]:
-    value = node.get(key) if isinstance(node, Mapping) else None
-    if not isinstance(value, Mapping):
-        raise PriorError(f"{name} has no section {key!r}: give the YAML of a latent diffusion model")
-    return value
+        where = one_line(".".join(map(str, problem["loc"])))
+        value = "" if isinstance(problem["input"], Mapping) else f" is {one_line(repr(problem['input']), 100)}"
+        advice = "give the YAML of a latent diffusion model" if problem["type"] == "missing" else "it is not supported"
+        raise PriorError(f"{name}: {where}{value}: {problem['msg']}; {advice}") from error
 
 
 def find_config(checkpoint: Path) -> Path | None:

@@ -120,30 +120,24 @@ def convert_state(
     try:
         network, stage = _build(config, accounting.scaling_factor(state, config))
         plans = accounting.make_plans(state, config, network, stage)
-        plan, scheduler = plans[0] | plans[1], _scheduler(config)
-        accounting.check_tensors(state, plan, config)
-        accounting.check_values(state, plan, config, half)
+        plan, scheduler = [entry for part in plans for entry in part], _scheduler(config)
+        accounting.check_tensors(state, plan)
+        accounting.check_values(state, plan, half)
         accounting.check_schedule(state, scheduler.alphas_cumprod)
     except PriorError as error:
         raise PriorError(f"{name}: {error}") from error
-    for module, part in zip((network, stage), plans, strict=True):
-        tensors = {entry.new: entry.take(state[entry.old].detach().float(), shape) for entry, shape in part.items()}
+    for module, part in zip((network, stage), plans[:2], strict=True):
+        tensors = {entry.new: entry.take(state[entry.old].detach().float()) for entry in part}
         module.load_state_dict(tensors, strict=True, assign=True)
     embedding = None if config.conditioning is None else state[accounting.EMBEDDING].detach().float()
     return _frozen(network, stage, scheduler, embedding)
 
 
 def _build(config: Config, scale: float) -> tuple[Any, Any]:
-    """Build U-Net and autoencoder without storage.
-
-    Raises:
-        PriorError: diffusers cannot build them.
-    """
+    """Build U-Net and autoencoder without storage."""
     try:
         with torch.device("meta"):
             return unet.build(config.unet), autoencoder.build(config.first_stage, scale)
-    except PriorError:
-        raise
     except Exception as error:  # diffusers may raise anything about a configuration
         raise PriorError(
             f"diffusers cannot build a network of this configuration ({one_line(error)}): check the YAML"
@@ -167,8 +161,7 @@ def _scheduler(config: Config) -> Any:
     """Build the noise schedule: the published sampler ends at alpha-bar of the first timestep, not at 1, and counts from 1."""
     from diffusers import DDIMScheduler
 
-    scheduler: Any = DDIMScheduler
-    return scheduler(
+    return DDIMScheduler(
         num_train_timesteps=config.timesteps,
         beta_start=config.linear_start,
         beta_end=config.linear_end,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,50 +19,43 @@ class Entry:
     Attributes:
         old: name in the checkpoint.
         new: name in the diffusers module.
+        shape: in the diffusers module.
         form: `same`; `linear` for a 1×1 convolution that diffusers computes as a linear layer; `query`, `key` or `value`
-            for that third of a joint projection.
-        heads: of the attention, for the thirds.
-        by_head: the rows of a joint projection are (head, third, channel), as guided-diffusion first ordered them;
-            otherwise (third, head, channel).
+            for that third of a joint projection, whose rows are (head, third, channel).
+        heads: number of heads of these rows: those of the attention, as guided-diffusion first ordered them, or 1 for rows
+            (third, head, channel).
     """
 
     old: str
     new: str
+    shape: tuple[int, ...]
     form: Form = "same"
     heads: int = 1
-    by_head: bool = True
 
-    def source_shape(self, target: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape in the checkpoint of a tensor that becomes one of shape `target`, without trailing 1s of a kernel."""
-        return (3 * target[0], *target[1:]) if self.form in _THIRDS else target
+    @property
+    def source_shape(self) -> tuple[int, ...]:
+        """Shape in the checkpoint, without trailing 1s of a kernel."""
+        return (3 * self.shape[0], *self.shape[1:]) if self.form in _THIRDS else self.shape
 
-    def fits(self, shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
-        """Whether a tensor of shape `shape` can become one of shape `target`."""
-        return (shape if self.form == "same" else _without_kernel(shape)) == self.source_shape(target)
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether the checkpoint's tensor may have this shape."""
+        while self.form != "same" and len(shape) > 2 and shape[-1] == 1:
+            shape = shape[:-1]
+        return shape == self.source_shape
 
-    def take(self, tensor: Tensor, target: tuple[int, ...]) -> Tensor:
-        """Convert the checkpoint's tensor, which `fits`, to the module's, of shape `target`."""
-        if self.form not in _THIRDS:
-            return tensor.reshape(target)
-        third = _THIRDS[self.form]
-        if self.by_head:
-            return tensor.reshape(self.heads, 3, -1)[:, third].reshape(target)
-        return tensor.reshape(3, -1)[third].reshape(target)
-
-
-def _without_kernel(shape: tuple[int, ...]) -> tuple[int, ...]:
-    while len(shape) > 2 and shape[-1] == 1:
-        shape = shape[:-1]
-    return shape
+    def take(self, tensor: Tensor) -> Tensor:
+        """Convert the checkpoint's tensor, which `fits`, to the module's."""
+        if self.form in _THIRDS:
+            tensor = tensor.reshape(self.heads, 3, -1)[:, _THIRDS[self.form]]
+        return tensor.reshape(self.shape)
 
 
-def layer(old: str, new: str, form: Form = "same", *, heads: int = 1, by_head: bool = True) -> Iterator[Entry]:
-    """Entries of weight and bias of one layer."""
-    for part in ("weight", "bias"):
-        yield Entry(f"{old}.{part}", f"{new}.{part}", form, heads, by_head)
+def renamed(name: str, parts: Mapping[str, str]) -> str:
+    """Replace parts of a name, in the order of `parts`.
 
-
-def layers(old: str, new: str, pairs: dict[str, str], form: Form = "same") -> Iterator[Entry]:
-    """Entries of weights and biases of the layers `pairs` (old name -> new name) of a block."""
-    for old_layer, new_layer in pairs.items():
-        yield from layer(f"{old}.{old_layer}", f"{new}.{new_layer}", form)
+    >>> renamed("encoder.mid_block.resnets.0.conv1", {"mid_block.resnets.0": "mid.block_1"})
+    'encoder.mid.block_1.conv1'
+    """
+    for new, old in parts.items():
+        name = name.replace(new, old)
+    return name

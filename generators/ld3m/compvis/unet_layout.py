@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ld3m_plugin.errors import PriorError
+from torch import Tensor
+
 from ld3m_plugin.generators.ld3m.compvis.compvis_config import UNetParams
-from ld3m_plugin.generators.ld3m.compvis.names import Entry, Form, layer, layers
+from ld3m_plugin.generators.ld3m.compvis.names import Entry, Form, renamed
 
 PREFIX = "model.diffusion_model."
 
+#: Parts of diffusers' names -> those of the checkpoint; inside transformers, the names are the same.
+_NAMES = {
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+    "mid_block.resnets.0": "middle_block.0",
+    "mid_block.attentions.0": "middle_block.1",
+    "mid_block.resnets.1": "middle_block.2",
+}
 _RESNET = {
-    "in_layers.0": "norm1",
-    "in_layers.2": "conv1",
-    "emb_layers.1": "time_emb_proj",
-    "out_layers.0": "norm2",
-    "out_layers.3": "conv2",
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
 }
-_TRANSFORMER = {
-    "attn1.to_out.0": "attn1.to_out.0",
-    "attn2.to_out.0": "attn2.to_out.0",
-    "ff.net.0.proj": "ff.net.0.proj",
-    "ff.net.2": "ff.net.2",
-    "norm1": "norm1",
-    "norm2": "norm2",
-    "norm3": "norm3",
-}
-_THIRDS: dict[str, Form] = {"to_q": "query", "to_k": "key", "to_v": "value"}
+_ATTENTION = {"group_norm": "norm", "to_q": "qkv", "to_k": "qkv", "to_v": "qkv", "to_out.0": "proj_out"}
+_FORMS: dict[str, Form] = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out": "linear"}
 
 
 def build(params: UNetParams) -> Any:
@@ -37,9 +43,6 @@ def build(params: UNetParams) -> Any:
     `attention_head_dim` is the *number* of heads. With a wrong number, every tensor loads and the U-Net predicts wrong noise:
     the symptom of huggingface/diffusers issue 7240, which names no cause. So heads, the order of sine and cosine, and the
     epsilons are always written.
-
-    Raises:
-        PriorError: the attention heads cannot be expressed.
     """
     from diffusers import UNet2DConditionModel, UNet2DModel
 
@@ -59,91 +62,39 @@ def build(params: UNetParams) -> Any:
         "norm_num_groups": 32,
         "norm_eps": 1e-5,
     }
+    kind: Any = UNet2DModel
+    heads: dict[str, Any] = {"attention_head_dim": None if set(params.heads) == {1} else min(params.head_widths)}
     if params.use_spatial_transformer:
-        conditional: Any = UNet2DConditionModel
-        return conditional(
-            **shared,
-            cross_attention_dim=params.context_dim,
-            transformer_layers_per_block=params.transformer_depth,
-            attention_head_dim=params.heads,
-        )
-    unconditional: Any = UNet2DModel
-    return unconditional(**shared, attention_head_dim=_one_head_width(params, attends))
+        kind = UNet2DConditionModel
+        heads = {"attention_head_dim": params.heads, "cross_attention_dim": params.context_dim}
+        heads["transformer_layers_per_block"] = params.transformer_depth
+    return kind(**shared, **heads)
 
 
-def _one_head_width(params: UNetParams, attends: list[bool]) -> int | None:
-    """Channels of a head, the same at all levels, or None for one head. The middle block, at the last level, has attention."""
-    if set(params.heads) == {1}:
-        return None
-    levels = {level for level, attend in enumerate(attends) if attend} | {len(attends) - 1}
-    widths = {params.channels[level] // params.heads[level] for level in levels}
-    if len(widths) > 1:
-        raise PriorError(
-            f"the U-Net has {params.num_heads} attention heads of {sorted(widths)} channels, "
-            "which diffusers' UNet2DModel cannot express: only a fixed num_head_channels is supported"
-        )
-    return widths.pop()
+def entries(params: UNetParams, targets: Mapping[str, Tensor]) -> Iterator[Entry]:
+    """Source of every tensor of `build(params)`, whose state_dict is `targets`."""
+    names, heads = _NAMES | dict(_blocks(params)), dict(zip(params.channels, params.heads, strict=True))
+    for new, tensor in targets.items():
+        old, shape = PREFIX + renamed(new, names), tuple(tensor.shape)
+        if ".resnets." in new:
+            yield Entry(renamed(old, _RESNET), new, shape)
+        elif ".attentions." in new and not params.use_spatial_transformer:
+            form = _FORMS.get(new.split(".attentions.")[1].split(".")[1], "same")
+            count = 1 if params.use_new_attention_order else heads[shape[0]]
+            yield Entry(renamed(old, _ATTENTION), new, shape, form, count)
+        else:
+            yield Entry(old, new, shape)
 
 
-def entries(params: UNetParams, targets: Container[str]) -> Iterator[Entry]:
-    """Source of every tensor of `build(params)`.
-
-    Args:
-        targets: names in the module; they tell which blocks change their width and have a shortcut.
-    """
-    last, depth = len(params.channel_mult) - 1, params.num_res_blocks
-    yield from layer(f"{PREFIX}time_embed.0", "time_embedding.linear_1")
-    yield from layer(f"{PREFIX}time_embed.2", "time_embedding.linear_2")
-    yield from layer(f"{PREFIX}input_blocks.0.0", "conv_in")
-    position = 1
-    for level in range(last + 1):
-        attend, down = 2**level in params.attention_resolutions, f"down_blocks.{level}"
-        for index in range(depth):
-            old = f"{PREFIX}input_blocks.{position}"
-            yield from _block(params, old, down, index, level, attend, targets)
-            position += 1
-        if level < last:
-            yield from layer(f"{PREFIX}input_blocks.{position}.0.op", f"{down}.downsamplers.0.conv")
-            position += 1
-    for index, block in enumerate((0, 2)):
-        yield from _resnet(f"{PREFIX}middle_block.{block}", f"mid_block.resnets.{index}", targets)
-    yield from _attention(params, f"{PREFIX}middle_block.1", "mid_block.attentions.0", last)
-    for position in range((last + 1) * (depth + 1)):
-        level, index = last - position // (depth + 1), position % (depth + 1)
-        attend, up = 2**level in params.attention_resolutions, f"up_blocks.{last - level}"
-        old = f"{PREFIX}output_blocks.{position}"
-        yield from _block(params, old, up, index, level, attend, targets)
-        if index == depth and level > 0:
-            yield from layer(f"{old}.{1 + attend}.conv", f"{up}.upsamplers.0.conv")
-    yield from layer(f"{PREFIX}out.0", "conv_norm_out")
-    yield from layer(f"{PREFIX}out.2", "conv_out")
-
-
-def _block(
-    params: UNetParams, old: str, new: str, index: int, level: int, attend: bool, targets: Container[str]
-) -> Iterator[Entry]:
-    yield from _resnet(f"{old}.0", f"{new}.resnets.{index}", targets)
-    if attend:
-        yield from _attention(params, f"{old}.1", f"{new}.attentions.{index}", level)
-
-
-def _resnet(old: str, new: str, targets: Container[str]) -> Iterator[Entry]:
-    yield from layers(old, new, _RESNET)
-    if f"{new}.conv_shortcut.weight" in targets:
-        yield from layer(f"{old}.skip_connection", f"{new}.conv_shortcut")
-
-
-def _attention(params: UNetParams, old: str, new: str, level: int) -> Iterator[Entry]:
-    if not params.use_spatial_transformer:
-        yield from layer(f"{old}.norm", f"{new}.group_norm")
-        for name, form in _THIRDS.items():
-            by_head = not params.use_new_attention_order
-            yield from layer(f"{old}.qkv", f"{new}.{name}", form, heads=params.heads[level], by_head=by_head)
-        yield from layer(f"{old}.proj_out", f"{new}.to_out.0", "linear")
-        return
-    yield from layers(old, new, {"norm": "norm", "proj_in": "proj_in", "proj_out": "proj_out"})
-    for index in range(params.transformer_depth):
-        block = f"transformer_blocks.{index}"
-        yield from layers(f"{old}.{block}", f"{new}.{block}", _TRANSFORMER)
-        for name in (f"{block}.attn{attention}.{part}.weight" for attention in (1, 2) for part in _THIRDS):
-            yield Entry(f"{old}.{name}", f"{new}.{name}")
+def _blocks(params: UNetParams) -> Iterator[tuple[str, str]]:
+    """Names of the blocks: the checkpoint numbers them through all levels."""
+    levels, per_level = len(params.channel_mult), params.num_res_blocks + 1
+    for level, index in itertools.product(range(levels), range(per_level)):
+        at = level * per_level + index
+        for position, part in enumerate((f"{level}.resnets.{index}.", f"{level}.attentions.{index}.")):
+            yield f"down_blocks.{part}", f"input_blocks.{at + 1}.{position}."
+            yield f"up_blocks.{part}", f"output_blocks.{at}.{position}."
+        if index == params.num_res_blocks:
+            attend = 2 ** (levels - 1 - level) in params.attention_resolutions
+            yield f"down_blocks.{level}.downsamplers.0.conv", f"input_blocks.{at + 1}.0.op"
+            yield f"up_blocks.{level}.upsamplers.0.conv", f"output_blocks.{at}.{1 + attend}.conv"

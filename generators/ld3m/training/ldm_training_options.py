@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ld3m_plugin.priors.training.training_options import PriorTrainingOptions
 
@@ -52,22 +52,15 @@ class LdmTrainingOptions(PriorTrainingOptions):
     guidance_scale: float = Field(2.0, ge=0, description="guidance of the samples in pictures and in the report")
     sample_steps: int = Field(20, ge=1, le=1000, description="denoising steps of these samples")
 
-    @field_validator("autoencoder_channels", "channels")
-    @classmethod
-    def _positive(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
-        # Not a constraint of the items: `--help` would print it unreadably.
-        if any(width < 1 for width in widths):
-            raise ValueError("widths must be at least 1")
-        return widths
-
     @model_validator(mode="after")
     def _divisors(self) -> LdmTrainingOptions:
-        for width in self.channels:
-            if width % self.heads or width % self.norm_groups:
-                raise ValueError(f"width {width} of channels must be a multiple of heads and of norm_groups")
-        for width in self.autoencoder_channels:
-            if width % self.norm_groups:
-                raise ValueError(f"width {width} of autoencoder_channels must be a multiple of norm_groups")
+        # Not a constraint of the items: `--help` would print it unreadably.
+        for name, divisors in {"channels": ("heads", "norm_groups"), "autoencoder_channels": ("norm_groups",)}.items():
+            for width in getattr(self, name):
+                if width < 1 or any(width % getattr(self, divisor) for divisor in divisors):
+                    raise ValueError(
+                        f"width {width} of {name} must be a positive multiple of {' and of '.join(divisors)}"
+                    )
         return self
 
     @property

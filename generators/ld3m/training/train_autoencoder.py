@@ -51,8 +51,7 @@ class AutoencoderTraining(nn.Module):
 
     def forward(self, pictures: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         posterior = self.autoencoder.encode(pictures).latent_dist
-        decoded = self.autoencoder.decode(posterior.mean + posterior.std * noise).sample
-        difference = decoded - pictures
+        difference = self.autoencoder.decode(posterior.mean + posterior.std * noise).sample - pictures
         divergence = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
         return difference.abs().mean() + difference.square().mean(), divergence
 
@@ -67,15 +66,12 @@ def encode_everything(autoencoder: Any, batches: RealBatches) -> tuple[Tensor, T
     Raises:
         PriorError: a channel is constant, so nothing can be learned from it.
     """
-    latents, labels = [], []
-    for pictures, classes in batches.everything():
-        latents.append(autoencoder.encode(pictures).latent_dist.mean.float().cpu())
-        labels.append(classes)
-    grid = torch.cat(latents)
+    encoded = [(autoencoder.encode(x).latent_dist.mean.float().cpu(), classes) for x, classes in batches.everything()]
+    grid, labels = map(torch.cat, zip(*encoded, strict=True))
     std, mean = torch.std_mean(grid, dim=(0, 2, 3))
     if not (std > _ALIKE).all():
         raise PriorError(
             "a channel of the autoencoder's latents is constant over all images: lower kl_weight or autoencoder_rate"
         )
     autoencoder.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())
-    return (grid - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1), torch.cat(labels)
+    return (grid - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1), labels

@@ -162,8 +162,8 @@ def train_prior(task: Task, options: LdmTrainingOptions, seed: int, out: Path, r
     deleted when the prior is finished.
     """
     training = start(task, options, seed, out.with_name(out.name + ".training"), reporter)
-    autoencoder = train_autoencoder(training)
-    latents, labels = encode_everything(autoencoder, RealBatches(training.task, options.autoencoder_batch_size))
+    task, autoencoder = training.task, train_autoencoder(training)
+    latents, labels = encode_everything(autoencoder, RealBatches(task, options.autoencoder_batch_size))
     codec = Codec(autoencoder)
     prior = _as_prior(training, codec, train_denoiser(training, latents, labels, codec))
     if not training.accelerator.is_main_process:
@@ -177,20 +177,14 @@ def train_prior(task: Task, options: LdmTrainingOptions, seed: int, out: Path, r
         class_embedding=prior.class_embedding,
         half=options.half,
     )
-    record_training(out, training.task, options, seed, training.seconds)
-    _report(training, load_prior(out, training.task.device), out, reporter)
-
-
-def _report(training: Training, prior: Prior, out: Path, reporter: TrainingReporter) -> None:
-    """Write `samples.png`, `quality.json` and `quality.md`, measured on the weights as they are stored."""
-    task, options = training.task, training.options
-    space = PictureSpace(task, prior.codec.channels, "hard")
+    record_training(out, task, options, seed, training.seconds)
+    stored = load_prior(out, task.device)
+    space = PictureSpace(task, stored.codec.channels, "hard")
     reconstruction = reconstruction_error(
-        task, lambda x: space.images(prior.codec.decode(prior.codec.encode(space.pictures(x))))
+        task, lambda x: space.images(stored.codec.decode(stored.codec.encode(space.pictures(x))))
     )
     how = {"guidance_scale": options.guidance_scale, "sample_steps": options.sample_steps}
-    sample = _sampler(prior, task, options)
-    report(sample, task, options, training.seed, out, reporter, digest(out), how, reconstruction)
+    report(_sampler(stored, task, options), task, options, seed, out, reporter, digest(out), how, reconstruction)
 
 
 def _sampler(prior: Prior, task: Task, options: LdmTrainingOptions) -> Sampler:
@@ -205,12 +199,17 @@ def draw_samples(
     """Draw normalised images (n, C, H, W) of the prior's classes `labels` (n,), by plain DDIM from Gaussian noise."""
     grid = task.image_size // prior.codec.factor
     noise = torch.randn(len(labels), prior.codec.latent_channels, grid, grid, generator=rng).to(task.device)
-    embedding = null = None
-    if prior.class_embedding is not None:
-        embedding = prior.class_embedding[labels.to(task.device)][:, None]
-        null = None if prior.facts.null_class is None else prior.class_embedding[prior.facts.null_class].view(1, 1, -1)
+    known = prior.class_embedding
+    embedding = None if known is None else known[labels.to(task.device)][:, None]
     sampling = Sampling(make_chain(prior.levels, steps, "trailing"), "none", guidance_scale)
-    clean = sample(prior.predict, sampling, torch.zeros_like(noise), noise, embedding=embedding, null_embedding=null)
+    clean = sample(
+        prior.predict,
+        sampling,
+        torch.zeros_like(noise),
+        noise,
+        embedding=embedding,
+        null_embedding=prior.null_embedding,
+    )
     return PictureSpace(task, prior.codec.channels, "hard").images(prior.codec.decode(clean))
 
 

@@ -41,7 +41,7 @@ def test_a_checkpoint_is_to_be_converted_first(tmp_path, monkeypatch, name):
     (tmp_path / "owner").mkdir()
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(PriorError, match=f"ld3m prior convert {name} FOLDER"):
-        find_prior(name)
+        load_prior(find_prior(name))
 
 
 def test_a_revision_of_a_folder_here_is_refused(priors):

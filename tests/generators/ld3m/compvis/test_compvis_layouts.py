@@ -15,8 +15,9 @@ from ld3m_plugin.randomness import stream
 
 
 def assert_every_tensor_has_one_source(module, entries):
-    names = [entry.new for entry in entries]
-    assert sorted(names) == sorted(module.state_dict())
+    entries = list(entries)
+    assert sorted(entry.new for entry in entries) == sorted(module.state_dict())
+    assert len({(entry.old, entry.form) for entry in entries}) == len(entries)
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ def first_stage(quantised, blocks, mult, at):
         num_res_blocks=blocks,
         attn_resolutions=tuple(at),
     )
-    return FirstStage(quantised=quantised, embed_dim=4, n_embed=16, ddconfig=params)
+    return FirstStage(target="vqmodel" if quantised else "autoencoderkl", embed_dim=4, n_embed=16, ddconfig=params)
 
 
 @torch.no_grad()
@@ -216,12 +217,17 @@ def changed(about, path, value):
         ("unet_config.params.novelty", 1, "novelty"),
         ("unet_config.params.context_dim", 8, "embed_dim 16 .*context_dim"),
         ("unet_config.params.use_spatial_transformer", False, "use_spatial_transformer"),
-        ("unet_config.target", "os.system", "unet_config.target .*'os.system'"),
+        ("unet_config.target", "os.system", "unet_config.target .*'system'"),
         ("first_stage_config.target", "ldm.models.autoencoder.IdentityFirstStage", "first_stage_config.target"),
         ("first_stage_config.params.ddconfig.tanh_out", True, "tanh_out"),
         ("first_stage_config.params.n_embed", None, "n_embed"),
         ("cond_stage_config.target", "ldm.modules.encoders.modules.BERTEmbedder", "cond_stage_config.target"),
+        ("cond_stage_config", "__is_first_stage__", "cond_stage_config .*'__is_first_stage__'"),
+        ("cond_stage_config", None, "cond_stage_config.target"),
+        ("unet_config", 3, "unet_config.target"),
+        ("first_stage_config.params", [], "first_stage_config.params.embed_dim"),
         ("conditioning_key", "concat", "conditioning_key .*'concat'"),
+        ("conditioning_key", None, "conditioning_key .*'concat'"),
         ("beta_schedule", "sqrt", "beta_schedule"),
         ("timesteps", 0, "timesteps"),
     ],
@@ -233,11 +239,20 @@ def test_a_model_that_is_not_converted_is_refused_by_name(description, path, val
     assert "\n" not in str(excinfo.value)
 
 
+def test_a_kl_first_stage_with_another_embed_dim_is_refused(description):
+    about = description("ldm_unconditional")["config"]
+    stage = about["params"]["first_stage_config"]
+    stage["target"] = "ldm.models.autoencoder.AutoencoderKL"
+    stage["params"]["ddconfig"] |= {"double_z": True, "z_channels": 4}
+    with pytest.raises(PriorError, match=r"embed_dim .*\b3\b.* z_channels.* 4"):
+        parse_config(about, "it.yaml")
+
+
 def test_heads_of_several_widths_without_transformers_are_refused(description):
     about = description("ldm_unconditional")["config"]
     about["params"]["unet_config"]["params"] |= {"num_heads": 2, "num_head_channels": -1}
     with pytest.raises(PriorError, match=r"\b2 .*\[16, 32\]"):
-        unet.build(parse_config(about, "it.yaml").unet)
+        parse_config(about, "it.yaml")
 
 
 def test_a_measured_scale_that_is_not_stored_is_missing(original, description):

@@ -201,19 +201,13 @@ def test_another_model_is_not_taken_for_one_without_a_head_count(tmp_path):
         convert(tmp_path / "other.ckpt", tmp_path / "out")
 
 
-def test_a_value_that_aliases_blow_up_stays_one_short_line(tmp_path, checkpoint):
-    """Nine lines of YAML that stand for 9^9 texts."""
+def test_references_in_the_yaml_are_refused(tmp_path, checkpoint):
+    """Nine lines of YAML can stand for 9^9 texts."""
     path = checkpoint()
     lines = ["a0: &a0 [x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10))]
     text = (tmp_path / "model.yaml").read_text()
-    for old, where in (
-        ("num_heads: 1", "unet.num_heads"),
-        ("target: ldm.models.autoencoder.VQModelInterface", "target"),
-    ):
-        assert old in text
-        changed = text.replace(old, f"{old.split(':')[0]}: *a9")
-        (tmp_path / "model.yaml").write_text("\n".join(lines) + "\n" + changed)
-        with pytest.raises(PriorError, match=where) as excinfo:
-            convert(path, tmp_path / "prior")
-        assert len(str(excinfo.value)) < 300 + len(str(tmp_path))
-        assert "\n" not in str(excinfo.value)
+    (tmp_path / "model.yaml").write_text("\n".join(lines) + "\n" + text)
+    with pytest.raises(PriorError, match=r"model\.yaml .*references") as excinfo:
+        convert(path, tmp_path / "prior")
+    assert len(str(excinfo.value)) < 300 + len(str(tmp_path))
+    assert "\n" not in str(excinfo.value)
