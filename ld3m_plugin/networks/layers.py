@@ -109,11 +109,16 @@ def normalisation(norm: Norm, channels: int, size: int) -> nn.Module:
 
 def activation(act: Activation) -> nn.Module:
     """A pointwise layer, never in place, so that forward hooks see the true output of the layer before."""
-    layers = {"relu": nn.ReLU, "leakyrelu": nn.LeakyReLU, "sigmoid": nn.Sigmoid, "swish": nn.SiLU}
+    layers: dict[str, type[nn.Module]] = {
+        "relu": nn.ReLU,
+        "leakyrelu": nn.LeakyReLU,
+        "sigmoid": nn.Sigmoid,
+        "swish": nn.SiLU,
+    }
     return layers[act]()
 
 
 def downsampling(pooling: Pooling) -> nn.Module:
     """A layer that halves height and width, rounding down; `Identity` for "none"."""
-    layers = {"avg": nn.AvgPool2d, "max": nn.MaxPool2d, "none": nn.Identity}
+    layers: dict[str, type[nn.Module]] = {"avg": nn.AvgPool2d, "max": nn.MaxPool2d, "none": nn.Identity}
     return layers[pooling](2)

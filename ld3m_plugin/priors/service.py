@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ld3m_plugin.backends import conforming
 from ld3m_plugin.contracts import Options, PriorKind, Task, TrainingReporter
-from ld3m_plugin.errors import HostError, PluginLoadError, PriorError, UsageError
+from ld3m_plugin.errors import HostError, PriorError, UsageError
 from ld3m_plugin.options import build
 from ld3m_plugin.registry import current_registry
 from ld3m_plugin.storage import complete_folder, write_json
@@ -25,14 +26,8 @@ def get_prior_kind(name: str) -> PriorKind:
         UnknownBackendError: no kind has that name; the message names the nearest ones.
         PluginLoadError: the plugin's factory does not import, or does not return a `PriorKind`.
     """
-    registry = current_registry()
-    kind = registry.resolve("prior", name)()
-    if not isinstance(kind, PriorKind):
-        owner = registry.find("prior", name).owner
-        raise PluginLoadError(
-            f"prior {name!r} ({owner}) is a {type(kind).__name__}, not an ld3m_plugin.contracts.PriorKind: derive it from there"
-        )
-    return kind
+    made = current_registry().resolve("prior", name)()
+    return conforming("prior", name, made, PriorKind)  # type: ignore[type-abstract]  # an instance of a subclass
 
 
 def kind_of(path: Path, name: str | None = None) -> tuple[str, PriorKind]:
