@@ -143,12 +143,19 @@ def _go_on(state: _State, model: nn.Module, options: PriorTrainingOptions, repor
         values = _update(state, model, options)
         phase.seconds = time.monotonic() - started
         reporter.step(state.done, values)
-        shown = phase.pictures is not None and options.samples_every and state.done % options.samples_every == 0
+        shown = phase.pictures if options.samples_every and state.done % options.samples_every == 0 else None
         # Also before the pictures, which exchange the trained weights for a while.
-        if state.done % options.save_every == 0 or state.done == phase.steps or shown:
+        if state.done % options.save_every == 0 or state.done == phase.steps or shown is not None:
             _save(state)
-        if shown and state.accelerator.is_main_process:
-            with_average(phase, state.average, state.done)
+        if shown is not None and state.accelerator.is_main_process:
+            parameters = list(phase.model.parameters())
+            state.average.store(parameters)
+            state.average.copy_to(parameters)
+            phase.model.eval()
+            with torch.no_grad():
+                shown(phase.model, state.done)
+            phase.model.train()
+            state.average.restore(parameters)
 
 
 def _update(state: _State, model: nn.Module, options: PriorTrainingOptions) -> dict[str, float]:
@@ -177,18 +184,6 @@ def _check_finite(state: _State, what: str, value: Tensor) -> None:
     if not torch.isfinite(value):
         name = state.phase.name
         raise PriorError(f"the {what} of the {name} is {float(value)} at update {state.done}: lower its learning rate")
-
-
-def with_average(phase: Phase, average: EMAModel, done: int) -> None:
-    """Call `phase.pictures` with the averaged weights in place, then put the trained ones back."""
-    assert phase.pictures is not None  # noqa: S101 (for the type checker: the caller asked)
-    average.store(phase.model.parameters())
-    average.copy_to(phase.model.parameters())
-    phase.model.eval()
-    with torch.no_grad():
-        phase.pictures(phase.model, done)
-    phase.model.train()
-    average.restore(phase.model.parameters())
 
 
 def _save(state: _State) -> None:

@@ -72,10 +72,19 @@ def test_class_map_goes_first(tmp_path):
     assert rows(["tench", "other", "crane"], [None, None, "n02012849"], path) == [2, 4, 0]
 
 
+def test_keys_and_values_of_a_class_map_are_the_text_that_is_written(tmp_path):
+    path = tmp_path / "map.yaml"
+    path.write_text("0: tench\nno: unconditional\n007: no\n")
+    facts = PriorFacts((PriorClass("tench"), PriorClass("no")), 2)
+    assert rows(["0", "no", "007"], class_map=path, facts=facts) == [0, 2, 1]
+
+
 @pytest.mark.parametrize(
     ("content", "names"),
     [
-        ("tench: 3", ""),
+        ("tench: 3", ".*'3'"),
+        ("tench: [crane]", ""),
+        ("tench: tench\ntench: crane", ".*'tench' is given twice"),
         ("- tench", ""),
         ("a: [", ""),
         ("tenhc: tench", ".*'tenhc'.*'tench'"),
