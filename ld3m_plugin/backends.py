@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from ld3m_plugin.contracts import Generator, Objective, Tracker
 from ld3m_plugin.errors import PluginLoadError
 from ld3m_plugin.options import Options, build
 from ld3m_plugin.registry import Registry, current_registry, use_registry
 
+_T = TypeVar("_T")
 _CONTRACTS: dict[str, type] = {"generator": Generator, "objective": Objective}
 
 
@@ -22,18 +23,25 @@ def create(kind: str, name: str, options: Mapping[str, Any]) -> Any:
         UsageError: an unknown name, option or value, with the nearest known names.
         PluginLoadError: the plugin's factory does not give an object of the contract.
     """
-    registry = current_registry()
-    factory = registry.resolve(kind, name)
+    factory = current_registry().resolve(kind, name)
     model = getattr(factory, "Options", None)
-    arguments = () if model is None else (build(model, options, f"{kind} {name!r}"),)
-    backend = factory(*arguments) if model is not None else factory(**options)
-    if not isinstance(backend, _CONTRACTS[kind]):
-        owner = registry.find(kind, name).owner
-        raise PluginLoadError(
-            f"{kind} {name!r} ({owner}) is a {type(backend).__name__}, "
-            f"not an ld3m_plugin.contracts.{_CONTRACTS[kind].__name__}: derive it from there"
-        )
-    return backend
+    backend = factory(**options) if model is None else factory(build(model, options, f"{kind} {name!r}"))
+    return conforming(kind, name, backend, _CONTRACTS[kind])
+
+
+def conforming(kind: str, name: str, made: Any, contract: type[_T]) -> _T:
+    """Return `made`, the object of a registered name, if it is an instance of `contract`.
+
+    Raises:
+        PluginLoadError: it is not; the message names the plugin and both types.
+    """
+    if isinstance(made, contract):
+        return made
+    owner = current_registry().find(kind, name).owner
+    wanted = f"{contract.__module__}.{contract.__name__}"
+    raise PluginLoadError(
+        f"{kind} {name!r} ({owner}) is a {type(made).__name__}, not an {wanted}: derive it from there"
+    )
 
 
 def get_generator(name: str, *, registry: Registry | None = None, **options: Any) -> Generator:

@@ -8,7 +8,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +20,10 @@ from torch import Tensor
 
 from ld3m_plugin.errors import HostError, one_line
 
+#: Makes the exception of a message.
+Refusal = Callable[[str], HostError]
+
+_LARGEST = 16 * 2**20  # bytes; facts of the 1,000 classes of ImageNet take 0.1 MiB
 _PARTIAL = ".partial"
 _SAFETENSORS_OWN = re.compile(r"\.tmp\w{6}")
 _LEFT_AFTER = 3600.0  # seconds
@@ -80,26 +84,45 @@ def write_json(path: Path, content: Any, temporary: Path | None = None) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n", temporary)
 
 
-def read_json(path: Path, error: type[HostError]) -> Any:
-    """Read JSON of this library.
+def read_text(path: Path, error: Refusal) -> str:
+    """Read a file of at most 16 MiB: one of another purpose must not fill the memory.
+
+    Args:
+        error: makes the exception of a message, one line that names the file; the class itself, or a function that adds advice.
 
     Raises:
-        HostError: `error`, for a file that is missing or damaged; the message is one line that names it.
+        HostError: `error`, for a file that is missing, too large or not UTF-8.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(_LARGEST + 1)
+        if len(content) > _LARGEST:
+            raise error(f"{path} is damaged: it has more than {_LARGEST // 2**20} MiB")
+        return content.decode("utf-8")
     except (FileNotFoundError, NotADirectoryError) as problem:
         raise error(f"{path} is missing") from problem
-    except (ValueError, RecursionError, OSError) as problem:
-        # Not only JSONDecodeError: text that is not UTF-8, a number too long to convert, brackets nested too deep.
+    except (UnicodeDecodeError, OSError) as problem:
+        raise error(f"{path} is damaged: {one_line(getattr(problem, 'strerror', None) or str(problem))}") from problem
+
+
+def read_json(path: Path, error: Refusal) -> Any:
+    """Read JSON of this library; see `read_text` for the limit, the argument and the errors.
+
+    Raises:
+        HostError: `error`, also for what is not JSON.
+    """
+    try:
+        return json.loads(read_text(path, error))
+    except (ValueError, RecursionError) as problem:
+        # Not only JSONDecodeError: a number too long to convert, brackets nested too deep.
         raise error(f"{path} is damaged: {one_line(str(problem))}") from problem
 
 
-def read_tensors(path: Path, error: type[HostError]) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: Path, error: Refusal) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read the tensors of a safetensors file, on the CPU, and the metadata of its header.
 
     Raises:
-        HostError: `error`, for a file that is missing or damaged; the message is one line that names it.
+        HostError: `error`, as for `read_text`, for a file that is missing or damaged.
     """
     try:
         with safe_open(str(path), framework="pt") as file:

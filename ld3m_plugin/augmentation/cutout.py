@@ -18,40 +18,26 @@ from ld3m_plugin.augmentation.parameters import (
 
 
 class CutoutGenerator(ParameterGenerator):
-    """Centres of the squares in pixels, uniform over the image; an even square may also be centred at H and W.
-
-    Args:
-        ratio: side of the square as a share of the image's.
-    """
-
-    def __init__(self, ratio: float) -> None:
-        super().__init__()
-        self.ratio = ratio
+    """Centres of squares of `ratio` times the image's side, uniform over the pixels; an even square may be centred at H and W."""
 
     def draw(self, count: int, height: int, width: int, /) -> dict[str, Tensor]:
-        return {
-            "centre_rows": torch.randint(height + 1 - share(height, self.ratio) % 2, (count,)),
-            "centre_cols": torch.randint(width + 1 - share(width, self.ratio) % 2, (count,)),
-        }
-
-    def extra_repr(self) -> str:
-        return f"ratio={self.ratio:g}"
+        sizes = {"centre_rows": height, "centre_cols": width}
+        ratio = self.settings["ratio"]
+        return {name: torch.randint(size + 1 - share(size, ratio) % 2, (count,)) for name, size in sizes.items()}
 
 
 class DSACutout(Operation):
-    """Sets a square to zero; its part outside the image is cut off.
+    """Sets a square of each of the images (B, C, H, W) to zero; its part outside the image is cut off.
 
     A square of side s covers rows `centre_rows` - s//2 to `centre_rows` - s//2 + s - 1, and columns likewise.
 
     Args:
         ratio: side of the square as a share of the image's, rounded half up. Published: 0.5.
         kornia: see `Operation`.
-
-    Shape: (B, C, H, W) -> (B, C, H, W).
     """
 
     def __init__(self, ratio: float = 0.5, **kornia: Unpack[KorniaOptions]) -> None:
-        super().__init__(CutoutGenerator(ratio), **kornia)
+        super().__init__(CutoutGenerator(ratio=ratio), **kornia)
         self.ratio = ratio
 
     def augment(self, images: Tensor, params: Parameters, /) -> Tensor:

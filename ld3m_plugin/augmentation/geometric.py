@@ -27,49 +27,33 @@ from ld3m_plugin.augmentation.parameters import (
 class CropGenerator(ParameterGenerator):
     """Shifts in whole pixels, uniform from -s to s where s is `ratio` of the side, rounded half up."""
 
-    def __init__(self, ratio: float) -> None:
-        super().__init__()
-        self.ratio = ratio
-
     def draw(self, count: int, height: int, width: int, /) -> dict[str, Tensor]:
-        rows, cols = share(height, self.ratio), share(width, self.ratio)
+        rows, cols = (share(size, self.settings["ratio"]) for size in (height, width))
         return {
             "shift_rows": torch.randint(-rows, rows + 1, (count,)),
             "shift_cols": torch.randint(-cols, cols + 1, (count,)),
         }
 
-    def extra_repr(self) -> str:
-        return f"ratio={self.ratio:g}"
-
 
 class FlipGenerator(ParameterGenerator):
-    """`flipped`: True with the given probability."""
-
-    def __init__(self, probability: float) -> None:
-        super().__init__()
-        self.probability = probability
+    """`flipped`: True with the given `probability`."""
 
     def draw(self, count: int, _height: int, _width: int, /) -> dict[str, Tensor]:
-        return {"flipped": torch.rand(count, dtype=torch.float32) < self.probability}
-
-    def extra_repr(self) -> str:
-        return f"probability={self.probability:g}"
+        return {"flipped": torch.rand(count, dtype=torch.float32) < self.settings["probability"]}
 
 
 class DSACrop(Operation):
-    """Shifts the image by whole pixels: out[r, c] = in[r + shift_rows, c + shift_cols], zero outside.
+    """Shifts images (B, C, H, W) by whole pixels: out[r, c] = in[r + shift_rows, c + shift_cols], zero outside.
 
     The published code pads and crops, which is the same.
 
     Args:
         ratio: largest shift as a share of the image's side, rounded half up. Published: 0.125.
         kornia: see `Operation`.
-
-    Shape: (B, C, H, W) -> (B, C, H, W).
     """
 
     def __init__(self, ratio: float = 0.125, **kornia: Unpack[KorniaOptions]) -> None:
-        super().__init__(CropGenerator(ratio), **kornia)
+        super().__init__(CropGenerator(ratio=ratio), **kornia)
 
     def augment(self, images: Tensor, params: Parameters, /) -> Tensor:
         rows, cols = params["shift_rows"], params["shift_cols"]
@@ -81,17 +65,15 @@ class DSACrop(Operation):
 
 
 class DSAFlip(Operation):
-    """Mirrors the columns of the images whose `flipped` is 1.
+    """Mirrors the columns of those of the images (B, C, H, W) whose `flipped` is 1.
 
     Args:
         probability: of `flipped`. Published: 0.5.
         kornia: see `Operation`.
-
-    Shape: (B, C, H, W) -> (B, C, H, W).
     """
 
     def __init__(self, probability: float = 0.5, **kornia: Unpack[KorniaOptions]) -> None:
-        super().__init__(FlipGenerator(probability), **kornia)
+        super().__init__(FlipGenerator(probability=probability), **kornia)
 
     def augment(self, images: Tensor, params: Parameters, /) -> Tensor:
         flipped = fitted(images, params["flipped"]).bool().view(-1, 1, 1, 1)
@@ -99,15 +81,13 @@ class DSAFlip(Operation):
 
 
 class DSAScale(Operation):
-    """Samples the image at `scale_x`, `scale_y` times the distance from its centre; below 1 enlarges.
+    """Samples images (B, C, H, W) at `scale_x`, `scale_y` times the distance from its centre; below 1 enlarges.
 
     Bilinear with theta = diag(scale_x, scale_y) and corners aligned.
 
     Args:
         ratio: both factors are uniform in [1/ratio, ratio], independently. Published: 1.2.
         kornia: see `Operation`.
-
-    Shape: (B, C, H, W) -> (B, C, H, W).
     """
 
     def __init__(self, ratio: float = 1.2, **kornia: Unpack[KorniaOptions]) -> None:
@@ -120,13 +100,11 @@ class DSAScale(Operation):
 
 
 class DSARotate(Operation):
-    """Samples the image with theta = [[cos, -sin], [sin, cos]] of `radians`, bilinear, corners aligned.
+    """Samples images (B, C, H, W) with theta = [[cos, -sin], [sin, cos]] of `radians`, bilinear, corners aligned.
 
     Args:
         degrees: the angle is uniform in [-degrees, degrees]; the drawn `radians` are in radians. Published: 15.
         kornia: see `Operation`.
-
-    Shape: (B, C, H, W) -> (B, C, H, W).
     """
 
     def __init__(self, degrees: float = 15.0, **kornia: Unpack[KorniaOptions]) -> None:

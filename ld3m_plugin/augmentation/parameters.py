@@ -21,9 +21,16 @@ Parameters = Mapping[str, Tensor]
 class ParameterGenerator(RandomGeneratorBase):
     """Base of the operations' generators: a subclass writes `draw`.
 
+    Args:
+        settings: of the distribution, by name; `repr` shows them.
+
     Kornia takes no `torch.Generator`; the numbers come from torch's global CPU stream. `DSA.draw` lends it a stream of
     the run, see `ld3m_plugin.randomness.lent_to_global`.
     """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        self.settings = settings
 
     def make_samplers(self, device: torch.device, dtype: torch.dtype) -> None:
         """Do nothing: Kornia calls this to move samplers to a device, and the draw stays on the CPU."""
@@ -42,26 +49,18 @@ class ParameterGenerator(RandomGeneratorBase):
             return self.draw(batch, height, width)
         return {name: value.repeat(batch) for name, value in self.draw(1, height, width).items()}
 
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value}" for name, value in self.settings.items())
+
 
 class UniformGenerator(ParameterGenerator):
-    """Independent uniform numbers.
-
-    Args:
-        ranges: name -> (low, high).
-    """
-
-    def __init__(self, **ranges: tuple[float, float]) -> None:
-        super().__init__()
-        self.ranges = ranges
+    """Independent uniform numbers; the settings are ranges, name=(low, high)."""
 
     def draw(self, count: int, _height: int, _width: int, /) -> dict[str, Tensor]:
         return {
             name: torch.rand(count, dtype=torch.float32) * (high - low) + low
-            for name, (low, high) in self.ranges.items()
+            for name, (low, high) in self.settings.items()
         }
-
-    def extra_repr(self) -> str:
-        return ", ".join(f"{name}=({low:g}, {high:g})" for name, (low, high) in self.ranges.items())
 
 
 class KorniaOptions(TypedDict, total=False):
@@ -73,7 +72,7 @@ class KorniaOptions(TypedDict, total=False):
 
 
 class Operation(RigidAffineAugmentationBase2D):
-    """Base of the operations: a Kornia augmentation of images alone, not of masks, boxes or key points.
+    """Base of the operations: a Kornia augmentation of images (B, C, H, W) alone, not of masks, boxes or key points.
 
     A subclass writes `augment`.
 
@@ -88,7 +87,7 @@ class Operation(RigidAffineAugmentationBase2D):
         self, generator: ParameterGenerator, p: float = 1.0, same_on_batch: bool = False, keepdim: bool = False
     ) -> None:
         super().__init__(p=p, same_on_batch=same_on_batch, keepdim=keepdim)
-        self._param_generator = generator
+        self._param_generator, self.settings = generator, generator.settings
 
     def augment(self, images: Tensor, params: Parameters, /) -> Tensor:
         """`images` (B, C, H, W) under `params` of B rows or one, differentiable and with the same shape."""

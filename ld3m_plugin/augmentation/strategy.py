@@ -110,7 +110,12 @@ class DSA(nn.Module):
         Raises:
             ValueError: the draw is for another image size or number of images, or from another strategy.
         """
-        _check(images, draw)
+        if images.ndim != 4 or tuple(images.shape[-2:]) != draw.size:
+            raise ValueError(f"a draw for images of {draw.size} pixels does not fit images {tuple(images.shape)}")
+        if draw.images not in (None, len(images)):
+            raise ValueError(
+                f"a draw for {draw.images} images does not fit a batch of {len(images)}; a siamese draw fits any batch"
+            )
         if draw.operation == IDENTITY:
             return images
         if draw.operation not in self.operations:
@@ -142,12 +147,3 @@ def parse(strategy: str) -> tuple[str, ...]:
         if names.count(name) > 1:
             raise InvalidOptionError(f"augmentation strategy {strategy!r} names {name!r} more than once")
     return names
-
-
-def _check(images: Tensor, draw: DSADraw) -> None:
-    if images.ndim != 4 or tuple(images.shape[-2:]) != draw.size:
-        raise ValueError(f"a draw for images of {draw.size} pixels does not fit images {tuple(images.shape)}")
-    if draw.images is not None and draw.images != images.shape[0]:
-        raise ValueError(
-            f"a draw for {draw.images} images does not fit a batch of {images.shape[0]}; a siamese draw fits any batch"
-        )

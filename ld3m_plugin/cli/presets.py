@@ -10,6 +10,7 @@ import typer
 
 from ld3m_plugin.cli.common import Json
 from ld3m_plugin.cli.tables import print_columns
+from ld3m_plugin.plain_yaml import dump_yaml
 from ld3m_plugin.presets import load_preset, preset_names
 
 app = typer.Typer(help="Shipped configurations, each with its source.", rich_markup_mode=None)
@@ -39,9 +40,7 @@ def show_command(name: Annotated[str, typer.Argument(help="Name of a preset.")],
     if as_json:
         typer.echo(json.dumps(asdict(preset), indent=2))
         return
-    import yaml
-
     compared = ", ".join(preset.compare.get("generators", ()))
     comments = [preset.summary, f"source: {preset.source}", *([f"ld3m compare: {compared}"] if compared else ())]
     lines = "".join(f"# {comment}\n" for comment in comments)
-    typer.echo((lines + yaml.safe_dump(preset.config, sort_keys=False)).rstrip())
+    typer.echo((lines + dump_yaml(preset.config)).rstrip())

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ld3m_plugin.contracts import Network, Task
+from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.numbered_images import evenly_spaced
 from ld3m_plugin.errors import ArtefactError, DataError, InvalidOptionError
 from ld3m_plugin.evaluation.protocols import Protocol, get_protocol
 from ld3m_plugin.evaluation.table import RANDOM_REAL, Evaluation, Row
 from ld3m_plugin.evaluation.train_network import accuracy, train
-from ld3m_plugin.networks.build import get_network
+from ld3m_plugin.networks.build import network_for
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.registry import Registry, use_registry
 
@@ -115,7 +115,7 @@ def check_evaluation(task: Task, protocol: Protocol, networks: Sequence[str], re
     if sum(task.test.counts()) == 0:
         raise DataError(f"there is no test image ({task.test.origin}): add some")
     for network in tuple(networks) or protocol.networks:
-        _build(network, task, protocol, torch.Generator())
+        network_for(task, network, protocol.network_settings.get(network, {}), torch.Generator())
     for name, count in zip(task.class_names, task.train.counts(), strict=True):
         if count < real_images:
             raise DataError(
@@ -150,21 +150,18 @@ class _Test:
 
     def row(self, images: str, network: str, repeats: int) -> Row:
         """Train and test `repeats` networks on images of one kind."""
-        accuracies = []
+        accuracies, task, recipe = [], self.task, self.protocol
         for repeat in range(repeats):
             self.on_progress(f"{network} on {images} images, {repeat + 1} of {repeats}")
-            accuracies.append(self._accuracy(images, network, repeat))
+            pictures, labels = self.images, self.labels
+            if images == RANDOM_REAL:
+                pictures, labels = random_real_images(labels, task, self.seed, repeat)
+            rng = stream(self.seed, "evaluation", network, repeat)
+            student = network_for(task, network, recipe.network_settings.get(network, {}), rng)
+            on_device = pictures.to(task.device), labels.to(task.device)
+            trained = train(student, *on_device, recipe, recipe.rate(network), rng)
+            accuracies.append(accuracy(trained, task, self.per_class))
         return Row(images, network, tuple(accuracies))
-
-    def _accuracy(self, images: str, network: str, repeat: int) -> float:
-        pictures, labels = self.images, self.labels
-        if images == RANDOM_REAL:
-            pictures, labels = random_real_images(labels, self.task, self.seed, repeat)
-        rng, device = stream(self.seed, "evaluation", network, repeat), self.task.device
-        student = _build(network, self.task, self.protocol, rng)
-        rate = self.protocol.rate(network)
-        trained = train(student, pictures.to(device), labels.to(device), self.protocol, rate, rng)
-        return accuracy(trained, self.task, self.per_class)
 
 
 def random_real_images(labels: Tensor, task: Task, seed: int, repeat: int) -> tuple[Tensor, Tensor]:
@@ -180,18 +177,6 @@ def random_real_images(labels: Tensor, task: Task, seed: int, repeat: int) -> tu
     counts = _hard(labels).bincount(minlength=task.num_classes).tolist()
     images = torch.cat([task.real_images(index, count, rng) for index, count in enumerate(counts)])
     return images, torch.arange(task.num_classes).repeat_interleave(torch.tensor(counts))
-
-
-def _build(network: str, task: Task, protocol: Protocol, rng: torch.Generator) -> Network:
-    return get_network(
-        network,
-        rng=rng,
-        device=task.device,
-        channels=task.channels,
-        image_size=task.image_size,
-        num_classes=task.num_classes,
-        **protocol.network_settings.get(network, {}),
-    )
 
 
 def _check_fits(distilled: ImageSet, task: Task) -> None:

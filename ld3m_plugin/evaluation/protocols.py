@@ -10,7 +10,8 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from ld3m_plugin.augmentation import FULL
-from ld3m_plugin.errors import PluginLoadError, UsageError
+from ld3m_plugin.backends import conforming
+from ld3m_plugin.errors import UsageError
 from ld3m_plugin.options import Options, build
 from ld3m_plugin.plain_yaml import read_yaml
 from ld3m_plugin.registry import current_registry
@@ -153,15 +154,8 @@ def get_protocol(protocol: str | Mapping[str, Any] | Protocol) -> Protocol:
     if isinstance(protocol, Protocol):
         return protocol
     if isinstance(protocol, str) and protocol.endswith((".yaml", ".yml")):
-        protocol = _from_file(Path(protocol))
+        path = Path(protocol)
+        protocol = {"name": path.stem, "summary": "", "source": path.name, **read_yaml(path)}
     if isinstance(protocol, Mapping):
         return build(Protocol, protocol, "the protocol")
-    found = current_registry().resolve("protocol", protocol)
-    if not isinstance(found, Protocol):
-        owner = current_registry().find("protocol", protocol).owner
-        raise PluginLoadError(f"protocol {protocol!r} ({owner}) is a {type(found).__name__}, not a Protocol")
-    return found
-
-
-def _from_file(path: Path) -> dict[str, Any]:
-    return {"name": path.stem, "summary": "", "source": path.name, **read_yaml(path)}
+    return conforming("protocol", protocol, current_registry().resolve("protocol", protocol), Protocol)

@@ -5,12 +5,7 @@ This module only registers them by name: listing plugins must not import torch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from ld3m_plugin.hookspecs import hookimpl
-
-if TYPE_CHECKING:
-    from ld3m_plugin.hookspecs import Register
+from ld3m_plugin.hookspecs import Register, hookimpl
 
 
 @hookimpl

@@ -7,14 +7,14 @@ Cazenavette et al., Generalizing Dataset Distillation via Deep Generative Prior 
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
-from ld3m_plugin.contracts import Network
-from ld3m_plugin.networks.layers import check_counts, check_image_size, padded_size, stem_padding
+from ld3m_plugin.networks.layers import Classifier, padded_size, stem_padding
 
 
-class AlexNet(Network):
+class AlexNet(Classifier):
     """Convolutions 128-192-256-192-192 with ReLU, max pooling after the first, second and last; no normalisation.
+    Features (N, 192·(H/8)·(W/8)) are those of the last pooling.
 
     Images of 28×28 are padded to 32×32 by the first convolution.
 
@@ -27,10 +27,11 @@ class AlexNet(Network):
         InvalidOptionError: a setting is out of range.
     """
 
+    head = "fc"
+    smallest = 8
+
     def __init__(self, *, channels: int, image_size: int, num_classes: int) -> None:
-        super().__init__()
-        check_counts("AlexNet", channels=channels, image_size=image_size, num_classes=num_classes)
-        check_image_size("AlexNet", image_size, smallest=8)
+        super().__init__(channels=channels, image_size=image_size, num_classes=num_classes)
         self.features = nn.Sequential(
             nn.Conv2d(channels, 128, 5, padding=stem_padding(5, image_size)),
             nn.ReLU(),
@@ -48,13 +49,3 @@ class AlexNet(Network):
         )
         side = padded_size(image_size) // 8
         self.fc = nn.Linear(192 * side * side, num_classes)
-
-    def embed(self, images: Tensor) -> Tensor:
-        """Features (N, 192·(H/8)·(W/8)) of the last pooling, of images (N, C, H, W)."""
-        features: Tensor = self.features(images)
-        return features.flatten(1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, K) of images (N, C, H, W)."""
-        logits: Tensor = self.fc(self.embed(images))
-        return logits

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from ld3m_plugin.contracts import Network
-from ld3m_plugin.errors import InvalidOptionError, PluginLoadError, UnknownOptionError, nearest
+from ld3m_plugin.backends import conforming
+from ld3m_plugin.contracts import Network, Task
+from ld3m_plugin.errors import InvalidOptionError, UnknownOptionError, nearest
 from ld3m_plugin.randomness import lent_to_global
-from ld3m_plugin.registry import Registry, current_registry
+from ld3m_plugin.registry import Registry, current_registry, use_registry
 
 
 def get_network(
@@ -39,15 +40,18 @@ def get_network(
         InvalidOptionError: a setting is missing, or its value is not allowed.
         PluginLoadError: the plugin's factory does not return a `Network`.
     """
-    factory = (registry or current_registry()).resolve("network", name)
-    _check_names(name, factory, settings)
-    with nullcontext() if rng is None else lent_to_global(rng):
-        network = factory(**settings)
-    if not isinstance(network, Network):
-        raise PluginLoadError(
-            f"network {name!r} is a {type(network).__name__}, not an ld3m_plugin.contracts.Network: derive it from that class"
-        )
-    return network.to(device)
+    with use_registry(registry):
+        factory = current_registry().resolve("network", name)
+        _check_names(name, factory, settings)
+        with nullcontext() if rng is None else lent_to_global(rng):
+            network = factory(**settings)
+        return conforming("network", name, network, Network).to(device)
+
+
+def network_for(task: Task, name: str, settings: Mapping[str, Any], rng: torch.Generator) -> Network:
+    """Build a network for the task's images and classes, on its device; see `get_network` for the arguments and errors."""
+    shape: dict[str, Any] = {key: getattr(task, key) for key in ("channels", "image_size", "num_classes")}
+    return get_network(name, rng=rng, device=task.device, **shape, **settings)
 
 
 def for_forward(network: Network) -> Network:

@@ -6,22 +6,21 @@ Dataset Condensation with Gradient Matching (ICLR 2021).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
-from torch import Tensor, nn
+from pydantic import Field, model_validator
+from torch import nn
 
-from ld3m_plugin.contracts import Network
 from ld3m_plugin.errors import InvalidOptionError
 from ld3m_plugin.networks.layers import (
+    GROUPS,
     NORMS,
     Activation,
+    Classifier,
     Count,
     Norm,
     Pooling,
     activation,
-    check_counts,
-    check_groups,
     downsampling,
     normalisation,
     padded_size,
@@ -51,9 +50,16 @@ class ConvNetOptions(Options):
     act: Activation = Field("relu", description="activation after the norm")
     pooling: Pooling = Field("avg", description="halves height and width in every block")
 
+    @model_validator(mode="after")
+    def _groups_divide_width(self) -> Self:
+        if self.norm == "groupnorm" and self.width % GROUPS:
+            raise ValueError(f"width = {self.width}: must be a multiple of {GROUPS} for norm = 'groupnorm'")
+        return self
 
-class ConvNet(Network):
+
+class ConvNet(Classifier):
     """`depth` blocks of 3×3 convolution, norm, activation and pooling, then one linear layer.
+    Features (N, width·h·w) are those of the last block.
 
     Parameters are named as in published expert trajectories: "features.<index>" counts only existing layers.
     Images of 28×28 are padded to 32×32 by the first convolution.
@@ -71,15 +77,16 @@ class ConvNet(Network):
     Options = ConvNetOptions
 
     def __init__(self, *, channels: int, image_size: int, num_classes: int, **settings: Any) -> None:
-        super().__init__()
-        check_counts("ConvNet", channels=channels, image_size=image_size, num_classes=num_classes)
+        super().__init__(channels=channels, image_size=image_size, num_classes=num_classes)
         options = build(ConvNetOptions, settings, "network 'ConvNet'")
         width, norm, pooling = options.width, options.norm, options.pooling
         blocks = default_depth(image_size) if options.depth is None else options.depth
-        check_groups("ConvNet", norm, width)
         size = padded_size(image_size)
-        if pooling != "none":
-            _check_depth(blocks, image_size)
+        if pooling != "none" and blocks > (deepest := size.bit_length() - 1):
+            raise InvalidOptionError(
+                f"ConvNet: depth = {blocks}: image_size {image_size} can be halved only {deepest} times; "
+                "choose fewer blocks, larger images or pooling = 'none'"
+            )
 
         layers: list[nn.Module] = []
         for block in range(blocks):
@@ -90,22 +97,3 @@ class ConvNet(Network):
         # Identity layers are left out: a layer's index is part of its parameters' names.
         self.features = nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity)))
         self.classifier = nn.Linear(width * size * size, num_classes)
-
-    def embed(self, images: Tensor) -> Tensor:
-        """Features (N, width·h·w) of the last block, of images (N, C, H, W)."""
-        features: Tensor = self.features(images)
-        return features.flatten(1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, K) of images (N, C, H, W)."""
-        logits: Tensor = self.classifier(self.embed(images))
-        return logits
-
-
-def _check_depth(depth: int, image_size: int) -> None:
-    deepest = padded_size(image_size).bit_length() - 1
-    if depth > deepest:
-        raise InvalidOptionError(
-            f"ConvNet: depth = {depth!r}: image_size {image_size} can be halved only {deepest} times; "
-            "choose fewer blocks, larger images or pooling = 'none'"
-        )

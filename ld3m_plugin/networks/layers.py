@@ -1,4 +1,4 @@
-"""Layers by name, and checks of settings that the networks share.
+"""The base of the classifiers, and layers by name.
 
 "Instance norm" in this field is `GroupNorm(C, C)` with learned scale and shift, not `InstanceNorm2d`: published figures
 depend on those learned parameters.
@@ -6,12 +6,13 @@ depend on those learned parameters.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ld3m_plugin.contracts import Network
 from ld3m_plugin.errors import InvalidOptionError
 from ld3m_plugin.options import Options
 
@@ -28,35 +29,39 @@ Count = Annotated[int, Field(ge=1, strict=True)]
 GROUPS = 4
 
 
-def check_counts(owner: str, **settings: int) -> None:
-    """Reject settings that are not whole numbers of at least 1.
+class Classifier(Network):
+    """A network whose last layer is linear and takes the features of `embed`: by default those of `self.features`, flattened.
+
+    Attributes:
+        head: name of the last layer, as in published checkpoints.
+        smallest: image size below which pooling and strides leave nothing.
 
     Raises:
-        InvalidOptionError: the message names `owner`, the setting and its value.
+        InvalidOptionError: C, H or K is not a whole number of at least 1, or the image is too small.
     """
-    for name, value in settings.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise InvalidOptionError(f"{owner}: {name} = {value!r}: must be a whole number of at least 1")
 
+    head: ClassVar[str] = "classifier"
+    smallest: ClassVar[int] = 1
+    features: nn.Module
 
-def check_image_size(owner: str, image_size: int, smallest: int) -> None:
-    """Reject images that the pooling and strides of `owner` would shrink to nothing.
+    def __init__(self, **shape: int) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        for name, value in shape.items():
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise InvalidOptionError(f"{owner}: {name} = {value!r}: must be a whole number of at least 1")
+        if padded_size(shape["image_size"]) < self.smallest:
+            raise InvalidOptionError(f"{owner}: image_size = {shape['image_size']}: must be at least {self.smallest}")
 
-    Raises:
-        InvalidOptionError: the message names the smallest size.
-    """
-    if image_size < smallest:
-        raise InvalidOptionError(f"{owner}: image_size = {image_size!r}: must be at least {smallest}")
+    def embed(self, images: Tensor) -> Tensor:
+        """Features (N, F) that enter the last layer, of images (N, C, H, W)."""
+        features: Tensor = self.features(images)
+        return features.flatten(1)
 
-
-def check_groups(owner: str, norm: str, width: int) -> None:
-    """Reject group norm if the groups do not divide the width.
-
-    Raises:
-        InvalidOptionError: the message names the multiple.
-    """
-    if norm == "groupnorm" and width % GROUPS:
-        raise InvalidOptionError(f"{owner}: width = {width!r}: must be a multiple of {GROUPS} for norm = 'groupnorm'")
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, K) of images (N, C, H, W)."""
+        logits: Tensor = self.get_submodule(self.head)(self.embed(images))
+        return logits
 
 
 def padded_size(image_size: int) -> int:
@@ -104,23 +109,16 @@ def normalisation(norm: Norm, channels: int, size: int) -> nn.Module:
 
 def activation(act: Activation) -> nn.Module:
     """A pointwise layer, never in place, so that forward hooks see the true output of the layer before."""
-    match act:
-        case "relu":
-            return nn.ReLU()
-        case "leakyrelu":
-            return nn.LeakyReLU()
-        case "sigmoid":
-            return nn.Sigmoid()
-        case "swish":
-            return nn.SiLU()
+    layers: dict[str, type[nn.Module]] = {
+        "relu": nn.ReLU,
+        "leakyrelu": nn.LeakyReLU,
+        "sigmoid": nn.Sigmoid,
+        "swish": nn.SiLU,
+    }
+    return layers[act]()
 
 
 def downsampling(pooling: Pooling) -> nn.Module:
     """A layer that halves height and width, rounding down; `Identity` for "none"."""
-    match pooling:
-        case "avg":
-            return nn.AvgPool2d(2)
-        case "max":
-            return nn.MaxPool2d(2)
-        case "none":
-            return nn.Identity()
+    layers: dict[str, type[nn.Module]] = {"avg": nn.AvgPool2d, "max": nn.MaxPool2d, "none": nn.Identity}
+    return layers[pooling](2)

@@ -12,8 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ld3m_plugin.contracts import Network
-from ld3m_plugin.networks.layers import Norm, NormOptions, check_counts, check_image_size, normalisation
+from ld3m_plugin.networks.layers import Classifier, Norm, NormOptions, normalisation
 from ld3m_plugin.options import build
 
 
@@ -42,7 +41,7 @@ class BasicBlock(nn.Module):
         return F.relu(residual + self.shortcut(features))
 
 
-class ResNet18(Network):
+class ResNet18(Classifier):
     """A 3×3 stem, four stages of two blocks with 64, 128, 256 and 512 channels, the spatial mean, one linear layer.
 
     Args:
@@ -56,12 +55,11 @@ class ResNet18(Network):
     """
 
     Options = NormOptions
+    smallest = 9
 
     def __init__(self, *, channels: int, image_size: int, num_classes: int, **settings: Any) -> None:
-        super().__init__()
+        super().__init__(channels=channels, image_size=image_size, num_classes=num_classes)
         norm = build(NormOptions, settings, "network 'ResNet18'").norm
-        check_counts("ResNet18", channels=channels, image_size=image_size, num_classes=num_classes)
-        check_image_size("ResNet18", image_size, smallest=9)
         # Strides round up, so 28 pixels need no padding (28, 14, 7, 4), and published code does not pad them.
         halved = [-(-image_size // 2**stage) for stage in range(4)]
         self.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
@@ -78,11 +76,6 @@ class ResNet18(Network):
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             features = stage(features)
         return F.adaptive_avg_pool2d(features, 1).flatten(1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, K) of images (N, C, H, W)."""
-        logits: Tensor = self.classifier(self.embed(images))
-        return logits
 
 
 def _stage(before: int, width: int, stride: int, norm: Norm, size: int) -> nn.Sequential:

@@ -9,25 +9,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from ld3m_plugin.contracts import Network
-from ld3m_plugin.networks.layers import (
-    NormOptions,
-    check_counts,
-    check_image_size,
-    normalisation,
-    padded_size,
-    stem_padding,
-)
+from ld3m_plugin.networks.layers import Classifier, NormOptions, normalisation, padded_size, stem_padding
 from ld3m_plugin.options import build
 
 #: Widths of the convolutions; max pooling follows each group.
 GROUPS_OF_WIDTHS = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 
 
-class VGG11(Network):
+class VGG11(Classifier):
     """Eight 3×3 convolutions with norm and ReLU in five groups, max pooling after each, then one linear layer.
+    Features (N, 25088) are those of the last pooling.
 
     Images of 28×28 are padded to 32×32 by the first convolution.
 
@@ -42,12 +35,11 @@ class VGG11(Network):
     """
 
     Options = NormOptions
+    smallest = 2 ** len(GROUPS_OF_WIDTHS)
 
     def __init__(self, *, channels: int, image_size: int, num_classes: int, **settings: Any) -> None:
-        super().__init__()
+        super().__init__(channels=channels, image_size=image_size, num_classes=num_classes)
         norm = build(NormOptions, settings, "network 'VGG11'").norm
-        check_counts("VGG11", channels=channels, image_size=image_size, num_classes=num_classes)
-        check_image_size("VGG11", padded_size(image_size), smallest=2 ** len(GROUPS_OF_WIDTHS))
         layers: list[nn.Module] = []
         before, size = channels, padded_size(image_size)
         for widths in GROUPS_OF_WIDTHS:
@@ -59,13 +51,3 @@ class VGG11(Network):
             size //= 2
         self.features = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(7))
         self.classifier = nn.Linear(before * 7 * 7, num_classes)
-
-    def embed(self, images: Tensor) -> Tensor:
-        """Features (N, 25088) after the last pooling, of images (N, C, H, W)."""
-        features: Tensor = self.features(images)
-        return features.flatten(1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, K) of images (N, C, H, W)."""
-        logits: Tensor = self.classifier(self.embed(images))
-        return logits

@@ -6,6 +6,7 @@ Distillation via Deep Generative Prior (CVPR 2023), whose published code leaves 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any, Self
 
 import torch
@@ -13,8 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ld3m_plugin.contracts import Network
-from ld3m_plugin.networks.layers import Count, check_counts
+from ld3m_plugin.networks.layers import Classifier, Count
 from ld3m_plugin.options import Options, build
 
 
@@ -73,40 +73,19 @@ class Attention(nn.Module):
         return mixed
 
 
-class FeedForward(nn.Module):
-    """Two linear layers on each token of (N, T, dim)."""
-
-    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.net = nn.Sequential(
-            nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim), nn.Dropout(dropout)
-        )
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens (N, T, dim)."""
-        changed: Tensor = self.net(tokens)
-        return changed
+def feed_forward(dim: int, hidden: int, dropout: float) -> nn.Sequential:
+    """Make two linear layers on each token of (N, T, dim)."""
+    layers = (nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim), nn.Dropout(dropout))
+    return nn.Sequential(OrderedDict(net=nn.Sequential(*layers)))
 
 
-class Transformer(nn.Module):
-    """`depth` pairs of an attention and a feed-forward layer on tokens (N, T, dim), each added to its input."""
-
-    def __init__(self, dim: int, depth: int, heads: int, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            *(
-                nn.Sequential(
-                    Residual(Attention(dim, heads, dropout)),
-                    Residual(FeedForward(dim, hidden, dropout)),
-                )
-                for _ in range(depth)
-            )
-        )
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens (N, T, dim)."""
-        changed: Tensor = self.layers(tokens)
-        return changed
+def transformer(dim: int, depth: int, heads: int, hidden: int, dropout: float) -> nn.Sequential:
+    """Make `depth` pairs of an attention and a feed-forward layer on tokens (N, T, dim), each added to its input."""
+    pairs = (
+        nn.Sequential(Residual(Attention(dim, heads, dropout)), Residual(feed_forward(dim, hidden, dropout)))
+        for _ in range(depth)
+    )
+    return nn.Sequential(OrderedDict(layers=nn.Sequential(*pairs)))
 
 
 class ViTOptions(Options):
@@ -126,7 +105,7 @@ class ViTOptions(Options):
         return self
 
 
-class ViT(Network):
+class ViT(Classifier):
     """Patches as tokens, a class token, learned positions and a transformer; a linear layer classifies the class token.
 
     Args:
@@ -140,10 +119,10 @@ class ViT(Network):
     """
 
     Options = ViTOptions
+    head = "mlp_head"
 
     def __init__(self, *, channels: int, image_size: int, num_classes: int, **settings: Any) -> None:
-        super().__init__()
-        check_counts("ViT", channels=channels, image_size=image_size, num_classes=num_classes)
+        super().__init__(channels=channels, image_size=image_size, num_classes=num_classes)
         options = build(ViTOptions, settings, "network 'ViT'")
         patch_size, dim = options.patch_size, options.dim
         patches = (-(-image_size // patch_size)) ** 2
@@ -151,7 +130,7 @@ class ViT(Network):
         self.cls_token = nn.Parameter(torch.randn(1, 1, dim))
         self.to_patch_embedding = nn.Sequential(Patches(patch_size), nn.Linear(patch_size**2 * channels, dim))
         self.dropout = nn.Dropout(options.dropout)
-        self.transformer = Transformer(dim, options.depth, options.heads, options.mlp_dim, options.dropout)
+        self.transformer = transformer(dim, options.depth, options.heads, options.mlp_dim, options.dropout)
         self.mlp_head = nn.Sequential(nn.Linear(dim, num_classes))
 
     def embed(self, images: Tensor) -> Tensor:
@@ -160,8 +139,3 @@ class ViT(Network):
         tokens = torch.cat((self.cls_token.expand(len(patches), -1, -1), patches), dim=1)
         features: Tensor = self.transformer(self.dropout(tokens + self.pos_embedding))[:, 0]
         return features
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, K) of images (N, C, H, W)."""
-        logits: Tensor = self.mlp_head(self.embed(images))
-        return logits

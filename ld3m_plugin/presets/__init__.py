@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ld3m_plugin.errors import UsageError, nearest
+from ld3m_plugin.plain_yaml import read_yaml
+
+_FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,7 @@ class Preset:
 
 def preset_names() -> list[str]:
     """List the names of all presets, such as `demo` or `glad-2023/pixel-dm`."""
-    root = _folder()
-    return sorted(str(path.relative_to(root).with_suffix("")) for path in root.rglob("*.yaml"))
+    return sorted(str(path.relative_to(_FOLDER).with_suffix("")) for path in _FOLDER.rglob("*.yaml"))
 
 
 def load_preset(name: str) -> Preset:
@@ -37,13 +38,6 @@ def load_preset(name: str) -> Preset:
     Raises:
         UsageError: there is no preset of that name.
     """
-    import yaml
-
     if name not in preset_names():
         raise UsageError(f"unknown preset {name!r}: {nearest(name, preset_names())}")
-    content = yaml.safe_load((_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
-    return Preset(name, **content)
-
-
-def _folder() -> Path:
-    return Path(str(files(__name__)))
+    return Preset(name, **read_yaml(_FOLDER / f"{name}.yaml"))

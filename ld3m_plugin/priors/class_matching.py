@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.errors import InvalidOptionError, nearest
+from ld3m_plugin.plain_yaml import read_yaml
 from ld3m_plugin.priors.prior_json import PriorFacts
 
 UNCONDITIONAL = "unconditional"
@@ -47,20 +44,14 @@ def read_class_map(path: Path, task: Task) -> dict[str, str]:
     Raises:
         InvalidOptionError: the file is not readable, not a mapping of text to text, or names an unknown class of the task.
     """
-    try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
-        raise InvalidOptionError(f"class_map {path} is not readable: {reason}") from error
-    if not isinstance(content, Mapping) or not all(
-        isinstance(k, str) and isinstance(v, str) for k, v in content.items()
-    ):
+    content = read_yaml(path, InvalidOptionError, as_text=True)
+    if not all(isinstance(value, str) for value in content.values()):
         raise InvalidOptionError(f"class_map {path} must map class names of the task to class names of the prior")
     known = {*task.class_names, *(wordnet_id for wordnet_id in task.wordnet_ids if wordnet_id)}
     for name in content:
         if name not in known:
             raise InvalidOptionError(f"class_map {path}: the task has no class {name!r}; {nearest(name, known)}")
-    return dict(content)
+    return content
 
 
 def _match(facts: PriorFacts, name: str, wordnet_id: str | None) -> int | None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from ld3m_plugin.errors import PriorError
-from ld3m_plugin.priors.prior_json import PriorClass, read_file
+from ld3m_plugin.priors.prior_json import PriorClass, read_as
+from ld3m_plugin.storage import read_text
 
 _LISTED = TypeAdapter(list[str | PriorClass])
 _WORDNET = re.compile(r"(n\d{8})\s+(.+)")
@@ -17,8 +18,7 @@ _WORDNET = re.compile(r"(n\d{8})\s+(.+)")
 
 def imagenet_classes() -> tuple[PriorClass, ...]:
     """List the 1,000 classes of ILSVRC-2012 in label order, which is the order of their WordNet ids."""
-    text = resources.files("ld3m_plugin.priors").joinpath("imagenet1k.txt").read_bytes()
-    return _parse_lines(text)
+    return _parse_lines(resources.files("ld3m_plugin.priors").joinpath("imagenet1k.txt").read_text(encoding="utf-8"))
 
 
 def read_classes(path: Path) -> tuple[PriorClass, ...]:
@@ -30,8 +30,10 @@ def read_classes(path: Path) -> tuple[PriorClass, ...]:
     Raises:
         PriorError: the file cannot be read or holds something else.
     """
-    parse = _parse_list if path.suffix == ".json" else _parse_lines
-    return read_file(path, parse, "is not a readable list of class names", "write one name a line")
+    advice = "write one name a line"
+    if path.suffix != ".json":
+        return _parse_lines(read_text(path, lambda message: PriorError(f"{message}: {advice}")))
+    return tuple(_line(item) if isinstance(item, str) else item for item in read_as(_LISTED, path, advice))
 
 
 def class_names(
@@ -61,13 +63,8 @@ def class_names(
     return listed, rows - 1 if len(listed) == rows - 1 else None
 
 
-def _parse_list(content: bytes) -> tuple[PriorClass, ...]:
-    listed = _LISTED.validate_json(content, strict=True)
-    return tuple(_line(item) if isinstance(item, str) else item for item in listed)
-
-
-def _parse_lines(content: bytes) -> tuple[PriorClass, ...]:
-    return tuple(_line(line) for line in content.decode().splitlines() if line.strip())
+def _parse_lines(text: str) -> tuple[PriorClass, ...]:
+    return tuple(_line(line) for line in text.splitlines() if line.strip())
 
 
 def _line(line: str) -> PriorClass:

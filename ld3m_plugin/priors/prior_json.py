@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import starmap
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import StrictInt, TypeAdapter, ValidationError
 
-from ld3m_plugin.errors import PriorError
+from ld3m_plugin import storage
+from ld3m_plugin.errors import PriorError, one_line
 from ld3m_plugin.storage import write_json
 from ld3m_plugin.task import Task
 
 FACTS = "prior.json"
-_LARGEST = 16 * 2**20  # bytes; the 1,000 classes of ImageNet take 0.1 MiB
 _T = TypeVar("_T")
 
 
@@ -58,14 +57,12 @@ class _FactsFile:
     format: Literal[1]
     kind: str
     classes: list[PriorClass] | None
-    null_class: int | None
+    null_class: StrictInt | None
     source: str
     licence: str | None = None
 
 
-# Strict: nothing is converted, the text "3" is no number.
-_parse_facts = partial(TypeAdapter(_FactsFile).validate_json, strict=True)
-_parse_object = partial(TypeAdapter(dict[str, Any]).validate_json, strict=True)
+_FACTS, _OBJECT = TypeAdapter(_FactsFile), TypeAdapter(dict[str, Any])
 
 
 def read_facts(folder: Path, kind: str) -> PriorFacts:
@@ -80,7 +77,7 @@ def read_facts(folder: Path, kind: str) -> PriorFacts:
     path = folder / FACTS
     if not path.exists():
         return PriorFacts()
-    content = read_file(path, _parse_facts)
+    content = read_as(_FACTS, path)
     if content.kind != kind:
         raise PriorError(f"{path} is of a prior of kind {content.kind!r}, not {kind!r}: name a prior of kind {kind!r}")
     return PriorFacts(tuple(content.classes or ()), content.null_class, content.source or "unknown", content.licence)
@@ -97,35 +94,25 @@ def read_json(path: Path) -> Any:
     Raises:
         PriorError: it is missing, too large, or not a JSON object.
     """
-    if not path.exists():
-        raise PriorError(f"{path} is missing: {path.parent} is not a complete prior folder")
-    return read_file(path, _parse_object)
+    return read_as(_OBJECT, path)
 
 
-def read_file(
-    path: Path, parse: Callable[[bytes], _T], wrong: str = "is damaged", advice: str = "write the prior again"
-) -> _T:
-    """Read a file of at most 16 MiB: one of another purpose must not fill the memory.
+def read_as(kind: TypeAdapter[_T], path: Path, advice: str = "write the prior again") -> _T:
+    """Read a JSON file of at most 16 MiB.
 
     Args:
-        parse: raises `ValueError` for what the file must not hold.
-        wrong, advice: for the message, the problem and what to do about it.
+        kind: type of the content.
+        advice: what to do about a damaged file, for the message.
 
     Raises:
-        PriorError: the file is missing, too large, or refused by `parse`; the line names the path and the first problem.
+        PriorError: the file is missing, too large or of another type; the line names the path and the first problem.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST + 1)
-        if len(content) > _LARGEST:
-            raise ValueError(f"it has more than {_LARGEST // 2**20} MiB")
-        return parse(content)
-    except (OSError, ValueError) as error:
-        reason = str(getattr(error, "strerror", None) or error)
-        if isinstance(error, ValidationError):
-            problem = error.errors(include_url=False)[0]
-            reason = ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"])))
-        raise PriorError(f"{path} {wrong} ({' '.join(reason.split())}): {advice}") from error
+        return kind.validate_python(storage.read_json(path, lambda message: PriorError(f"{message}: {advice}")))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        reason = ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"])))
+        raise PriorError(f"{path} is damaged ({one_line(reason)}): {advice}") from error
 
 
 def digest(folder: Path, files: Iterable[Path]) -> str:

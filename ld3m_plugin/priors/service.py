@@ -5,17 +5,17 @@ Plugins register the kinds of priors. This module finds the kind, checks its opt
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ld3m_plugin.backends import conforming
 from ld3m_plugin.contracts import Options, PriorKind, Task, TrainingReporter
-from ld3m_plugin.errors import HostError, PluginLoadError, PriorError, UsageError
+from ld3m_plugin.errors import HostError, PriorError, UsageError, one_line
 from ld3m_plugin.options import build
 from ld3m_plugin.registry import current_registry
-from ld3m_plugin.storage import complete_folder, write_json
+from ld3m_plugin.storage import complete_folder, read_json, write_json
 
 
 def get_prior_kind(name: str) -> PriorKind:
@@ -25,14 +25,8 @@ def get_prior_kind(name: str) -> PriorKind:
         UnknownBackendError: no kind has that name; the message names the nearest ones.
         PluginLoadError: the plugin's factory does not import, or does not return a `PriorKind`.
     """
-    registry = current_registry()
-    kind = registry.resolve("prior", name)()
-    if not isinstance(kind, PriorKind):
-        owner = registry.find("prior", name).owner
-        raise PluginLoadError(
-            f"prior {name!r} ({owner}) is a {type(kind).__name__}, not an ld3m_plugin.contracts.PriorKind: derive it from there"
-        )
-    return kind
+    made = current_registry().resolve("prior", name)()
+    return conforming("prior", name, made, PriorKind)  # type: ignore[type-abstract]  # an instance of a subclass
 
 
 def kind_of(path: Path, name: str | None = None) -> tuple[str, PriorKind]:
@@ -62,7 +56,6 @@ def check_training(name: str, out: Path, options: Mapping[str, Any]) -> tuple[Pr
     """
     kind = get_prior_kind(name)
     checked = build(kind.TrainingOptions, options, f"training of prior {name!r}")
-    _check_name(out)
     if not _is_free(out) and _kind_of_stopped(out) != name:
         raise UsageError(
             f"{out} is not empty, and no stopped training of prior {name!r} is in it: choose another --out"
@@ -92,8 +85,15 @@ def train_prior(
         HostError: the training failed, or the stopped one had other settings.
     """
     kind, checked = check_training(name, out, options or {})
-    with _noted(out, name):
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(_note(out), {"kind": name})
+    try:
         kind.train(task, out, checked, seed=seed, reporter=reporter or TrainingReporter())
+    except BaseException:
+        if _is_free(out):
+            _note(out).unlink(missing_ok=True)
+        raise
+    _note(out).unlink(missing_ok=True)
 
 
 def convert_prior(source: Path, out: Path, options: Mapping[str, Any] | None = None, *, kind: str | None = None) -> str:
@@ -107,7 +107,6 @@ def convert_prior(source: Path, out: Path, options: Mapping[str, Any] | None = N
     """
     name, converter = kind_of(source, kind)
     checked = build(converter.ConversionOptions, options or {}, f"conversion to prior {name!r}")
-    _check_name(out)
     if not _is_free(out):
         raise UsageError(f"{out} is not empty: choose another folder to write to")
     _note(out).unlink(missing_ok=True)  # left by a training whose folder was deleted
@@ -149,29 +148,15 @@ def _recognising(path: Path) -> tuple[dict[str, PriorKind], list[str]]:
         except HostError as error:
             problems.append(str(error))
         except Exception as error:  # a plugin's kind may raise anything; the others are still asked
-            problems.append(f"{name} raised {type(error).__name__}: {' '.join(str(error).split())}")
+            problems.append(f"{name} raised {type(error).__name__}: {one_line(str(error))}")
     return found, problems
-
-
-@contextmanager
-def _noted(out: Path, name: str) -> Iterator[None]:
-    """Keep the kind's name beside `out` as long as `out` holds an unfinished training."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(_note(out), {"kind": name})
-    finished = False
-    try:
-        yield
-        finished = True
-    finally:
-        if finished or _is_free(out):
-            _note(out).unlink(missing_ok=True)
 
 
 def _kind_of_stopped(out: Path) -> str | None:
     """Return the name of the kind whose training was stopped in `out`, or None."""
     try:
-        return str(json.loads(_note(out).read_text(encoding="utf-8"))["kind"])
-    except (OSError, ValueError, TypeError, KeyError):
+        return str(read_json(_note(out), PriorError)["kind"])
+    except (PriorError, TypeError, KeyError):
         return None
 
 
@@ -181,10 +166,7 @@ def _note(out: Path) -> Path:
 
 
 def _is_free(out: Path) -> bool:
-    return not out.exists() or (out.is_dir() and not any(out.iterdir()))
-
-
-def _check_name(out: Path) -> None:
-    # "." and "/" cannot be replaced by a folder that is complete.
+    """Whether `out` is missing or an empty folder; raises `UsageError` for "." and "/", which cannot be replaced by a folder."""
     if out.name in ("", ".."):
         raise UsageError(f"{out} is not the name of a folder: name a new or empty one")
+    return not out.exists() or (out.is_dir() and not any(out.iterdir()))

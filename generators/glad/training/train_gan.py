@@ -18,11 +18,11 @@ from ld3m_plugin.generators.glad.training.gan_training_options import GanTrainin
 from ld3m_plugin.generators.imaging import PictureSpace
 from ld3m_plugin.priors.prior_json import PriorFacts, classes_of
 from ld3m_plugin.priors.quality.judge import JudgeRecipe, train_judge
-from ld3m_plugin.priors.quality.measure import name_without_path
+from ld3m_plugin.priors.quality.measure import check_data, name_without_path
 from ld3m_plugin.priors.training.batches import RealBatches
 from ld3m_plugin.priors.training.origin import check_folder, origin
 from ld3m_plugin.priors.training.phase import Phase, make_accelerator, run
-from ld3m_plugin.priors.training.sample_report import Sampler, check_data, record_training, report, save_samples
+from ld3m_plugin.priors.training.sample_report import Sampler, record_training, report, save_samples
 from ld3m_plugin.randomness import lent_to_global, stream
 from ld3m_plugin.task import Task
 

@@ -28,11 +28,11 @@ from ld3m_plugin.generators.ld3m.training.train_autoencoder import (
 )
 from ld3m_plugin.generators.ld3m.training.train_denoiser import Denoiser, DenoisingLoss, build_scheduler
 from ld3m_plugin.priors.prior_json import classes_of
-from ld3m_plugin.priors.quality.measure import name_without_path, reconstruction_error
+from ld3m_plugin.priors.quality.measure import check_data, name_without_path, reconstruction_error
 from ld3m_plugin.priors.training.batches import RealBatches
 from ld3m_plugin.priors.training.origin import check_folder, origin
 from ld3m_plugin.priors.training.phase import Loss, Phase, make_accelerator, run
-from ld3m_plugin.priors.training.sample_report import Sampler, check_data, record_training, report, save_samples
+from ld3m_plugin.priors.training.sample_report import Sampler, record_training, report, save_samples
 from ld3m_plugin.randomness import lent_to_global, stream
 from ld3m_plugin.task import Task
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ld3m_plugin.contracts import Network, Task
 from ld3m_plugin.data.numbered_images import NumberedImages
 from ld3m_plugin.errors import DataError, InvalidOptionError
-from ld3m_plugin.networks.build import for_forward, get_network
+from ld3m_plugin.networks.build import for_forward, network_for
 from ld3m_plugin.networks.learning_rate import warmup_cosine
 from ld3m_plugin.options import Options
 from ld3m_plugin.randomness import lent_to_global, spawn
@@ -90,7 +90,9 @@ def train_judge(
         DataError: there is no training image.
     """
     recipe = recipe or JudgeRecipe()
-    judge = _build(task, rng, recipe)
+    judge = network_for(task, recipe.network, recipe.settings(), rng)
+    if type(judge).embed is Network.embed:  # raised before the training, not after it
+        raise InvalidOptionError(f"network {recipe.network!r} gives no features to judge by: choose one with embed()")
     optimizer = torch.optim.SGD(
         judge.parameters(), lr=1.0, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
     )
@@ -113,21 +115,6 @@ def train_judge(
                 total, step = total + float(loss.detach()) * len(labels), step + 1
             on_epoch(epoch, total / images)
     return for_forward(judge.eval()).requires_grad_(False)
-
-
-def _build(task: Task, rng: torch.Generator, recipe: JudgeRecipe) -> Network:
-    judge = get_network(
-        recipe.network,
-        rng=rng,
-        device=task.device,
-        channels=task.channels,
-        image_size=task.image_size,
-        num_classes=task.num_classes,
-        **recipe.settings(),
-    )
-    if type(judge).embed is Network.embed:  # raised before the training, not after it
-        raise InvalidOptionError(f"network {recipe.network!r} gives no features to judge by: choose one with embed()")
-    return judge
 
 
 def real_batches(task: Task, batch_size: int, rng: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:

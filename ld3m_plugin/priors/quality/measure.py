@@ -74,8 +74,8 @@ def measure_quality(
         DataError: a class with too few training or test images.
         PriorError: samples that are not finite or of another shape.
     """
-    _at_least(2, "per_class", per_class)
-    _at_least(1, "sample_batch", sample_batch)
+    _at_least(2, per_class=per_class)
+    _at_least(1, sample_batch=sample_batch)
     check_data(task, per_class)
     judge.eval()
     blank = torch.zeros(1, task.channels, task.image_size, task.image_size, device=task.device)
@@ -108,8 +108,7 @@ def reconstruction_error(
         DataError: there is no test image.
         PriorError: images that are not finite or of another shape.
     """
-    for name, value in (("per_class", per_class), ("batch_size", batch_size)):
-        _at_least(1, name, 1 if value is None else value)
+    _at_least(1, per_class=per_class, batch_size=batch_size)
     total, images = 0.0, 0
     for k, count in enumerate(task.test.counts()):
         for real in _real(task, task.test, k, evenly_spaced(count, per_class), batch_size):
@@ -146,9 +145,10 @@ def check_data(task: Task, per_class: int = 2) -> None:
                 )
 
 
-def _at_least(least: int, name: str, value: int) -> None:
-    if value < least:
-        raise InvalidOptionError(f"quality report: {name} = {value!r}: must be at least {least}")
+def _at_least(least: int, **values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise InvalidOptionError(f"quality report: {name} = {value!r}: must be at least {least}")
 
 
 def _real(task: Task, source: ImagesByClass, class_index: int, which: Tensor, batch: int) -> Iterator[Tensor]:

@@ -91,10 +91,10 @@ class Quality:
         """Format a table with one row a class, and the other numbers as sentences; readable as plain text too."""
         head = ["class", "accuracy", "real", "spread", "pixel spread", "nearest"]
         table = [head, *(_cells(one) for one in (*self.classes, self.overall))]
-        widths = [max(3, *(len(row[column]) for row in table)) for column in range(len(head))]
-        lines = [_line(row, widths) for row in table]
-        lines.insert(1, _line(["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])], widths))
-        return "\n".join(lines) + "\n\n" + "\n\n".join(self._sentences()) + "\n"
+        widths = [max(3, *map(len, column)) for column in zip(*table, strict=True)]
+        table.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
+        row = "| " + " | ".join([f"{{:<{widths[0]}}}", *(f"{{:>{width}}}" for width in widths[1:])]) + " |\n"
+        return "".join(row.format(*cells) for cells in table) + "\n" + "\n\n".join(self._sentences()) + "\n"
 
     def _sentences(self) -> list[str]:
         sentences = [
@@ -115,8 +115,3 @@ class Quality:
 def _cells(one: ClassQuality) -> list[str]:
     ratios = ("-" if ratio is None else f"{ratio:.2f}" for ratio in (one.spread, one.pixel_spread, one.nearest))
     return [one.name.replace("|", "\\|"), f"{one.accuracy:.1f}", f"{one.real_accuracy:.1f}", *ratios]
-
-
-def _line(cells: list[str], widths: list[int]) -> str:
-    first, *rest = zip(cells, widths, strict=True)
-    return "| " + " | ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]) + " |"

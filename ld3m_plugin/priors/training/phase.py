@@ -12,14 +12,13 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ld3m_plugin.contracts import TrainingReporter
-from ld3m_plugin.errors import InvalidOptionError, PriorError
-from ld3m_plugin.networks.learning_rate import warmup_cosine as rate_factor
+from ld3m_plugin.errors import InvalidOptionError, PriorError, one_line
+from ld3m_plugin.networks.learning_rate import warmup_cosine
 from ld3m_plugin.priors.training.training_options import PriorTrainingOptions
-from ld3m_plugin.storage import write_tensors
+from ld3m_plugin.storage import read_tensors, write_tensors
 from ld3m_plugin.task import Task
 
 #: Loss of one update, and numbers for the record. Must draw only from the generator it is given.
@@ -131,7 +130,7 @@ def make_accelerator(task: Task, options: PriorTrainingOptions) -> Accelerator:
         # Models are already on the task's device: accelerate would move them to the first GPU.
         return Accelerator(mixed_precision=precision, cpu=on_cpu, device_placement=False)
     except ValueError as error:  # accelerate allows one precision and device a process
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(str(error))
         raise InvalidOptionError(
             f"mixed_precision = {precision!r} on {task.device} is not available: {reason}"
         ) from error
@@ -144,19 +143,26 @@ def _go_on(state: _State, model: nn.Module, options: PriorTrainingOptions, repor
         values = _update(state, model, options)
         phase.seconds = time.monotonic() - started
         reporter.step(state.done, values)
-        shown = phase.pictures is not None and options.samples_every and state.done % options.samples_every == 0
+        shown = phase.pictures if options.samples_every and state.done % options.samples_every == 0 else None
         # Also before the pictures, which exchange the trained weights for a while.
-        if state.done % options.save_every == 0 or state.done == phase.steps or shown:
+        if state.done % options.save_every == 0 or state.done == phase.steps or shown is not None:
             _save(state)
-        if shown and state.accelerator.is_main_process:
-            with_average(phase, state.average, state.done)
+        if shown is not None and state.accelerator.is_main_process:
+            parameters = list(phase.model.parameters())
+            state.average.store(parameters)
+            state.average.copy_to(parameters)
+            phase.model.eval()
+            with torch.no_grad():
+                shown(phase.model, state.done)
+            phase.model.train()
+            state.average.restore(parameters)
 
 
 def _update(state: _State, model: nn.Module, options: PriorTrainingOptions) -> dict[str, float]:
     """Make one update; return its loss and numbers for the record."""
     phase, accelerator, optimizer = state.phase, state.accelerator, state.optimizer
     for group in optimizer.param_groups:
-        group["lr"] = phase.rate * rate_factor(state.done, phase.steps, options.warmup)
+        group["lr"] = phase.rate * warmup_cosine(state.done, phase.steps, options.warmup)
     with accelerator.autocast():
         loss, values = phase.loss(model, phase.rng)
     _check_finite(state, "loss", loss.detach())
@@ -178,18 +184,6 @@ def _check_finite(state: _State, what: str, value: Tensor) -> None:
     if not torch.isfinite(value):
         name = state.phase.name
         raise PriorError(f"the {what} of the {name} is {float(value)} at update {state.done}: lower its learning rate")
-
-
-def with_average(phase: Phase, average: EMAModel, done: int) -> None:
-    """Call `phase.pictures` with the averaged weights in place, then put the trained ones back."""
-    assert phase.pictures is not None  # noqa: S101 (for the type checker: the caller asked)
-    average.store(phase.model.parameters())
-    average.copy_to(phase.model.parameters())
-    phase.model.eval()
-    with torch.no_grad():
-        phase.pictures(phase.model, done)
-    phase.model.train()
-    average.restore(phase.model.parameters())
 
 
 def _save(state: _State) -> None:
@@ -215,10 +209,9 @@ def _save(state: _State) -> None:
 
 def _load(state: _State) -> None:
     path, phase, average = state.path, state.phase, state.average
+    advice = "delete it to train that phase again"
+    tensors, header = read_tensors(path, lambda message: PriorError(f"{message}: {advice}"))
     try:
-        with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         _check_origin(state, header, sum(name.split(".")[0] == "rng" for name in tensors))
         phase.model.load_state_dict({n[6:]: t for n, t in tensors.items() if n.startswith("model.")})
         average.shadow_params = [tensors[f"average.{i}"] for i in range(len(average.shadow_params))]
@@ -234,9 +227,8 @@ def _load(state: _State) -> None:
         phase.seconds = float(tensors["seconds"])
         state.done = state.saved = int(header["done"])
         state.drawn = phase.rng.get_state()
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise PriorError(f"{path} is damaged ({reason}): delete it to train that phase again") from error
+    except (KeyError, ValueError, RuntimeError, TypeError) as error:
+        raise PriorError(f"{path} is damaged ({one_line(str(error))}): {advice}") from error
 
 
 def _check_origin(state: _State, header: Mapping[str, str], processes: int) -> None:

@@ -13,7 +13,6 @@ from torch import Tensor
 from ld3m_plugin.artefact.pictures import save_grid
 from ld3m_plugin.contracts import TrainingReporter
 from ld3m_plugin.priors.quality.judge import JudgeRecipe, train_judge
-from ld3m_plugin.priors.quality.measure import check_data as check_data
 from ld3m_plugin.priors.quality.measure import measure_quality, name_without_path
 from ld3m_plugin.priors.quality.quality_report import Reconstruction
 from ld3m_plugin.priors.training.training_options import PriorTrainingOptions

@@ -23,7 +23,8 @@ from ld3m_plugin.generators.ld3m.training.ldm_training_options import LdmTrainin
 from ld3m_plugin.generators.ld3m.training.train_autoencoder import RealBatches, build_autoencoder, encode_everything
 from ld3m_plugin.generators.ld3m.training.train_denoiser import DenoisingLoss, build_scheduler
 from ld3m_plugin.generators.ld3m.training.train_ldm import start
-from ld3m_plugin.priors.training.phase import Phase, rate_factor, run
+from ld3m_plugin.networks.learning_rate import warmup_cosine
+from ld3m_plugin.priors.training.phase import Phase, run
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.testing import tiny_task
 
@@ -162,7 +163,7 @@ def saved(folder):
 @given(warmup=st.integers(0, 50), steps=st.integers(1, 200))
 @settings(max_examples=50, deadline=None)
 def test_the_rate_rises_to_one_and_falls_to_nearly_zero(warmup, steps):
-    factors = [rate_factor(step, steps, warmup) for step in range(steps)]
+    factors = [warmup_cosine(step, steps, warmup) for step in range(steps)]
     rising, falling = factors[:warmup], factors[warmup:]
     assert all(0 <= factor <= 1 for factor in factors)
     assert rising == sorted(rising)
@@ -177,7 +178,7 @@ def test_the_rate_is_what_the_optimizer_uses(tmp_path):
     _, records = train(tmp_path, loss=lambda model, rng: (model.weight.sum(), {}), rate=0.5, weight_decay=0.0)
     weights = [torch.tensor([[1.0, -1.0, 2.0]]), *records.weights.values()]
     for step, (before, after) in enumerate(pairwise(weights)):
-        moved = torch.full((1, 3), 0.5 * rate_factor(step, 10, 3))
+        moved = torch.full((1, 3), 0.5 * warmup_cosine(step, 10, 3))
         torch.testing.assert_close(before - after, moved, rtol=1e-4, atol=1e-6)
 
 

@@ -72,10 +72,19 @@ def test_class_map_goes_first(tmp_path):
     assert rows(["tench", "other", "crane"], [None, None, "n02012849"], path) == [2, 4, 0]
 
 
+def test_keys_and_values_of_a_class_map_are_the_text_that_is_written(tmp_path):
+    path = tmp_path / "map.yaml"
+    path.write_text("0: tench\nno: unconditional\n007: no\n")
+    facts = PriorFacts((PriorClass("tench"), PriorClass("no")), 2)
+    assert rows(["0", "no", "007"], class_map=path, facts=facts) == [0, 2, 1]
+
+
 @pytest.mark.parametrize(
     ("content", "names"),
     [
-        ("tench: 3", ""),
+        ("tench: 3", ".*'3'"),
+        ("tench: [crane]", ""),
+        ("tench: tench\ntench: crane", ".*'tench' is given twice"),
         ("- tench", ""),
         ("a: [", ""),
         ("tenhc: tench", ".*'tenhc'.*'tench'"),
@@ -86,13 +95,13 @@ def test_class_map_goes_first(tmp_path):
 def test_bad_class_maps(tmp_path, content, names):
     path = tmp_path / "map.yaml"
     path.write_text(content)
-    with pytest.raises(InvalidOptionError, match=f"class_map {path}{names}") as caught:
+    with pytest.raises(InvalidOptionError, match=f"{path}{names}") as caught:
         rows(["tench"], class_map=path)
     assert "\n" not in str(caught.value)
 
 
 def test_missing_class_map(tmp_path):
-    with pytest.raises(InvalidOptionError, match=r"none\.yaml .*No such file or directory"):
+    with pytest.raises(InvalidOptionError, match=r"none\.yaml.*No such file or directory"):
         rows(["tench"], class_map=tmp_path / "none.yaml")
 
 

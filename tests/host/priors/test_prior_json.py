@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ld3m_plugin import storage
 from ld3m_plugin.errors import PriorError
-from ld3m_plugin.priors import prior_json
 from ld3m_plugin.priors.classes import read_classes
 from ld3m_plugin.priors.prior_json import (
     PriorClass,
@@ -128,7 +128,7 @@ def test_a_missing_file_and_a_folder_in_its_place_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["prior.json", "list.json", "list.txt"])
 def test_a_file_that_is_too_large_is_refused(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(prior_json, "_LARGEST", 7)
+    monkeypatch.setattr(storage, "_LARGEST", 7)
     path = tmp_path / name
     path.write_text('["abc"]')
     if name == "list.json":
