@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ld3m_plugin.generators.glad.pickles.limits import one_line
 from ld3m_plugin.generators.glad.pickles.modules import NetworkModules, read_tensors
 from ld3m_plugin.generators.glad.pickles.stand_ins import read_network_pickle
 from ld3m_plugin.generators.glad.stylegan_network import GeneratorNetwork
-from ld3m_plugin.generators.glad.stylegan_shape import LayerShape, NetworkShape, check_shape
+from ld3m_plugin.generators.glad.stylegan_shape import LayerShape, NetworkShape
 
 __all__ = ["expected_tensors", "network_of", "read_network"]
 
@@ -84,12 +84,11 @@ def network_of(entries: Mapping[str, Any], file: str) -> tuple[NetworkShape, dic
     network = NetworkModules(file, found)
     _check_family(network)
     shape = _shape(network)
+    for path, value in _derived(shape):
+        network.same(path, value)
     try:
-        check_shape(shape)
-        for path, value in _derived(shape):
-            network.same(path, value)
         expected = expected_tensors(shape)
-    except (ValueError, ArithmeticError, RuntimeError) as error:  # torch refuses what no memory can hold
+    except RuntimeError as error:  # torch refuses what no memory can hold
         raise network.error(f"the numbers of the network do not fit each other ({one_line(error)})") from error
     return shape, read_tensors(network, expected)
 
@@ -122,11 +121,12 @@ def _shape(network: NetworkModules) -> NetworkShape:
         network.checked(_LAYER, {f: f"synthesis.{name}.{path}" for f, path in _LAYER_PATHS.items()}, name=name)
         for name in names
     )
-    embed_dim = network.number("mapping.embed.embedding_dim") if network.get("c_dim") else 0
-    shape = network.checked(_NETWORK, _NETWORK_PATHS, layers=(), embed_dim=embed_dim)
+    embedded = {"embed_dim": "mapping.embed.embedding_dim"} if network.get("c_dim") else {}
+    rest = {"layers": [asdict(layer) for layer in layers]} | ({} if embedded else {"embed_dim": 0})
+    shape = network.checked(_NETWORK, _NETWORK_PATHS | embedded, **rest)
     if shape.mapping_layers > _MOST_LAYERS:
         raise network.error(f"mapping.num_layers is {shape.mapping_layers}, not at most {_MOST_LAYERS}")
-    return replace(shape, layers=layers)
+    return shape
 
 
 def _derived(shape: NetworkShape) -> Iterator[tuple[str, Any]]:
