@@ -147,14 +147,13 @@ class SynthesisLayer(nn.Module):
         weight: Tensor = self.weight
         after: Tensor | None = None
         if self.shape.to_rgb:
-            style = style / math.sqrt(self.shape.in_channels * self.shape.kernel**2)
+            style = style / math.sqrt(self.shape.in_channels * self.shape.kernel**2) * gain
         else:
             weight, energy = (weight, self.energy) if self.energy is not None else self._normalised()
             # Demodulation cancels any factor of a style; with unit power the epsilon weighs the same in every row.
             style = style * style.square().mean(1, keepdim=True).rsqrt()
             after = (style.square() @ energy.T + _EPSILON).rsqrt() * gain
-            gain = gain.new_ones(())
-        features = features * (style * gain)[:, :, None, None]
+        features = features * style[:, :, None, None]
         features = F.conv2d(features, weight.to(features.dtype), padding=self.shape.kernel - 1)
         if after is not None:
             features = features * after[:, :, None, None]

@@ -76,12 +76,11 @@ class NetworkModules:
 
     def same(self, path: str, expected: float | str | list[int] | None) -> None:
         """Check that an attribute is what follows from the rest of the file; numbers that are not whole to 1e-5."""
-        found = self.get(path)
-        if isinstance(expected, int | float) and not isinstance(expected, bool):
-            found, tolerance = self.number(path), 1e-5 if isinstance(expected, float) else 0
-            equal = type(found) in (int, float) and math.isclose(found, expected, rel_tol=tolerance)
-        else:
-            equal = type(found) is type(expected) and found == expected
+        number = isinstance(expected, int | float) and not isinstance(expected, bool)
+        found = self.number(path) if number else self.get(path)
+        equal = type(found) is type(expected) and found == expected
+        if isinstance(expected, float) and type(found) in (int, float):
+            equal = math.isclose(found, expected, rel_tol=1e-5)
         if not equal:
             raise self.error(f"{path} is {one_line(found)}, not {expected}")
 
