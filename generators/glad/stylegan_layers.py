@@ -116,9 +116,8 @@ class SynthesisLayer(nn.Module):
         self.weight = nn.Parameter(torch.randn(shape.out_channels, shape.in_channels, shape.kernel, shape.kernel))
         self.bias = nn.Parameter(torch.zeros(shape.out_channels))
         self.register_buffer("magnitude_ema", torch.ones(()))
-        inner = shape.inner_rate
+        inner, radial = shape.inner_rate, shape.radial and not shape.critical
         up = design_filter(shape.up_taps, shape.in_cutoff, shape.in_half_width * 2, inner)
-        radial = shape.radial and not shape.critical
         down = design_filter(shape.down_taps, shape.out_cutoff, shape.out_half_width * 2, inner, radial)
         self.register_buffer("up_filter", up)
         self.register_buffer("down_filter", down)

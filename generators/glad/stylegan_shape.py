@@ -179,7 +179,7 @@ class _Signal(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ShapeRules:
-    """The numbers from which `make_shape` derives all others.
+    """The numbers from which `make_shape` derives the layers.
 
     Attributes:
         resolutions: of the stem, and of each stage that it grows by in turn; in pixels, the last one is that of the images.
@@ -192,11 +192,7 @@ class ShapeRules:
     resolutions: tuple[int, ...]
     stem_layers: int
     head_layers: int = 0
-    classes: int = 0
     image_channels: int = 3
-    z_dim: int = 64
-    w_dim: int = 512
-    embed_dim: int = 320
     channel_base: int = 32768
     channel_max: int = 512
     margin: int = 10
@@ -242,19 +238,20 @@ class ShapeRules:
         return _Signal(channels, size, rate, cutoff, max(stopband, rate / 2) - cutoff, stopband)
 
 
-def make_shape(**rules: Any) -> NetworkShape:
-    """Derive the shape of a network from the fields of `ShapeRules`."""
-    chosen = ShapeRules(**rules)
-    layers = chosen.layers()
+def make_shape(
+    *, classes: int = 0, z_dim: int = 64, w_dim: int = 512, embed_dim: int = 320, **rules: Any
+) -> NetworkShape:
+    """Derive the shape of a network; `rules` are the fields of `ShapeRules`, the others those of `NetworkShape`."""
+    layers = ShapeRules(**rules).layers()
     return NetworkShape(
-        z_dim=chosen.z_dim,
-        w_dim=chosen.w_dim,
-        classes=chosen.classes,
-        embed_dim=chosen.embed_dim if chosen.classes else 0,
+        z_dim=z_dim,
+        w_dim=w_dim,
+        classes=classes,
+        embed_dim=embed_dim if classes else 0,
         mapping_layers=2,
         mapping_rate=0.01,
-        image_size=chosen.resolutions[-1],
-        image_channels=chosen.image_channels,
+        image_size=layers[-1].out_size,
+        image_channels=layers[-1].out_channels,
         input_channels=layers[0].in_channels,
         input_size=layers[0].in_size,
         input_rate=float(layers[0].in_rate),

@@ -85,7 +85,7 @@ def network_of(entries: Mapping[str, Any], file: str) -> tuple[NetworkShape, dic
         network.same(path, value)
     try:
         expected = expected_tensors(shape)
-    except RuntimeError as error:  # torch refuses what no memory can hold
+    except (ValueError, ArithmeticError, RuntimeError) as error:  # torch refuses what no memory can hold
         raise network.error(f"the numbers of the network do not fit each other ({one_line(error)})") from error
     return shape, read_tensors(network, expected)
 
