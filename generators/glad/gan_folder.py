@@ -101,7 +101,7 @@ def fill(network: GeneratorNetwork, tensors: dict[str, Tensor], where: str) -> N
     """
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     if problem := misfit({name: tuple(tensor.shape) for name, tensor in tensors.items()}, expected):
-        raise PriorError(f"{where} {problem}: {_ADVICE}")
+        raise PriorError(f"{where}: {problem}: {_ADVICE}")
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
             raise PriorError(f"{where}: tensor {name} has values that are not finite numbers: {_ADVICE}")

@@ -126,11 +126,11 @@ class GeneratorNetwork(nn.Module):
 
 
 def misfit(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> str | None:
-    """Name the first tensor that is missing, left over or of another shape than expected; None: all fit."""
+    """Name the first tensor, of shapes by name, that is missing, left over or of another shape; None: all fit."""
     for name in sorted(found.keys() | expected.keys()):
         if found.get(name) != expected.get(name):
             has, wanted = (shapes.get(name, "none") for shapes in (found, expected))
-            return f"has the shape {has} for the tensor {one_line(name)}, where the network has {wanted}"
+            return f"tensor {one_line(name)}: the file has {has}, the network needs {wanted}"
     return None
 
 

@@ -86,7 +86,7 @@ class StoredTensor:
         for numbers in ((offset,), shape, stride):
             if not isinstance(numbers, tuple) or not all(type(n) is int and 0 <= n < 2**40 for n in numbers):
                 raise DamagedError("it has no shape")
-        if len(shape) != len(stride) or len(shape) > _MOST_DIMENSIONS:
+        if not len(shape) == len(stride) <= _MOST_DIMENSIONS:
             raise DamagedError("it has no shape")
         return cls(data, offset, shape, stride)
 
