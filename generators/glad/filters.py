@@ -74,7 +74,7 @@ def filter_up(images: Tensor, kernel: Tensor, factor: int, padding: tuple[int, i
     start, out = len(kernel) - 1 - padding[0], images.shape[-1] * factor + sum(padding) - len(kernel) + 1
     crop = max(0, min(start, (images.shape[-1] - 1) * factor + len(kernel) - start - out))
     for axis in (3, 2):
-        weight = _depthwise(kernel * factor, images, axis)
+        weight = _depthwise((kernel * factor).view(_along(axis, -1, 1)), images)
         images = _Convolution.apply(images, weight, _along(axis, factor, 1), _along(axis, crop, 0), (0, 0))
     before, after = crop - start, out - (images.shape[-1] + crop - start)
     return F.pad(images, (before, after, before, after)) if before or after else images
@@ -89,12 +89,12 @@ def filter_down(images: Tensor, kernel: Tensor, factor: int) -> Tensor:
     Returns:
         (n, c, h, h) with h = (H − taps) // factor + 1.
     """
-    channels = images.shape[1]
     if kernel.ndim == 2:
-        weight = kernel.flip(0, 1).to(images.dtype).expand(channels, 1, *kernel.shape).contiguous()
+        weight = _depthwise(kernel.flip(0, 1), images)
         return _Convolution.apply(images, weight, (factor, factor), (0, 0))  # type: ignore[no-any-return]
     for axis in (3, 2):
-        images = _Convolution.apply(images, _depthwise(kernel.flip(0), images, axis), _along(axis, factor, 1), (0, 0))
+        weight = _depthwise(kernel.flip(0).view(_along(axis, -1, 1)), images)
+        images = _Convolution.apply(images, weight, _along(axis, factor, 1), (0, 0))
     return images
 
 
@@ -134,7 +134,6 @@ class _Convolution(torch.autograd.Function):
         return _Convolution.apply(grads[0], weight, *ctx.transpose), None, None, None, None
 
 
-def _depthwise(kernel: Tensor, images: Tensor, axis: int) -> Tensor:
-    shape = (1, 1, 1, -1) if axis == 3 else (1, 1, -1, 1)
-    weight = kernel.to(images.dtype).view(shape)
-    return weight.expand(images.shape[1], *weight.shape[1:]).contiguous()
+def _depthwise(kernel: Tensor, images: Tensor) -> Tensor:
+    """Repeat a kernel (h, w) for every channel: (c, 1, h, w)."""
+    return kernel.to(images.dtype).expand(images.shape[1], 1, *kernel.shape).contiguous()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ld3m_plugin.errors import PriorError
-from ld3m_plugin.generators.glad.gan_folder import empty_network, fill, load_network, save_network
+from ld3m_plugin.generators.glad.gan_folder import load_network, save_network
 from ld3m_plugin.generators.glad.pickles.network import read_network
 from ld3m_plugin.priors.classes import imagenet_classes, read_classes
 from ld3m_plugin.priors.prior_json import PriorClass, PriorFacts, converted_from
@@ -34,11 +34,12 @@ def convert(
         PriorError: the file is damaged, contains code, or holds another kind of network; or `classes` does not fit.
     """
     shape, tensors = read_network(source)
-    fill(empty_network(shape), tensors, str(source))
     if classes is not None:
         names = read_classes(classes)
+    elif shape.classes == 1000:
+        names = imagenet_classes()
     else:
-        names = imagenet_classes() if shape.classes == 1000 else _numbered(shape.classes)
+        names = tuple(PriorClass(f"class {row}") for row in range(shape.classes))
     if len(names) != shape.classes:
         raise PriorError(
             f"{classes} names {len(names)} classes, {source} has {shape.classes}: give one name a line, in row order, or "
@@ -46,7 +47,3 @@ def convert(
         )
     save_network(out, shape, tensors, PriorFacts(names, None, converted_from(source, note), licence), half=half)
     load_network(out)  # an error that nothing above caught shows here, and not in a run
-
-
-def _numbered(count: int) -> tuple[PriorClass, ...]:
-    return tuple(PriorClass(f"class {row}") for row in range(count))

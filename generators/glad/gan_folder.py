@@ -7,26 +7,30 @@ prior.json            class names and WordNet ids in row order, source, licence
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 import torch
-from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from ld3m_plugin.errors import PriorError
-from ld3m_plugin.generators.glad.stylegan_network import GeneratorNetwork
-from ld3m_plugin.generators.glad.stylegan_shape import NetworkShape, check_shape
+from ld3m_plugin.generators.glad.stylegan_network import GeneratorNetwork, misfit
+from ld3m_plugin.generators.glad.stylegan_shape import NetworkShape
 from ld3m_plugin.priors import prior_json as facts_files
-from ld3m_plugin.priors.prior_json import FACTS, PriorFacts, read_json, write_facts
-from ld3m_plugin.storage import complete_folder, write_json, write_tensors
+from ld3m_plugin.priors.prior_json import FACTS, PriorFacts, read_file, write_facts
+from ld3m_plugin.storage import complete_folder, read_tensors, write_json, write_tensors
 
 SHAPE, WEIGHTS = "network.json", "network.safetensors"
 KIND = "gan"
-_FORMAT = 1
 _ADVICE = "write the prior again"
+
+
+@dataclass(frozen=True)
+class _ShapeFile(NetworkShape):
+    format: Literal[1]
+    kind: Literal["gan"]
 
 
 def save_network(
@@ -48,7 +52,7 @@ def save_network(
             if not torch.isfinite(tensor).all():
                 raise PriorError(f"tensor {name} has values that half precision cannot hold: leave out half=true")
     with complete_folder(out) as folder:
-        write_json(folder / SHAPE, {"format": _FORMAT, "kind": KIND, **asdict(shape)})
+        write_json(folder / SHAPE, {"format": 1, "kind": KIND, **asdict(shape)})
         write_tensors(folder / WEIGHTS, tensors)
         write_facts(folder, facts, KIND)
 
@@ -60,14 +64,8 @@ def load_network(folder: Path, device: torch.device | str = "cpu") -> tuple[Gene
         PriorError: a file is missing or damaged, or the tensors do not fit the shape.
     """
     network = empty_network(read_shape(folder))
-    path = folder / WEIGHTS
-    try:
-        tensors = load_file(str(path))
-    except FileNotFoundError as error:
-        raise PriorError(f"{path} is missing: {folder} is not a complete prior folder") from error
-    except (SafetensorError, OSError) as error:
-        raise PriorError(f"{path} is damaged ({error}): {_ADVICE}") from error
-    fill(network, tensors, str(path))
+    tensors, _ = read_tensors(folder / WEIGHTS, PriorError)
+    fill(network, tensors, str(folder / WEIGHTS))
     return network.to(device), read_facts(folder, network.shape)
 
 
@@ -101,13 +99,10 @@ def fill(network: GeneratorNetwork, tensors: dict[str, Tensor], where: str) -> N
     Raises:
         PriorError: names or shapes differ from the network's, or a value is not finite.
     """
-    expected = network.state_dict()
-    for missing in expected.keys() - tensors.keys():
-        raise PriorError(f"{where} has no tensor {missing}: {_ADVICE}")
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    if problem := misfit({name: tuple(tensor.shape) for name, tensor in tensors.items()}, expected):
+        raise PriorError(f"{where}: {problem}: {_ADVICE}")
     for name, tensor in tensors.items():
-        if name not in expected or tensor.shape != expected[name].shape:
-            wanted = tuple(expected[name].shape) if name in expected else "none of that name"
-            raise PriorError(f"{where}: tensor {name} is {tuple(tensor.shape)}, the network has {wanted}: {_ADVICE}")
         if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
             raise PriorError(f"{where}: tensor {name} has values that are not finite numbers: {_ADVICE}")
     network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
@@ -119,20 +114,8 @@ def read_shape(folder: Path) -> NetworkShape:
     Raises:
         PriorError: the file is missing, damaged, or of another format.
     """
-    path = folder / SHAPE
-    content = dict(read_json(path))
-    if content.pop("format", None) != _FORMAT or content.pop("kind", None) != KIND:
-        raise PriorError(f"{path} is not a GAN of format {_FORMAT}, the one that this version reads: {_ADVICE}")
-    try:
-        shape = TypeAdapter(NetworkShape).validate_python(content)
-        check_shape(shape)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise PriorError(f"{path} is damaged ({where}: {first['msg']}): {_ADVICE}") from error
-    except ValueError as error:
-        raise PriorError(f"{path} is damaged ({error}): {_ADVICE}") from error
-    return shape
+    stored = vars(read_file(folder / SHAPE, TypeAdapter(_ShapeFile).validate_json))
+    return NetworkShape(**{field.name: stored[field.name] for field in fields(NetworkShape)})
 
 
 def digest(folder: Path) -> str:

@@ -6,6 +6,8 @@ code. The published code normalises renders with another data set's mean; here o
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -109,9 +111,7 @@ class GLaDGenerator(Generator):
 
     @torch.no_grad()
     def _features(self, ws: Tensor, rng: torch.Generator) -> Tensor:
-        def enter(some: Tensor) -> Tensor:
-            return self._network.synthesis.features(some, self._layer)
-
+        enter = partial(self._network.synthesis.features, layer=self._layer)
         size = images_at_once(enter, ws[:1], _BUDGET)
         # As published: under one learning rate, a few outliers would dominate.
         features = torch.cat([enter(some) for some in ws.split(size)]).nan_to_num(0.0).clamp(-_CLIP, _CLIP)

@@ -116,9 +116,8 @@ class SynthesisLayer(nn.Module):
         self.weight = nn.Parameter(torch.randn(shape.out_channels, shape.in_channels, shape.kernel, shape.kernel))
         self.bias = nn.Parameter(torch.zeros(shape.out_channels))
         self.register_buffer("magnitude_ema", torch.ones(()))
-        inner = shape.inner_rate
+        inner, radial = shape.inner_rate, shape.radial and not shape.critical
         up = design_filter(shape.up_taps, shape.in_cutoff, shape.in_half_width * 2, inner)
-        radial = shape.radial and not shape.critical
         down = design_filter(shape.down_taps, shape.out_cutoff, shape.out_half_width * 2, inner, radial)
         self.register_buffer("up_filter", up)
         self.register_buffer("down_filter", down)
@@ -147,14 +146,13 @@ class SynthesisLayer(nn.Module):
         weight: Tensor = self.weight
         after: Tensor | None = None
         if self.shape.to_rgb:
-            style = style / math.sqrt(self.shape.in_channels * self.shape.kernel**2)
+            style = style / math.sqrt(self.shape.in_channels * self.shape.kernel**2) * gain
         else:
             weight, energy = (weight, self.energy) if self.energy is not None else self._normalised()
             # Demodulation cancels any factor of a style; with unit power the epsilon weighs the same in every row.
             style = style * style.square().mean(1, keepdim=True).rsqrt()
             after = (style.square() @ energy.T + _EPSILON).rsqrt() * gain
-            gain = gain.new_ones(())
-        features = features * (style * gain)[:, :, None, None]
+        features = features * style[:, :, None, None]
         features = F.conv2d(features, weight.to(features.dtype), padding=self.shape.kernel - 1)
         if after is not None:
             features = features * after[:, :, None, None]

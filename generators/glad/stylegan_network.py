@@ -7,9 +7,12 @@ the official network files.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
+from ld3m_plugin.errors import one_line
 from ld3m_plugin.generators.glad.stylegan_layers import FourierInput, FullyConnected, SynthesisLayer
 from ld3m_plugin.generators.glad.stylegan_shape import NetworkShape
 
@@ -120,6 +123,15 @@ class GeneratorNetwork(nn.Module):
             if isinstance(layer, SynthesisLayer):
                 layer.freeze()
         return self
+
+
+def misfit(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Name the first tensor, of shapes by name, that is missing, left over or of another shape; None: all fit."""
+    for name in sorted(found.keys() | expected.keys()):
+        if found.get(name) != expected.get(name):
+            has, wanted = (shapes.get(name, "none") for shapes in (found, expected))
+            return f"tensor {one_line(name)}: the file has {has}, the network needs {wanted}"
+    return None
 
 
 def _unit_power(features: Tensor) -> Tensor:

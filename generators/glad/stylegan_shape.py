@@ -112,6 +112,9 @@ class NetworkShape:
         image_size: height and width of the images, in pixels.
         input_channels, input_size, input_rate, bandwidth: of the Fourier features.
         output_scale: factor of the last layer's output.
+
+    Raises:
+        ValueError: the layers do not fit together; the message names the layer. `TypeAdapter` checks the range of each field too.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -130,40 +133,33 @@ class NetworkShape:
     output_scale: _Real
     layers: tuple[LayerShape, ...]
 
+    def __post_init__(self) -> None:
+        names = [layer.name for layer in self.layers]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"layers have the names {names}: give each its own")
+        if self.bandwidth >= self.input_rate / 2:
+            raise ValueError(f"bandwidth {self.bandwidth} is not below half of input_rate {self.input_rate}")
+        before: tuple[int, int, float] = (self.input_channels, self.input_size, self.input_rate)
+        for layer in self.layers:
+            takes = (layer.in_channels, layer.in_size, layer.in_rate)
+            if takes != before:
+                wanted, given = (f"{channels}x{size} at rate {rate:g}" for channels, size, rate in (takes, before))
+                raise ValueError(f"layer {layer.name} takes {wanted}, and gets {given}")
+            if layer.inner_rate % layer.in_rate or layer.inner_rate % layer.out_rate:
+                raise ValueError(f"layer {layer.name} resamples {layer.in_rate} to {layer.out_rate} by no whole factor")
+            if max(layer.in_cutoff, layer.out_cutoff, layer.in_half_width, layer.out_half_width) > layer.inner_rate:
+                raise ValueError(f"layer {layer.name} has a cutoff or half width above the rate {layer.inner_rate}")
+            if layer.to_rgb != (layer is self.layers[-1]):
+                raise ValueError(f"layer {layer.name} has to_rgb {layer.to_rgb}: it is true for the last layer alone")
+            before = (layer.out_channels, layer.out_size, layer.out_rate)
+        if before[:2] != (self.image_channels, self.image_size):
+            made, wanted = f"{before[0]}x{before[1]}", f"{self.image_channels}x{self.image_size}"
+            raise ValueError(f"layers make images of {made} (channels, size), not {wanted}")
+
     @property
     def num_ws(self) -> int:
         """Styles of an image: one for the input, one for each layer."""
         return len(self.layers) + 1
-
-
-def check_shape(shape: NetworkShape) -> None:
-    """Check that the layers of a shape fit together; each field must be in its range already.
-
-    Raises:
-        ValueError: the message names the layer.
-    """
-    names = [layer.name for layer in shape.layers]
-    if not names or len(set(names)) != len(names):
-        raise ValueError(f"layers have the names {names}: give each its own")
-    if shape.bandwidth >= shape.input_rate / 2:
-        raise ValueError(f"bandwidth {shape.bandwidth} is not below half of input_rate {shape.input_rate}")
-    before: tuple[int, int, float] = (shape.input_channels, shape.input_size, shape.input_rate)
-    for layer in shape.layers:
-        takes = (layer.in_channels, layer.in_size, layer.in_rate)
-        if takes != before:
-            wanted, given = (f"{channels}x{size} at rate {rate:g}" for channels, size, rate in (takes, before))
-            raise ValueError(f"layer {layer.name} takes {wanted}, and gets {given}")
-        if layer.inner_rate % layer.in_rate or layer.inner_rate % layer.out_rate:
-            raise ValueError(f"layer {layer.name} resamples {layer.in_rate} to {layer.out_rate} by no whole factor")
-        if max(layer.in_cutoff, layer.out_cutoff, layer.in_half_width, layer.out_half_width) > layer.inner_rate:
-            raise ValueError(f"layer {layer.name} has a cutoff or half width above the rate {layer.inner_rate}")
-        if layer.to_rgb != (layer is shape.layers[-1]):
-            raise ValueError(f"layer {layer.name} has to_rgb {layer.to_rgb}: it is true for the last layer alone")
-        before = (layer.out_channels, layer.out_size, layer.out_rate)
-    if before[:2] != (shape.image_channels, shape.image_size):
-        raise ValueError(
-            f"layers make images of {before[:2]}, not {shape.image_channels, shape.image_size} (channels, size)"
-        )
 
 
 class _Signal(NamedTuple):
@@ -183,7 +179,7 @@ class _Signal(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ShapeRules:
-    """The numbers from which `make_shape` derives all others.
+    """The numbers from which `make_shape` derives the layers.
 
     Attributes:
         resolutions: of the stem, and of each stage that it grows by in turn; in pixels, the last one is that of the images.
@@ -196,11 +192,7 @@ class ShapeRules:
     resolutions: tuple[int, ...]
     stem_layers: int
     head_layers: int = 0
-    classes: int = 0
     image_channels: int = 3
-    z_dim: int = 64
-    w_dim: int = 512
-    embed_dim: int = 320
     channel_base: int = 32768
     channel_max: int = 512
     margin: int = 10
@@ -216,8 +208,18 @@ class ShapeRules:
             layers = [layer for layer in layers if not layer.critical]
             # Numbers of a grown network skip one where the first head begins, as in the released ones.
             number = len(layers) + 1 if stage else 0
-            pairs = pairwise((signals[0], *signals))
-            layers += [self._layer(number + index, count - index, *pair) for index, pair in enumerate(pairs)]
+            for index, (before, after) in enumerate(pairwise((signals[0], *signals))):
+                layers.append(
+                    LayerShape(
+                        name=f"L{number + index}_{after.size}_{after.channels}",
+                        to_rgb=index == count,
+                        critical=count - index <= _NUM_CRITICAL,
+                        kernel=1 if index == count else 3,
+                        radial=self.radial,
+                        **before.fields("in"),
+                        **after.fields("out"),
+                    )
+                )
             start = signals[count - _NUM_CRITICAL - 1]
         return tuple(layers)
 
@@ -235,32 +237,21 @@ class ShapeRules:
         channels = self.image_channels if index == count else width
         return _Signal(channels, size, rate, cutoff, max(stopband, rate / 2) - cutoff, stopband)
 
-    def _layer(self, number: int, remaining: int, before: _Signal, after: _Signal) -> LayerShape:
-        """A layer with `remaining` ones after it in its stage."""
-        return LayerShape(
-            name=f"L{number}_{after.size}_{after.channels}",
-            to_rgb=remaining == 0,
-            critical=remaining <= _NUM_CRITICAL,
-            kernel=3 if remaining else 1,
-            radial=self.radial,
-            **before.fields("in"),
-            **after.fields("out"),
-        )
 
-
-def make_shape(**rules: Any) -> NetworkShape:
-    """Derive the shape of a network from the fields of `ShapeRules`."""
-    chosen = ShapeRules(**rules)
-    layers = chosen.layers()
+def make_shape(
+    *, classes: int = 0, z_dim: int = 64, w_dim: int = 512, embed_dim: int = 320, **rules: Any
+) -> NetworkShape:
+    """Derive the shape of a network; `rules` are the fields of `ShapeRules`, the others those of `NetworkShape`."""
+    layers = ShapeRules(**rules).layers()
     return NetworkShape(
-        z_dim=chosen.z_dim,
-        w_dim=chosen.w_dim,
-        classes=chosen.classes,
-        embed_dim=chosen.embed_dim if chosen.classes else 0,
+        z_dim=z_dim,
+        w_dim=w_dim,
+        classes=classes,
+        embed_dim=embed_dim if classes else 0,
         mapping_layers=2,
         mapping_rate=0.01,
-        image_size=chosen.resolutions[-1],
-        image_channels=chosen.image_channels,
+        image_size=layers[-1].out_size,
+        image_channels=layers[-1].out_channels,
         input_channels=layers[0].in_channels,
         input_size=layers[0].in_size,
         input_rate=float(layers[0].in_rate),

@@ -17,6 +17,7 @@ from ld3m_plugin.errors import PriorError
 from ld3m_plugin.generators.glad.pickles.limits import one_line
 from ld3m_plugin.generators.glad.pickles.stand_ins import Record
 from ld3m_plugin.generators.glad.pickles.values import StoredTensor, number_of, read_storage
+from ld3m_plugin.generators.glad.stylegan_network import misfit
 
 _T = TypeVar("_T")
 _EMBEDDING = "mapping.embed.weight"
@@ -55,8 +56,10 @@ class NetworkModules:
     def number(self, path: str) -> Any:
         """Return an attribute that is a number, a flag or None."""
         found = self.get(path)
-        number = found if found is None or isinstance(found, bool) else number_of(found)
-        if number is None and found is not None:
+        if found is None or isinstance(found, bool):
+            return found
+        number = number_of(found)
+        if number is None:
             raise self.error(f"{path} is {one_line(found)}, not a number (of a size: the same one twice)")
         return number
 
@@ -68,16 +71,16 @@ class NetworkModules:
             return kind.validate_json(json.dumps({**fields, **more}), strict=True)
         except ValidationError as error:
             first = error.errors()[0]
-            raise self.error(f"{paths[str(first['loc'][0])]}: {first['msg']}") from error
+            place = paths[str(first["loc"][0])] if first["loc"] else "the numbers of the network do not fit each other"
+            raise self.error(f"{place}: {first['msg']}") from error
 
     def same(self, path: str, expected: float | str | list[int] | None) -> None:
         """Check that an attribute is what follows from the rest of the file; numbers that are not whole to 1e-5."""
-        found = self.get(path)
-        if isinstance(expected, int | float) and not isinstance(expected, bool):
-            found, tolerance = self.number(path), 1e-5 if isinstance(expected, float) else 0
-            equal = type(found) in (int, float) and math.isclose(found, expected, rel_tol=tolerance)
-        else:
-            equal = type(found) is type(expected) and found == expected
+        number = isinstance(expected, int | float) and not isinstance(expected, bool)
+        found = self.number(path) if number else self.get(path)
+        equal = type(found) is type(expected) and found == expected
+        if isinstance(expected, float) and type(found) in (int, float):
+            equal = math.isclose(found, expected, rel_tol=1e-5)
         if not equal:
             raise self.error(f"{path} is {one_line(found)}, not {expected}")
 
@@ -123,13 +126,8 @@ def read_tensors(network: NetworkModules, expected: dict[str, tuple[int, ...]]) 
     """
     found = network.tensors()
     _cut_embedding(found, expected)
-    for verb, names in (("lacks", expected.keys() - found.keys()), ("has", found.keys() - expected.keys())):
-        if names:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise network.error(f"{verb} the tensor {one_line(min(names), 200)}{more}")
-    for name, shape in expected.items():
-        if found[name].shape != shape:
-            raise network.error(f"has {name} of shape {found[name].shape}, not {shape}")
+    if problem := misfit({name: tensor.shape for name, tensor in found.items()}, expected):
+        raise network.error(problem)
     _check_sharing(network, found)
     storages: dict[int, Tensor] = {}
     return {name: _read(network, name, found[name], storages) for name in expected}
@@ -137,11 +135,10 @@ def read_tensors(network: NetworkModules, expected: dict[str, tuple[int, ...]]) 
 
 def _cut_embedding(found: dict[str, StoredTensor], expected: dict[str, tuple[int, ...]]) -> None:
     """Drop embeddings that no class uses: the official code gives each network those of ImageNet's 1000 classes."""
-    stored, shape = found.get(_EMBEDDING), expected.get(_EMBEDDING)
-    if stored is not None and shape is None:
-        del found[_EMBEDDING]
-    elif stored is not None and shape is not None and len(stored.shape) == 2 and stored.shape[0] > shape[0]:
-        found[_EMBEDDING] = replace(stored, shape=(shape[0], stored.shape[1]))
+    stored = found.pop(_EMBEDDING, None)
+    if stored is not None and _EMBEDDING in expected:
+        rows = min(stored.shape[:1], expected[_EMBEDDING][:1])
+        found[_EMBEDDING] = replace(stored, shape=(*rows, *stored.shape[1:]))
 
 
 def _check_sharing(network: NetworkModules, found: dict[str, StoredTensor]) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ld3m_plugin.generators.glad.pickles.limits import one_line
 from ld3m_plugin.generators.glad.pickles.modules import NetworkModules, read_tensors
 from ld3m_plugin.generators.glad.pickles.stand_ins import read_network_pickle
 from ld3m_plugin.generators.glad.stylegan_network import GeneratorNetwork
-from ld3m_plugin.generators.glad.stylegan_shape import LayerShape, NetworkShape, check_shape
+from ld3m_plugin.generators.glad.stylegan_shape import LayerShape, NetworkShape
 
 __all__ = ["expected_tensors", "network_of", "read_network"]
 
@@ -70,10 +70,7 @@ def read_network(path: Path) -> tuple[NetworkShape, dict[str, Tensor]]:
 
 
 def network_of(entries: Mapping[str, Any], file: str) -> tuple[NetworkShape, dict[str, Tensor]]:
-    """Take the generator from a file's entries: the averaged one (`G_ema`), or `G` where there is none.
-
-    Returns:
-        Its shape, and every parameter and buffer in float32 by its official name.
+    """Take what `read_network` returns from a file's entries: the averaged generator (`G_ema`), or `G` where there is none.
 
     Raises:
         PriorError: there is none, or it is of another kind.
@@ -84,10 +81,9 @@ def network_of(entries: Mapping[str, Any], file: str) -> tuple[NetworkShape, dic
     network = NetworkModules(file, found)
     _check_family(network)
     shape = _shape(network)
+    for path, value in _derived(shape).items():
+        network.same(path, value)
     try:
-        check_shape(shape)
-        for path, value in _derived(shape):
-            network.same(path, value)
         expected = expected_tensors(shape)
     except (ValueError, ArithmeticError, RuntimeError) as error:  # torch refuses what no memory can hold
         raise network.error(f"the numbers of the network do not fit each other ({one_line(error)})") from error
@@ -122,16 +118,17 @@ def _shape(network: NetworkModules) -> NetworkShape:
         network.checked(_LAYER, {f: f"synthesis.{name}.{path}" for f, path in _LAYER_PATHS.items()}, name=name)
         for name in names
     )
-    embed_dim = network.number("mapping.embed.embedding_dim") if network.get("c_dim") else 0
-    shape = network.checked(_NETWORK, _NETWORK_PATHS, layers=(), embed_dim=embed_dim)
+    embedded = {"embed_dim": "mapping.embed.embedding_dim"} if network.get("c_dim") else {}
+    rest = {"layers": [asdict(layer) for layer in layers]} | ({} if embedded else {"embed_dim": 0})
+    shape = network.checked(_NETWORK, _NETWORK_PATHS | embedded, **rest)
     if shape.mapping_layers > _MOST_LAYERS:
         raise network.error(f"mapping.num_layers is {shape.mapping_layers}, not at most {_MOST_LAYERS}")
-    return replace(shape, layers=layers)
+    return shape
 
 
-def _derived(shape: NetworkShape) -> Iterator[tuple[str, Any]]:
-    """Yield path and value of what follows from a shape, and layers here would not read from a file."""
-    yield from {
+def _derived(shape: NetworkShape) -> dict[str, Any]:
+    """Value by path of what follows from a shape, and layers here would not read from a file."""
+    values = {
         "num_ws": shape.num_ws,
         "mapping.class": "MappingNetwork",
         "mapping.num_ws": shape.num_ws,
@@ -141,39 +138,39 @@ def _derived(shape: NetworkShape) -> Iterator[tuple[str, Any]]:
         "synthesis.class": "SynthesisNetwork",
         "synthesis.img_resolution": shape.image_size,
         "synthesis.input.class": "SynthesisInput",
-    }.items()
+        **_linear("synthesis.input.affine", shape.w_dim, 1.0, "linear"),
+    }
     inputs = shape.z_dim
     if shape.classes:
         inputs += shape.z_dim
-        yield from {"mapping.embed.class": _EMBEDDING, "mapping.embed.max_norm": None}.items()
-        yield from _linear("mapping.embed_proj", shape.embed_dim, 1.0, "lrelu")
+        values |= {"mapping.embed.class": _EMBEDDING, "mapping.embed.max_norm": None}
+        values |= _linear("mapping.embed_proj", shape.embed_dim, 1.0, "lrelu")
     for index in range(shape.mapping_layers):
-        yield from _linear(f"mapping.fc{index}", inputs, shape.mapping_rate, "lrelu")
+        values |= _linear(f"mapping.fc{index}", inputs, shape.mapping_rate, "lrelu")
         inputs = shape.w_dim
-    yield from _linear("synthesis.input.affine", shape.w_dim, 1.0, "linear")
     for layer in shape.layers:
-        yield from _of_layer(f"synthesis.{layer.name}", layer, shape.w_dim)
+        place = f"synthesis.{layer.name}"
+        values |= {
+            f"{place}.class": "SynthesisLayer",
+            f"{place}.w_dim": shape.w_dim,
+            f"{place}.tmp_sampling_rate": layer.inner_rate,
+            f"{place}.up_factor": layer.up,
+            f"{place}.down_factor": layer.down,
+            f"{place}.up_taps": layer.up_taps,
+            f"{place}.down_taps": layer.down_taps,
+            f"{place}.down_radial": layer.radial and not layer.critical,
+            f"{place}.padding": [*layer.padding, *layer.padding],
+            **_linear(f"{place}.affine", shape.w_dim, 1.0, "linear"),
+        }
+    return values
 
 
-def _of_layer(place: str, layer: LayerShape, w_dim: int) -> Iterator[tuple[str, Any]]:
-    yield from {
-        f"{place}.class": "SynthesisLayer",
-        f"{place}.w_dim": w_dim,
-        f"{place}.tmp_sampling_rate": layer.inner_rate,
-        f"{place}.up_factor": layer.up,
-        f"{place}.down_factor": layer.down,
-        f"{place}.up_taps": layer.up_taps,
-        f"{place}.down_taps": layer.down_taps,
-        f"{place}.down_radial": layer.radial and not layer.critical,
-        f"{place}.padding": [*layer.padding, *layer.padding],
-    }.items()
-    yield from _linear(f"{place}.affine", w_dim, 1.0, "linear")
-
-
-def _linear(place: str, inputs: int, rate: float, activation: str) -> Iterator[tuple[str, Any]]:
-    """Yield the factors of a fully connected layer, which a prior does not keep."""
-    yield f"{place}.class", "FullyConnectedLayer"
-    yield f"{place}.in_features", inputs
-    yield f"{place}.activation", activation
-    yield f"{place}.weight_gain", rate / math.sqrt(inputs)
-    yield f"{place}.bias_gain", rate
+def _linear(place: str, inputs: int, rate: float, activation: str) -> dict[str, Any]:
+    """Factors of a fully connected layer, which a prior does not keep."""
+    return {
+        f"{place}.class": "FullyConnectedLayer",
+        f"{place}.in_features": inputs,
+        f"{place}.activation": activation,
+        f"{place}.weight_gain": rate / math.sqrt(max(1, inputs)),
+        f"{place}.bias_gain": rate,
+    }

@@ -147,10 +147,8 @@ _CLASS_MAKERS = ("builtins.getattr", "dill._dill._create_type", "dill._dill._loa
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "_codecs.encode": _encode,
     "builtins.bytes": lambda: bytearray(),
-    "collections.OrderedDict": lambda *_: _Dictionary(),
     "copyreg._reconstructor": _reconstructor,
-    "dnnlib.EasyDict": lambda *_: _Dictionary(),
-    "dnnlib.util.EasyDict": lambda *_: _Dictionary(),
+    **dict.fromkeys(("collections.OrderedDict", "dnnlib.EasyDict", "dnnlib.util.EasyDict"), lambda *_: _Dictionary()),
     "torch_utils.persistence._reconstruct_persistent_obj": _persistent,
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-import warnings
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +21,11 @@ _LARGEST = 2**20
 _DTYPES = re.compile(r"[<>|=]([iu][1248]|f[248])")
 _MOST_DIMENSIONS = 8
 _STORAGE = "torch.storage._load_from_bytes"
-_STORAGE_CLASSES = re.compile(r"torch (BFloat16|Bool|Byte|Char|Double|Float|Half|Int|Long|Short)Storage")
-_STORAGE_PICKLES, _STORAGE_OPCODES = 5, 1000  # magic number, version, facts about the machine, the storage, its key
-#: Besides calls, what repeats a value: torch prints what it does not know, and tuples of the same tuples have no end.
-_STORAGE_REFUSED = (REFUSED - {"BINPERSID"}) | {
-    *("REDUCE", "NEWOBJ", "NEWOBJ_EX", "BUILD", "STACK_GLOBAL", "DUP", "GET", "BINGET", "LONG_BINGET")
-}
-_MAGIC_NUMBERS = (0x1950A86A20F9469CFC6C, 1001)
+_STORAGE_CLASSES = re.compile(r"torch (BFloat16|Bool|Double|Float|Half|Int|Long|Short)Storage")
+#: Pickles of a storage, the fourth of which is `('storage', torch.FloatStorage, key, device, number of elements, None)`.
+_STORAGE_PICKLES, _STORAGE_OPCODES = 5, 1000
+_STORAGE_PICKLE = "PROTO MARK BINUNICODE GLOBAL BINUNICODE BINUNICODE (BININT[12]?|LONG1) NONE TUPLE BINPERSID STOP"
+_STORAGE_REFUSED = (REFUSED - {"BINPERSID"}) | {"REDUCE"}
 
 
 def number_of(value: Any) -> float | None:
@@ -88,7 +86,7 @@ class StoredTensor:
         for numbers in ((offset,), shape, stride):
             if not isinstance(numbers, tuple) or not all(type(n) is int and 0 <= n < 2**40 for n in numbers):
                 raise DamagedError("it has no shape")
-        if len(shape) != len(stride) or len(shape) > _MOST_DIMENSIONS:
+        if not len(shape) == len(stride) <= _MOST_DIMENSIONS:
             raise DamagedError("it has no shape")
         return cls(data, offset, shape, stride)
 
@@ -107,29 +105,26 @@ class StoredTensor:
 
 
 def read_storage(data: bytes | bytearray) -> Tensor:
-    """Read all numbers of a storage, in one dimension, on the CPU.
+    """Read all numbers of a storage, in one dimension, on the CPU. Its pickles are looked at and not loaded.
 
     Raises:
-        Exception: of nearly any type, if the bytes are anything but one storage.
+        RefusedError: the bytes are something else, or claim another number of elements than they have.
+        Exception: of nearly any type, if they are damaged.
     """
-    _check_storage(data)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # storages with a type are on their way out of torch
-        stored = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        if not isinstance(stored, torch.TypedStorage):
-            raise DamagedError(f"a {type(stored).__name__} in the place of a storage")
-        return torch.empty(0, dtype=stored.dtype).set_(stored.untyped())
-
-
-def _check_storage(data: bytes | bytearray) -> None:
-    """Refuse all that is not one storage, or claims more numbers than it has bytes."""
     if data.startswith(b"PK"):  # torch.save's other format; the parts of an archive could unpack to any size
         raise RefusedError("is in an archive, as in no network file")
-    stream = io.BytesIO(data)
+    stream, pickles = io.BytesIO(data), []
     for _ in range(_STORAGE_PICKLES):
-        for name, argument in checked_opcodes(stream, _STORAGE_OPCODES, _STORAGE_REFUSED):
-            if name == "GLOBAL" and not _STORAGE_CLASSES.fullmatch(argument):
-                raise RefusedError(f"asks for {argument.replace(' ', '.')}")
-            # torch reserves as much memory as a storage says it has numbers, before it reads them.
-            if isinstance(argument, int) and argument > len(data) and argument not in _MAGIC_NUMBERS:
-                raise RefusedError("claims more numbers than it has bytes")
+        opcodes = checked_opcodes(stream, _STORAGE_OPCODES, _STORAGE_REFUSED)
+        pickles.append([(name, argument) for name, argument in opcodes if name != "BINPUT"])
+    if not re.fullmatch(_STORAGE_PICKLE, " ".join(name for name, _ in pickles[3])):
+        raise RefusedError("is something else than a storage")
+    _, _, _, kind, _, _, claimed, *_ = (argument for _, argument in pickles[3])
+    if not (found := _STORAGE_CLASSES.fullmatch(kind)):
+        raise RefusedError(f"asks for {kind.replace(' ', '.')}")
+    dtype: torch.dtype = getattr(torch, found[1].lower())
+    numbers = bytearray(data[stream.tell() + 8 :])
+    (count,) = struct.unpack_from("<q", data, stream.tell())
+    if not count * dtype.itemsize == claimed * dtype.itemsize == len(numbers):
+        raise RefusedError("claims another number of elements than it has")
+    return torch.frombuffer(numbers, dtype=dtype)

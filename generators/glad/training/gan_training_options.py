@@ -15,9 +15,6 @@ class GanTrainingOptions(PriorTrainingOptions):
     """Sizes and schedules; the defaults, with half=true, make the shipped prior."""
 
     weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW")
-    ema: float = Field(
-        0.998, ge=0, lt=1, description="decay of the weight average that is saved; it warms up from zero"
-    )
     z_dim: int = Field(64, ge=1, description="length of the random vector")
     w_dim: int = Field(128, ge=1, description="length of a style")
     embedding_size: int = Field(64, ge=1, description="length of a class embedding")

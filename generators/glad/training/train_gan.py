@@ -77,7 +77,10 @@ def train_prior(task: Task, options: GanTrainingOptions, seed: int, out: Path, r
     run(phase, options, folder, accelerator, reporter)
     reporter.say(f"gan: {phase.steps} updates in {phase.seconds:.0f} s")
     generator.mapping.set_mean_styles(stream(seed, "mean styles"))
-    _write(task, options, seed, out, generator)
+    images, name = sum(task.train.counts()), name_without_path(task.name)
+    source = f"trained with `ld3m prior train gan` on {images} images of {name}, seed {seed}"
+    facts = PriorFacts(classes_of(task), None, source, options.licence)
+    save_network(out, generator.shape, generator.state_dict(), facts, half=options.half)
     record_training(out, task, options, seed, {"gan": round(phase.seconds, 1)})
     network, _ = load_network(out, task.device)
     sample = _sampler(network.freeze(), task, options.truncation)
@@ -111,11 +114,3 @@ def _sampler(generator: GeneratorNetwork, task: Task, truncation: float) -> Samp
         return space.images(generator(z, labels.to(task.device), truncation))
 
     return sample
-
-
-def _write(task: Task, options: GanTrainingOptions, seed: int, out: Path, generator: GeneratorNetwork) -> None:
-    images, name = sum(task.train.counts()), name_without_path(task.name)
-    source = f"trained with `ld3m prior train gan` on {images} images of {name}, seed {seed}"
-    facts = PriorFacts(classes_of(task), None, source, options.licence)
-    tensors = {name: tensor.detach() for name, tensor in generator.state_dict().items()}
-    save_network(out, generator.shape, tensors, facts, half=options.half)
