@@ -19,7 +19,7 @@ from ld3m_plugin.errors import PriorError
 from ld3m_plugin.generators.glad.stylegan_network import GeneratorNetwork, misfit
 from ld3m_plugin.generators.glad.stylegan_shape import NetworkShape
 from ld3m_plugin.priors import prior_json as facts_files
-from ld3m_plugin.priors.prior_json import FACTS, PriorFacts, read_file, write_facts
+from ld3m_plugin.priors.prior_json import FACTS, PriorFacts, read_as, write_facts
 from ld3m_plugin.storage import complete_folder, read_tensors, write_json, write_tensors
 
 SHAPE, WEIGHTS = "network.json", "network.safetensors"
@@ -114,7 +114,7 @@ def read_shape(folder: Path) -> NetworkShape:
     Raises:
         PriorError: the file is missing, damaged, or of another format.
     """
-    stored = vars(read_file(folder / SHAPE, TypeAdapter(_ShapeFile).validate_json))
+    stored = vars(read_as(TypeAdapter(_ShapeFile), folder / SHAPE))
     return NetworkShape(**{field.name: stored[field.name] for field in fields(NetworkShape)})
 
 
