@@ -115,6 +115,23 @@ def open_files(
     return images, total - sum(images.counts())
 
 
+def open_splits(
+    train: Mapping[str, Sequence[Path]],
+    test: Mapping[str, Sequence[Path]],
+    folders: Sequence[Path],
+    form: Form,
+    skip_unreadable: bool,
+) -> tuple[ImagesByClass, ImagesByClass, str]:
+    """Open the images of both splits, in their `folders`, as `open_files` does; the text counts them, for `Task.source`."""
+    (train_images, lost), (test_images, lost_test) = (
+        open_files(classes, form, folder, skip_unreadable=skip_unreadable)
+        for classes, folder in zip((train, test), folders, strict=True)
+    )
+    counts = f"{sum(train_images.counts())} train, {sum(test_images.counts())} test"
+    left_out = f", {lost + lost_test} unreadable left out" if lost + lost_test else ""
+    return train_images, test_images, counts + left_out
+
+
 def _decode_class(files: Sequence[Path], form: Form, skip_unreadable: bool) -> Tensor:
     images = torch.empty(len(files), form.channels, form.size, form.size, dtype=torch.uint8)
     count = 0

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ld3m_plugin.data.decode import Form, Header, UnreadableImageError, check_alike, read_header
-from ld3m_plugin.data.files import list_images, open_files
+from ld3m_plugin.data.files import list_images, open_splits
 from ld3m_plugin.data.statistics import channel_statistics
 from ld3m_plugin.errors import DataError, InvalidOptionError
 from ld3m_plugin.options import takes
@@ -43,17 +43,17 @@ def load(argument: str, options: DataOptions) -> Task:
         InvalidOptionError: no folder was given.
     """
     root = _root(argument, options)
-    (train, train_folder), (test, test_folder) = _splits(root, options)
+    train, test, folders = _splits(root, options)
     form = _choose_form([path for files in train.values() for path in files], options)
-    skip = options.skip_unreadable
-    train_images, lost = open_files(train, form, train_folder, skip_unreadable=skip)
-    test_images, lost_test = open_files(test, form, test_folder, skip_unreadable=skip)
+    train_images, test_images, counts = open_splits(train, test, folders, form, options.skip_unreadable)
     mean, std = channel_statistics(train_images)
+    split = f"{folders[0].name}/ and {folders[1].name}/"
+    if folders[0] == folders[1]:
+        split = f"{options.test_fraction:g} of each class held out, seed {options.split_seed}"
     names = tuple(train)
     return Task(
         name=f"imagefolder:{argument}",
-        source=f"imagefolder {root} ({_split_name(train_folder, test_folder, options)}): "
-        + describe_counts(sum(train_images.counts()), sum(test_images.counts()), lost + lost_test),
+        source=f"imagefolder {root} ({split}): {counts}",
         class_names=names,
         wordnet_ids=tuple(name if _WORDNET_ID.fullmatch(name) else None for name in names),
         mean=mean,
@@ -105,11 +105,6 @@ def seeded_split(names: Sequence[str], fraction: float, seed: int, key: str) -> 
     return sorted(ranked[held_out:]), sorted(ranked[:held_out])
 
 
-def describe_counts(train: int, test: int, lost: int) -> str:
-    """Numbers of images, for `Task.source`."""
-    return f"{train} train, {test} test" + (f", {lost} unreadable left out" if lost else "")
-
-
 def _root(argument: str, options: DataOptions) -> Path:
     if not argument and options.root is None:
         raise InvalidOptionError("imagefolder needs a folder: imagefolder:PATH")
@@ -120,28 +115,24 @@ def _root(argument: str, options: DataOptions) -> Path:
     return root
 
 
-def _splits(root: Path, options: DataOptions) -> tuple[tuple[Classes, Path], tuple[Classes, Path]]:
+def _splits(root: Path, options: DataOptions) -> tuple[Classes, Classes, tuple[Path, Path]]:
+    """Images for training and for testing, and the folders of both."""
     # A class may be called "train" (vehicles): only a folder that holds folders is a split.
     present = [name for name in ("train", *TEST_FOLDERS) if _has_folders(root / name)]
     if not present:
-        train, test = _split_tree(root, options)
-        return (train, root), (test, root)
+        return *_split_tree(root, options), (root, root)
     if "train" not in present or len(present) == 1:
         wanted = "train/" if "train" not in present else "val/ or test/"
         raise DataError(
             f"{root} has {present[0]}/ and no {wanted}: add it, or give imagefolder:{root / present[0]} to hold a share "
             "of it out for testing (test_fraction)"
         )
-    train_folder, test_folder = root / "train", root / present[1]
-    train, test = read_classes(train_folder), read_classes(test_folder)
-    _check_same_classes(train, train_folder, test, test_folder)
-    return (train, train_folder), (test, test_folder)
-
-
-def _check_same_classes(train: Classes, train_folder: Path, test: Classes, test_folder: Path) -> None:
+    folders = root / "train", root / present[1]
+    train, test = map(read_classes, folders)
     for name in sorted(train.keys() ^ test.keys()):
-        here, there = (train_folder, test_folder) if name in train else (test_folder, train_folder)
+        here, there = folders if name in train else reversed(folders)
         raise DataError(f"class {name!r} is in {here} and not in {there}: give both splits the same class folders")
+    return train, test, folders
 
 
 def _has_folders(folder: Path) -> bool:
@@ -160,12 +151,6 @@ def _split_tree(root: Path, options: DataOptions) -> tuple[Classes, Classes]:
         kept, held_out = seeded_split(names, options.test_fraction, options.split_seed, name)
         train[name], test[name] = [files[i] for i in kept], [files[i] for i in held_out]
     return train, test
-
-
-def _split_name(train: Path, test: Path, options: DataOptions) -> str:
-    if train == test:
-        return f"{options.test_fraction:g} of each class held out, seed {options.split_seed}"
-    return f"{train.name}/ and {test.name}/"
 
 
 def _choose_form(files: Sequence[Path], options: DataOptions) -> Form:

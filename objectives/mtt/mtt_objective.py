@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 from torch.func import functional_call
 
-from ld3m_plugin.augmentation import DSA
+from ld3m_plugin.augmentation import DSA, FULL
 from ld3m_plugin.contracts import Match, Objective, Task
 from ld3m_plugin.errors import ExpertError, HostError, NonFiniteError
 from ld3m_plugin.objectives.matching import NetworkOptions, check_no_batch_norm, cross_entropy, random_network
@@ -49,7 +49,7 @@ class MTTOptions(NetworkOptions):
         description="exact in constant memory; the same through a graph of all steps; or TESLA's approximation",
     )
     dsa: str = Field(
-        "color_crop_cutout_flip_scale_rotate",
+        FULL,
         description="DSA operations joined by '_', one drawn per student's step, its parameters per image; or 'none'",
     )
 
