@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import statistics
 import time
@@ -20,7 +21,6 @@ from ld3m_plugin.objectives.mtt.store.train_experts import (
     epoch_batches,
     missing_experts,
     new_experts,
-    updates_an_epoch,
 )
 from ld3m_plugin.objectives.mtt.store.training_images import TrainingImages
 
@@ -65,7 +65,7 @@ def plan_experts(root: Path, task: Task, options: TrainingOptions, *, timed: int
     store.check(options.dtype)
     check_together(store.task, options)
     missing = len(missing_experts(store, range(options.count), options.last_epoch))
-    updates = updates_an_epoch(sum(task.train.counts()), options.batch_size) * options.last_epoch
+    updates = math.ceil(sum(task.train.counts()) / options.batch_size) * options.last_epoch
     expert_bytes = (options.last_epoch + 1) * store.length * DTYPES[options.dtype].itemsize
     pace = _seconds_an_update(store, options, timed) if timed else None
     return Plan(
