@@ -239,7 +239,7 @@ def test_sizes_as_people_read_them():
 
 
 def test_commands_and_objective_look_in_the_same_place(tiny_site, ld3m, training, tmp_path, monkeypatch):
-    from ld3m_plugin.objectives.mtt.experts import FOLDER_VARIABLE
+    from ld3m_plugin.objectives.mtt import FOLDER_VARIABLE
 
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "elsewhere"))
     assert ld3m(*training()).code == 0
