@@ -116,20 +116,19 @@ def open_files(
 
 
 def open_splits(
-    train: Mapping[str, Sequence[Path]],
-    test: Mapping[str, Sequence[Path]],
-    folders: Sequence[Path],
-    form: Form,
-    skip_unreadable: bool,
+    splits: Sequence[tuple[Mapping[str, Sequence[Path]], Path]], form: Form, skip_unreadable: bool
 ) -> tuple[ImagesByClass, ImagesByClass, str]:
-    """Open the images of both splits, in their `folders`, as `open_files` does; the text counts them, for `Task.source`."""
-    (train_images, lost), (test_images, lost_test) = (
-        open_files(classes, form, folder, skip_unreadable=skip_unreadable)
-        for classes, folder in zip((train, test), folders, strict=True)
+    """Open the training and the test images as `open_files` does; the text counts them, for `Task.source`.
+
+    Args:
+        splits: files by class, and the folder, of both.
+    """
+    (train, lost), (test, lost_test) = (
+        open_files(classes, form, folder, skip_unreadable=skip_unreadable) for classes, folder in splits
     )
-    counts = f"{sum(train_images.counts())} train, {sum(test_images.counts())} test"
+    counts = f"{sum(train.counts())} train, {sum(test.counts())} test"
     left_out = f", {lost + lost_test} unreadable left out" if lost + lost_test else ""
-    return train_images, test_images, counts + left_out
+    return train, test, counts + left_out
 
 
 def _decode_class(files: Sequence[Path], form: Form, skip_unreadable: bool) -> Tensor:

@@ -43,9 +43,10 @@ def load(argument: str, options: DataOptions) -> Task:
         InvalidOptionError: no folder was given.
     """
     root = _root(argument, options)
-    train, test, folders = _splits(root, options)
+    splits = _splits(root, options)
+    train, folders = splits[0][0], [folder for _, folder in splits]
     form = _choose_form([path for files in train.values() for path in files], options)
-    train_images, test_images, counts = open_splits(train, test, folders, form, options.skip_unreadable)
+    train_images, test_images, counts = open_splits(splits, form, options.skip_unreadable)
     mean, std = channel_statistics(train_images)
     split = f"{folders[0].name}/ and {folders[1].name}/"
     if folders[0] == folders[1]:
@@ -93,13 +94,8 @@ def seeded_split(names: Sequence[str], fraction: float, seed: int, key: str) -> 
     """Split the positions of `names` into sorted ones for training and for testing.
 
     Files are ranked by a hash of seed, key and name, so that the split depends neither on the order in which a disk
-    lists files nor on a library's random stream. Each side gets at least one file.
-
-    Raises:
-        ValueError: there are fewer than two names.
+    lists files nor on a library's random stream. Of two files or more, each side gets at least one.
     """
-    if len(names) < 2:
-        raise ValueError("a split needs at least two names")
     ranked = sorted(range(len(names)), key=lambda i: hashlib.sha256(f"{seed}/{key}/{names[i]}".encode()).digest())
     held_out = min(max(1, round(fraction * len(names))), len(names) - 1)
     return sorted(ranked[held_out:]), sorted(ranked[:held_out])
@@ -115,12 +111,12 @@ def _root(argument: str, options: DataOptions) -> Path:
     return root
 
 
-def _splits(root: Path, options: DataOptions) -> tuple[Classes, Classes, tuple[Path, Path]]:
-    """Images for training and for testing, and the folders of both."""
+def _splits(root: Path, options: DataOptions) -> list[tuple[Classes, Path]]:
+    """Images for training and for testing, each with its folder."""
     # A class may be called "train" (vehicles): only a folder that holds folders is a split.
     present = [name for name in ("train", *TEST_FOLDERS) if _has_folders(root / name)]
     if not present:
-        return *_split_tree(root, options), (root, root)
+        return [(classes, root) for classes in _split_tree(root, options)]
     if "train" not in present or len(present) == 1:
         wanted = "train/" if "train" not in present else "val/ or test/"
         raise DataError(
@@ -132,7 +128,7 @@ def _splits(root: Path, options: DataOptions) -> tuple[Classes, Classes, tuple[P
     for name in sorted(train.keys() ^ test.keys()):
         here, there = folders if name in train else reversed(folders)
         raise DataError(f"class {name!r} is in {here} and not in {there}: give both splits the same class folders")
-    return train, test, folders
+    return list(zip((train, test), folders, strict=True))
 
 
 def _has_folders(folder: Path) -> bool:

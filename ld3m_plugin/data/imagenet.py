@@ -40,8 +40,8 @@ def load(argument: str, options: FileOptions) -> Task:
     subset = _subset(argument)
     root = _root(options)
     form = Form(options.image_size or DEFAULT_SIZE, 1 if options.grayscale else 3)
-    folders = root / "train", root / "val"
-    train, test, counts = open_splits(*(_find(f, subset) for f in folders), folders, form, options.skip_unreadable)
+    splits = [(_find(folder, subset), folder) for folder in (root / "train", root / "val")]
+    train, test, counts = open_splits(splits, form, options.skip_unreadable)
     mean, std = channel_statistics(train) if options.grayscale else (MEAN, STD)
     ids, names = zip(*SUBSETS[subset], strict=True)
     return Task(

@@ -116,7 +116,7 @@ def as_stored(rows: Tensor, dtype: str, names: Sequence[str], advice: str) -> Te
     return stored
 
 
-def write_expert(folder: Path, header: Header, rows: Tensor) -> Path:
+def write_expert(folder: Path, header: Header, rows: Tensor) -> None:
     """Write an expert: the complete file, or none.
 
     Args:
@@ -136,7 +136,6 @@ def write_expert(folder: Path, header: Header, rows: Tensor) -> Path:
     finally:
         with suppress(OSError):  # the disk may be the problem
             temporary.unlink(missing_ok=True)
-    return path
 
 
 def cannot_write(path: Path, error: OSError | SafetensorError) -> ExpertError:

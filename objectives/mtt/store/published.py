@@ -88,7 +88,7 @@ def import_experts(
             known.add(digests)
             copied += 1
             store.prepare(len(headers) + copied, 0, options.dtype)  # not earlier: a refused first file leaves nothing
-            store.add(next(free), rows, options.dtype, imported_from=file.name)
+            store.add(next(free), rows, imported_from=file.name)
         told.step(index + 1, {"experts": float(copied)})
     return store.folder, copied, there
 

@@ -171,4 +171,4 @@ class _Training:
             return
         if not store.folder.exists():
             store.prepare(options.count, options.last_epoch, options.dtype)
-        store.add(number, rows, options.dtype, losses=losses)
+        store.add(number, rows, losses=losses)
