@@ -39,10 +39,7 @@ class MatchingOptions(NetworkOptions):
 
     batch_real: int = Field(256, ge=1, description="real images per class and step (published: 256)")
     memory_budget: float = Field(
-        4.0,
-        gt=0,
-        allow_inf_nan=False,
-        description="GiB that one forward pass over real images may use; larger batches are split",
+        4.0, gt=0, description="GiB that one forward pass over real images may use; larger batches are split"
     )
     dsa: str = Field(FULL, description="DSA operations joined by '_', one drawn per class and step; or 'none'")
 

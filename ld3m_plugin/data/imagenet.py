@@ -68,11 +68,10 @@ def _subset(argument: str) -> str:
 
 def _root(options: FileOptions) -> Path:
     value = options.root or os.environ.get(ROOT_VARIABLE)
-    if not value:
-        raise DataError(f"no ImageNet folder (train/ and val/): give root=PATH or set {ROOT_VARIABLE}")
-    root = Path(value).expanduser()
-    if not root.is_dir():
-        raise DataError(f"ImageNet folder {root} does not exist: give root=PATH or set {ROOT_VARIABLE}")
+    root = Path(value or "").expanduser()
+    if not value or not root.is_dir():
+        problem = f"ImageNet folder {root} does not exist" if value else "no ImageNet folder (train/ and val/)"
+        raise DataError(f"{problem}: give root=PATH or set {ROOT_VARIABLE}")
     return root
 
 

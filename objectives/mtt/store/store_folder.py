@@ -77,9 +77,8 @@ class Store:
             "keep_epochs": None if kept == epochs else kept,
             "dtype": described.dtype if described else "float32",
         }
-        options = TrainingOptions(**{**self.settings.model_dump(), **how}).model_dump(mode="json")
-        defaults = TrainingOptions().model_dump(mode="json")
-        chosen = {name: value for name, value in options.items() if value != defaults[name]}
+        options = TrainingOptions(**{**self.settings.model_dump(), **how})
+        chosen = options.model_dump(mode="json", exclude_defaults=True)
         words = ["ld3m", "experts", "train", "--root", str(self.root), "--data", self.task.name]
         for flag, values in (("-D", self.task.read_with), ("-S", chosen)):
             for name, value in values.items():
