@@ -51,6 +51,12 @@ def test_plan_train_and_list(tiny_site, ld3m, training, tmp_path):
     )
 
 
+def test_a_data_set_is_given_only_the_options_it_takes(tiny_site, ld3m):
+    plan = ld3m("experts", "plan", "--data", "fashion-mnist:embedded", "-D", "image_size=28", "--timed", "0", "--json")
+    assert plan.code == 0, plan.err
+    assert json.loads(plan.out)["folder"].startswith("experts/ConvNet-28px-10classes-")
+
+
 def test_a_plan_warns_where_the_disk_is_too_small(tiny_site, ld3m, training, monkeypatch):
     command = ["experts", "plan", *training()[2:], "--timed", "0"]
     for free, fits in ((2 * 3 * 1635 * 4, True), (2 * 3 * 1635 * 4 - 1, False)):
