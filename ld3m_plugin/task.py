@@ -130,9 +130,15 @@ class Task:
         """`count` distinct training images of a class, drawn with `rng`: (count, C, H, W), normalised.
 
         Raises:
-            DataError: the class has fewer images.
+            DataError: the class has fewer images; the message names where they are.
         """
-        return self.normalise(draw_distinct(self.train, self.class_names[class_index], class_index, count, rng))
+        available = self.train.counts()[class_index]
+        if available < count:
+            raise DataError(
+                f"class {self.class_names[class_index]!r} has {available} images and {count} are asked for "
+                f"({self.train.origin}): ask for fewer, or add images"
+            )
+        return self.normalise(self.train.read(class_index, torch.randperm(available, generator=rng)[:count]))
 
     def real_images_of(self, labels: Tensor, rng: torch.Generator) -> Tensor:
         """A real training image for each label, distinct within a class: (N, C, H, W), normalised.
@@ -151,21 +157,6 @@ class Task:
 
     def _per_channel(self, values: tuple[float, ...]) -> Tensor:
         return torch.tensor(values, device=self.device).view(1, -1, 1, 1)
-
-
-def draw_distinct(images: ImagesByClass, class_name: str, class_index: int, count: int, rng: torch.Generator) -> Tensor:
-    """`count` distinct images of a class as uint8 (count, C, H, W).
-
-    Raises:
-        DataError: the class has fewer images; the message names where they are.
-    """
-    available = images.counts()[class_index]
-    if available < count:
-        raise DataError(
-            f"class {class_name!r} has {available} images and {count} are asked for ({images.origin}): "
-            "ask for fewer, or add images"
-        )
-    return images.read(class_index, torch.randperm(available, generator=rng)[:count])
 
 
 #: What `register_datasets` registers: the part of `--data NAME:ARGUMENT` after the colon ("" without one), and its options.

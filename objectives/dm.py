@@ -54,7 +54,11 @@ class DM(DifferentiableObjective):
         check_enough_images(self.options, task)
         self._dsa = DSA(self.options.dsa)
         # Now and not at the first step: wrong settings fail early, and a resumed run draws the same numbers.
-        self._at_once = self._images_at_once(random_network(self.options, task, torch.Generator()).eval())
+        network = random_network(self.options, task, torch.Generator()).eval()
+        self._at_once = task.num_classes * self.options.batch_real
+        if not has_batch_norm(network):  # its statistics are of the whole batch: a split would change the result
+            one = task.normalise(task.train.read(0, torch.arange(1)))
+            self._at_once = min(self._at_once, images_at_once(network.embed, one, self.options.memory_budget))
 
     def loss(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
         task = self.task
@@ -79,10 +83,3 @@ class DM(DifferentiableObjective):
                 features = torch.cat([network.embed(part).float() for part in torch.cat(real).split(at_once)])
             means.append(features.unflatten(0, (len(group), batch)).mean(1))
         return torch.cat(means)
-
-    def _images_at_once(self, network: Network) -> int:
-        total: int = self.task.num_classes * self.options.batch_real
-        if has_batch_norm(network):
-            return total  # its statistics are of the whole batch: a split would change the result
-        one = self.task.normalise(self.task.train.read(0, torch.arange(1)))
-        return min(total, images_at_once(network.embed, one, self.options.memory_budget))

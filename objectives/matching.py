@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ld3m_plugin.augmentation import DSA, DSADraw
+from ld3m_plugin.augmentation import DSA, FULL, DSADraw
 from ld3m_plugin.contracts import Network, Options, Task
 from ld3m_plugin.errors import DataError, InvalidOptionError
 from ld3m_plugin.networks.build import get_network
@@ -39,15 +39,9 @@ class MatchingOptions(NetworkOptions):
 
     batch_real: int = Field(256, ge=1, description="real images per class and step (published: 256)")
     memory_budget: float = Field(
-        4.0,
-        gt=0,
-        allow_inf_nan=False,
-        description="GiB that one forward pass over real images may use; larger batches are split",
+        4.0, gt=0, description="GiB that one forward pass over real images may use; larger batches are split"
     )
-    dsa: str = Field(
-        "color_crop_cutout_flip_scale_rotate",
-        description="DSA operations joined by '_', one drawn per class and step; or 'none'",
-    )
+    dsa: str = Field(FULL, description="DSA operations joined by '_', one drawn per class and step; or 'none'")
 
 
 def check_enough_images(options: MatchingOptions, task: Task) -> None:
@@ -107,6 +101,11 @@ def cross_entropy(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Te
     return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels, reduction=reduction)
 
 
+def likeliest(labels: Tensor) -> Tensor:
+    """Class indices (N,) of labels (N,), or of probabilities (N, K)."""
+    return labels if labels.ndim == 1 else labels.argmax(1)
+
+
 def augment_by_class(dsa: DSA, draws: Sequence[DSADraw], images: Tensor, labels: Tensor) -> Tensor:
     """Augment synthetic images (N, C, H, W), each with the draw of its class; keep their order.
 
@@ -114,7 +113,7 @@ def augment_by_class(dsa: DSA, draws: Sequence[DSADraw], images: Tensor, labels:
         draws: one siamese draw for each of the K classes, also used for the real images of the class.
         labels: class indices (N,) or probabilities (N, K), on the CPU.
     """
-    hard = labels if labels.ndim == 1 else labels.argmax(1)
+    hard = likeliest(labels)
     order = hard.argsort(stable=True)
     parts = images[order].split(hard.bincount(minlength=len(draws)).tolist())
     augmented = [dsa.apply(part, draw) if len(part) else part for part, draw in zip(parts, draws, strict=True)]

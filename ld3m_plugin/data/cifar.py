@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tarfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,6 @@ import numpy
 import torch
 from torch import Tensor
 
-from ld3m_plugin.data.cifar_classes import CIFAR10_CLASSES, CIFAR100_CLASSES
 from ld3m_plugin.data.memory import LARGEST_FILE, InMemoryImages, by_class, reshaped
 from ld3m_plugin.data.safe_pickle import load_arrays
 from ld3m_plugin.data.statistics import channel_statistics
@@ -27,6 +26,7 @@ from ld3m_plugin.task import ImageOptions, Task
 
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
+_CIFAR100_CLASSES = Path(__file__).parent / "embedded" / "cifar100-classes.txt"  # in label order
 
 
 @dataclass(frozen=True)
@@ -34,53 +34,54 @@ class Variant:
     """How one of the two data sets is stored.
 
     Attributes:
+        title: its name; in lower case, the beginning of the archives' names.
         binary, python: folders of the two versions.
-        binary_archive, python_archive: their archives.
         train, test: file name (without the binary version's `.bin`) -> number of images.
         label_bytes: bytes before the pixels of an image in the binary version; the last one is the label.
         label_key: key of the labels in the python version.
     """
 
-    name: str
     title: str
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     binary: str
-    binary_archive: str
     python: str
-    python_archive: str
     train: dict[str, int]
     test: dict[str, int]
     label_bytes: int
     label_key: str
 
+    @property
+    def name(self) -> str:
+        """The registered name."""
+        return self.title.lower().replace("-", "")
+
+    @property
+    def archives(self) -> tuple[str, str]:
+        """Archives of the binary and the python version."""
+        return f"{self.title.lower()}-binary.tar.gz", f"{self.title.lower()}-python.tar.gz"
+
 
 CIFAR10 = Variant(
-    name="cifar10",
     title="CIFAR-10",
-    class_names=CIFAR10_CLASSES,
+    class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2023, 0.1994, 0.2010),
     binary="cifar-10-batches-bin",
-    binary_archive="cifar-10-binary.tar.gz",
     python="cifar-10-batches-py",
-    python_archive="cifar-10-python.tar.gz",
     train={f"data_batch_{number}": 10_000 for number in range(1, 6)},
     test={"test_batch": 10_000},
     label_bytes=1,
     label_key="labels",
 )
 CIFAR100 = Variant(
-    name="cifar100",
     title="CIFAR-100",
-    class_names=CIFAR100_CLASSES,
+    class_names=tuple(_CIFAR100_CLASSES.read_text(encoding="ascii").split()),
     mean=(0.5071, 0.4866, 0.4409),
     std=(0.2673, 0.2564, 0.2762),
     binary="cifar-100-binary",
-    binary_archive="cifar-100-binary.tar.gz",
     python="cifar-100-python",
-    python_archive="cifar-100-python.tar.gz",
     train={"train": 50_000},
     test={"test": 10_000},
     label_bytes=2,  # the coarse label comes first
@@ -139,19 +140,17 @@ def load_variant(variant: Variant, argument: str, options: ImageOptions) -> Task
 
 def _find(variant: Variant, root: Path) -> tuple[Path, bool]:
     """Folder or archive of the first copy found, and whether it is the binary version."""
-    first = next(iter(variant.train))
-    for folder in (root / variant.binary, root):
-        if (folder / f"{first}.bin").is_file():
-            return folder, True
-    for folder in (root / variant.python, root):
-        if (folder / first).is_file():
-            return folder, False
-    for archive, binary in ((variant.binary_archive, True), (variant.python_archive, False)):
+    first, archives = next(iter(variant.train)), variant.archives
+    for version, ending, binary in ((variant.binary, ".bin", True), (variant.python, "", False)):
+        for folder in (root / version, root):
+            if (folder / f"{first}{ending}").is_file():
+                return folder, binary
+    for archive in archives:
         if (root / archive).is_file():
-            return root / archive, binary
+            return root / archive, archive == archives[0]
     raise DataError(
         f"no {variant.title} in {root}: put {variant.python}/ or {variant.binary}/ there, or the archive "
-        f"{variant.python_archive} or {variant.binary_archive}, or give root=PATH; to download it: "
+        f"{archives[1]} or {archives[0]}, or give root=PATH; to download it: "
         f'torchvision.datasets.{variant.name.upper()}("{root}", download=True)'
     )
 
@@ -172,7 +171,11 @@ def _read_split(variant: Variant, place: Path, binary: bool, files: dict[str, in
 def _read_files(place: Path, names: Sequence[str]) -> dict[str, bytes]:
     """Contents of the files `names`, in that order, in a folder or a `.tar.gz`."""
     try:
-        found = (_read_folder if place.is_dir() else _read_archive)(place, names)
+        if place.is_dir():
+            found = {name: (place / name).read_bytes() for name in names if (place / name).is_file()}
+        else:
+            with tarfile.open(place, "r|gz") as tar:
+                found = dict(_members(tar, names))
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot read {place}: {error}; get it again") from error
     missing = [name for name in names if name not in found]
@@ -181,20 +184,12 @@ def _read_files(place: Path, names: Sequence[str]) -> dict[str, bytes]:
     return {name: found[name] for name in names}
 
 
-def _read_folder(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
-
-
-def _read_archive(archive: Path, names: Sequence[str]) -> dict[str, bytes]:
+def _members(tar: tarfile.TarFile, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Members by file name, read in one pass. Nothing is written, so member paths cannot escape a folder."""
-    found: dict[str, bytes] = {}
-    with tarfile.open(archive, "r|gz") as tar:
-        for member in tar:
-            name = Path(member.name).name
-            file = tar.extractfile(member) if member.isfile() and name in names else None
-            if file is not None:
-                found[name] = file.read(LARGEST_FILE)
-    return found
+    for member in tar:
+        name = Path(member.name).name
+        if member.isfile() and name in names and (file := tar.extractfile(member)) is not None:
+            yield name, file.read(LARGEST_FILE)
 
 
 def _parse_binary(variant: Variant, data: bytes, path: Path) -> tuple[Tensor, Tensor]:

@@ -14,18 +14,7 @@ from ld3m_plugin.errors import DataError, InvalidOptionError
 from ld3m_plugin.options import takes
 from ld3m_plugin.task import ImageOptions, Task
 
-CLASS_NAMES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+CLASS_NAMES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 #: Of the 60,000 training images at 28x28; published results normalise with these.
 MEAN, STD = 0.2861, 0.3530
 
@@ -89,7 +78,11 @@ def _choose(argument: str, root: Path | None) -> Path:
             return place
     if root is None and not argument:
         return EMBEDDED_FOLDER
-    raise DataError(_not_found(places))
+    looked = "; ".join(f"{place}: {_state(place)}" for place in places)
+    raise DataError(
+        f"no full Fashion-MNIST ({looked}). Install Debian's package dataset-fashion-mnist, or download it with "
+        'torchvision.datasets.FashionMNIST("data", download=True); fashion-mnist:embedded needs neither'
+    )
 
 
 def _missing(folder: Path) -> list[str]:
@@ -100,14 +93,6 @@ def _file(folder: Path, name: str) -> Path:
     """The plain file if it exists, else the compressed one."""
     plain = folder / name
     return plain if plain.is_file() else folder / f"{name}.gz"
-
-
-def _not_found(places: list[Path]) -> str:
-    looked = "; ".join(f"{place}: " + _state(place) for place in places)
-    return (
-        f"no full Fashion-MNIST ({looked}). Install Debian's package dataset-fashion-mnist, or download it with "
-        'torchvision.datasets.FashionMNIST("data", download=True); fashion-mnist:embedded needs neither'
-    )
 
 
 def _state(folder: Path) -> str:

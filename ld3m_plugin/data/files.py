@@ -115,6 +115,22 @@ def open_files(
     return images, total - sum(images.counts())
 
 
+def open_splits(
+    splits: Sequence[tuple[Mapping[str, Sequence[Path]], Path]], form: Form, skip_unreadable: bool
+) -> tuple[ImagesByClass, ImagesByClass, str]:
+    """Open the training and the test images as `open_files` does; the text counts them, for `Task.source`.
+
+    Args:
+        splits: files by class, and the folder, of both.
+    """
+    (train, lost), (test, lost_test) = (
+        open_files(classes, form, folder, skip_unreadable=skip_unreadable) for classes, folder in splits
+    )
+    counts = f"{sum(train.counts())} train, {sum(test.counts())} test"
+    left_out = f", {lost + lost_test} unreadable left out" if lost + lost_test else ""
+    return train, test, counts + left_out
+
+
 def _decode_class(files: Sequence[Path], form: Form, skip_unreadable: bool) -> Tensor:
     images = torch.empty(len(files), form.channels, form.size, form.size, dtype=torch.uint8)
     count = 0

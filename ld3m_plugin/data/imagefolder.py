@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ld3m_plugin.data.decode import Form, Header, UnreadableImageError, check_alike, read_header
-from ld3m_plugin.data.files import list_images, open_files
+from ld3m_plugin.data.files import list_images, open_splits
 from ld3m_plugin.data.statistics import channel_statistics
 from ld3m_plugin.errors import DataError, InvalidOptionError
 from ld3m_plugin.options import takes
@@ -43,17 +43,18 @@ def load(argument: str, options: DataOptions) -> Task:
         InvalidOptionError: no folder was given.
     """
     root = _root(argument, options)
-    (train, train_folder), (test, test_folder) = _splits(root, options)
+    splits = _splits(root, options)
+    train, folders = splits[0][0], [folder for _, folder in splits]
     form = _choose_form([path for files in train.values() for path in files], options)
-    skip = options.skip_unreadable
-    train_images, lost = open_files(train, form, train_folder, skip_unreadable=skip)
-    test_images, lost_test = open_files(test, form, test_folder, skip_unreadable=skip)
+    train_images, test_images, counts = open_splits(splits, form, options.skip_unreadable)
     mean, std = channel_statistics(train_images)
+    split = f"{folders[0].name}/ and {folders[1].name}/"
+    if folders[0] == folders[1]:
+        split = f"{options.test_fraction:g} of each class held out, seed {options.split_seed}"
     names = tuple(train)
     return Task(
         name=f"imagefolder:{argument}",
-        source=f"imagefolder {root} ({_split_name(train_folder, test_folder, options)}): "
-        + describe_counts(sum(train_images.counts()), sum(test_images.counts()), lost + lost_test),
+        source=f"imagefolder {root} ({split}): {counts}",
         class_names=names,
         wordnet_ids=tuple(name if _WORDNET_ID.fullmatch(name) else None for name in names),
         mean=mean,
@@ -93,21 +94,11 @@ def seeded_split(names: Sequence[str], fraction: float, seed: int, key: str) -> 
     """Split the positions of `names` into sorted ones for training and for testing.
 
     Files are ranked by a hash of seed, key and name, so that the split depends neither on the order in which a disk
-    lists files nor on a library's random stream. Each side gets at least one file.
-
-    Raises:
-        ValueError: there are fewer than two names.
+    lists files nor on a library's random stream. Of two files or more, each side gets at least one.
     """
-    if len(names) < 2:
-        raise ValueError("a split needs at least two names")
     ranked = sorted(range(len(names)), key=lambda i: hashlib.sha256(f"{seed}/{key}/{names[i]}".encode()).digest())
     held_out = min(max(1, round(fraction * len(names))), len(names) - 1)
     return sorted(ranked[held_out:]), sorted(ranked[:held_out])
-
-
-def describe_counts(train: int, test: int, lost: int) -> str:
-    """Numbers of images, for `Task.source`."""
-    return f"{train} train, {test} test" + (f", {lost} unreadable left out" if lost else "")
 
 
 def _root(argument: str, options: DataOptions) -> Path:
@@ -120,28 +111,24 @@ def _root(argument: str, options: DataOptions) -> Path:
     return root
 
 
-def _splits(root: Path, options: DataOptions) -> tuple[tuple[Classes, Path], tuple[Classes, Path]]:
+def _splits(root: Path, options: DataOptions) -> list[tuple[Classes, Path]]:
+    """Images for training and for testing, each with its folder."""
     # A class may be called "train" (vehicles): only a folder that holds folders is a split.
     present = [name for name in ("train", *TEST_FOLDERS) if _has_folders(root / name)]
     if not present:
-        train, test = _split_tree(root, options)
-        return (train, root), (test, root)
+        return [(classes, root) for classes in _split_tree(root, options)]
     if "train" not in present or len(present) == 1:
         wanted = "train/" if "train" not in present else "val/ or test/"
         raise DataError(
             f"{root} has {present[0]}/ and no {wanted}: add it, or give imagefolder:{root / present[0]} to hold a share "
             "of it out for testing (test_fraction)"
         )
-    train_folder, test_folder = root / "train", root / present[1]
-    train, test = read_classes(train_folder), read_classes(test_folder)
-    _check_same_classes(train, train_folder, test, test_folder)
-    return (train, train_folder), (test, test_folder)
-
-
-def _check_same_classes(train: Classes, train_folder: Path, test: Classes, test_folder: Path) -> None:
+    folders = root / "train", root / present[1]
+    train, test = map(read_classes, folders)
     for name in sorted(train.keys() ^ test.keys()):
-        here, there = (train_folder, test_folder) if name in train else (test_folder, train_folder)
+        here, there = folders if name in train else reversed(folders)
         raise DataError(f"class {name!r} is in {here} and not in {there}: give both splits the same class folders")
+    return list(zip((train, test), folders, strict=True))
 
 
 def _has_folders(folder: Path) -> bool:
@@ -160,12 +147,6 @@ def _split_tree(root: Path, options: DataOptions) -> tuple[Classes, Classes]:
         kept, held_out = seeded_split(names, options.test_fraction, options.split_seed, name)
         train[name], test[name] = [files[i] for i in kept], [files[i] for i in held_out]
     return train, test
-
-
-def _split_name(train: Path, test: Path, options: DataOptions) -> str:
-    if train == test:
-        return f"{options.test_fraction:g} of each class held out, seed {options.split_seed}"
-    return f"{train.name}/ and {test.name}/"
 
 
 def _choose_form(files: Sequence[Path], options: DataOptions) -> Form:

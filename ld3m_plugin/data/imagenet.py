@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 
 from ld3m_plugin.data.decode import Form
-from ld3m_plugin.data.files import list_images, open_files
-from ld3m_plugin.data.imagefolder import Classes, class_files, describe_counts
+from ld3m_plugin.data.files import list_images, open_splits
+from ld3m_plugin.data.imagefolder import Classes, class_files
 from ld3m_plugin.data.imagenet_subsets import ALIASES, SUBSETS, subset_hash
 from ld3m_plugin.data.statistics import channel_statistics
 from ld3m_plugin.errors import DataError, InvalidOptionError, nearest
@@ -40,15 +40,13 @@ def load(argument: str, options: FileOptions) -> Task:
     subset = _subset(argument)
     root = _root(options)
     form = Form(options.image_size or DEFAULT_SIZE, 1 if options.grayscale else 3)
-    skip = options.skip_unreadable
-    train, lost = open_files(_find(root, "train", subset), form, root / "train", skip_unreadable=skip)
-    test, lost_test = open_files(_find(root, "val", subset), form, root / "val", skip_unreadable=skip)
+    splits = [(_find(folder, subset), folder) for folder in (root / "train", root / "val")]
+    train, test, counts = open_splits(splits, form, options.skip_unreadable)
     mean, std = channel_statistics(train) if options.grayscale else (MEAN, STD)
     ids, names = zip(*SUBSETS[subset], strict=True)
     return Task(
         name=f"imagenet:{argument}",
-        source=f"imagenet:{subset} (labels {subset_hash(subset)}) from {root}: "
-        + describe_counts(sum(train.counts()), sum(test.counts()), lost + lost_test),
+        source=f"imagenet:{subset} (labels {subset_hash(subset)}) from {root}: {counts}",
         class_names=names,
         wordnet_ids=ids,
         mean=mean,
@@ -70,20 +68,18 @@ def _subset(argument: str) -> str:
 
 def _root(options: FileOptions) -> Path:
     value = options.root or os.environ.get(ROOT_VARIABLE)
-    if not value:
-        raise DataError(f"no ImageNet folder (train/ and val/): give root=PATH or set {ROOT_VARIABLE}")
-    root = Path(value).expanduser()
-    if not root.is_dir():
-        raise DataError(f"ImageNet folder {root} does not exist: give root=PATH or set {ROOT_VARIABLE}")
+    root = Path(value or "").expanduser()
+    if not value or not root.is_dir():
+        problem = f"ImageNet folder {root} does not exist" if value else "no ImageNet folder (train/ and val/)"
+        raise DataError(f"{problem}: give root=PATH or set {ROOT_VARIABLE}")
     return root
 
 
-def _find(root: Path, split: str, subset: str) -> Classes:
-    """Class name -> files, in label order."""
-    folder = root / split
+def _find(folder: Path, subset: str) -> Classes:
+    """Class name -> files, in label order, of a split."""
     if not folder.is_dir():
         raise DataError(
-            f"{root} has no {split}/: give a folder with train/ and val/, each with one folder per WordNet id"
+            f"{folder.parent} has no {folder.name}/: give a folder with train/ and val/, each with one folder per WordNet id"
         )
     absent = [f"{name} ({wordnet_id})" for wordnet_id, name in SUBSETS[subset] if not (folder / wordnet_id).is_dir()]
     if len(absent) == len(SUBSETS[subset]) and not any(entry.is_dir() for entry in folder.iterdir()):

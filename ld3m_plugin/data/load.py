@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from ld3m_plugin.options import Options, build, options_model
-from ld3m_plugin.registry import current_registry
+from ld3m_plugin.registry import Registry, current_registry
 from ld3m_plugin.task import DataOptions, Task
 
 
-class Resolver(Protocol):
-    """The part of a registry that `load_task` needs."""
-
-    def resolve(self, kind: str, name: str) -> Any:
-        """The factory registered under `name`."""
-
-
 def load_task(
-    name: str, *, device: torch.device | str = "cpu", registry: Resolver | None = None, **options: Any
+    name: str, *, device: torch.device | str = "cpu", registry: Registry | None = None, **options: Any
 ) -> Task:
     """Read a data set.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable
-from functools import partial
 from mmap import mmap
 from pathlib import Path
 from typing import IO, Any
@@ -29,8 +28,18 @@ def load_arrays(data: bytes, path: Path) -> Any:
     Raises:
         DataError: the pickle names anything else, or is damaged.
     """
+
+    def allowed(module_name: str, global_name: str) -> Any:
+        try:
+            return _ALLOWED[module_name, global_name]
+        except KeyError:
+            raise DataError(
+                f"{path} asks for {module_name}.{global_name}, which an array of images does not need: not read. "
+                "Get the file again from a source you trust"
+            ) from None
+
     try:
-        return unpickle(io.BytesIO(data), partial(_array_name, path))
+        return unpickle(io.BytesIO(data), allowed)
     except (DataError, MemoryError):
         raise
     except Exception as error:  # a damaged pickle can make the unpickler raise nearly anything
@@ -75,13 +84,3 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): numpy.dtype,
     ("_codecs", "encode"): _latin1,
 }
-
-
-def _array_name(path: Path, module_name: str, global_name: str) -> Any:
-    try:
-        return _ALLOWED[module_name, global_name]
-    except KeyError:
-        raise DataError(
-            f"{path} asks for {module_name}.{global_name}, which an array of images does not need: not read. "
-            "Get the file again from a source you trust"
-        ) from None

@@ -10,6 +10,7 @@ one is drawn. Published loops by images per class (outer/inner): 1: 1/1, 10: 10/
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from typing import Literal
 
 import torch
@@ -34,6 +35,7 @@ from ld3m_plugin.objectives.matching import (
     check_enough_images,
     cross_entropy,
     has_batch_norm,
+    likeliest,
     random_network,
 )
 from ld3m_plugin.randomness import lent_to_global, spawn
@@ -80,7 +82,7 @@ class DC(Objective):
         # In eval mode nothing draws random numbers: a resumed run draws the same ones.
         self._adopt(random_network(self.options, task, torch.Generator()).eval())
         one = task.normalise(task.train.read(0, torch.arange(1)))
-        per_class = int(_hard(labels).bincount().max())
+        per_class = int(likeliest(labels).bincount().max())
         budget = self.options.memory_budget
         self._real_at_once = real_at_once(self._network, one, budget)
         self._classes_at_once = self._choose_classes_at_once(one, per_class)
@@ -197,16 +199,10 @@ def _groups(labels: Tensor, at_once: int) -> Iterator[tuple[list[int], Tensor]]:
     >>> [(classes, rows.tolist()) for classes, rows in _groups(torch.tensor([0, 0, 1, 1, 2]), 2)]
     [([0, 1], [[0, 1], [2, 3]]), ([2], [[4]])]
     """
-    hard = _hard(labels).cpu()
+    hard = likeliest(labels).cpu()
     rows = {k: (hard == k).nonzero().squeeze(1) for k in hard.unique().tolist()}
-    classes: list[int] = []
-    for k in rows:
-        if classes and (len(classes) == at_once or len(rows[k]) != len(rows[classes[0]])):
-            yield classes, torch.stack([rows[c] for c in classes]).to(labels.device)
-            classes = []
-        classes.append(k)
-    yield classes, torch.stack([rows[c] for c in classes]).to(labels.device)
-
-
-def _hard(labels: Tensor) -> Tensor:
-    return labels if labels.ndim == 1 else labels.argmax(1)
+    for _, group in groupby(rows, lambda k: len(rows[k])):
+        alike = list(group)
+        for start in range(0, len(alike), at_once):
+            classes = alike[start : start + at_once]
+            yield classes, torch.stack([rows[k] for k in classes]).to(labels.device)

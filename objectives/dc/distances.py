@@ -31,19 +31,14 @@ def layerwise_cosine(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Ten
     >>> round(float(layerwise_cosine(real, synthetic)), 6)
     1.0
     """
-    total = _zeros(real)
-    for r, s in zip(real, synthetic, strict=True):
-        if r.ndim > 2:
-            total = total + (1 - _cosine(r.flatten(2), s.flatten(2))).sum(1)
-    return total
+    weights = ((r.flatten(2), s.flatten(2)) for r, s in zip(real, synthetic, strict=True) if r.ndim > 2)
+    return sum(((1 - _cosine(r, s)).sum(1) for r, s in weights), start=_zeros(real))
 
 
 def squared(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:
     """Σ of squared differences over all parameters: (G,)."""
-    total = _zeros(real)
-    for r, s in zip(real, synthetic, strict=True):
-        total = total + (r - s).square().flatten(1).sum(1)
-    return total
+    pairs = zip(real, synthetic, strict=True)
+    return sum(((r - s).square().flatten(1).sum(1) for r, s in pairs), start=_zeros(real))
 
 
 def cosine(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:

@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ld3m_plugin.cli.common import Device, Json, assignments, orderly_end, warn_about_plugins
+from ld3m_plugin.cli.common import (
+    DataName,
+    DataSettings,
+    Device,
+    Json,
+    Seed,
+    assignments,
+    orderly_end,
+    read_data,
+    warn_about_plugins,
+)
+from ld3m_plugin.cli.tables import print_columns
 from ld3m_plugin.objectives.mtt import FOLDER, FOLDER_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ld3m_plugin.objectives.mtt.store.expert_plan import Plan
     from ld3m_plugin.objectives.mtt.store.expert_settings import TrainingOptions
     from ld3m_plugin.objectives.mtt.store.listing import Entry
@@ -25,10 +34,6 @@ Root = Annotated[
     Path,
     typer.Option("--root", envvar=FOLDER_VARIABLE, help="Folder of all stores; each choice of settings has its own."),
 ]
-Data = Annotated[str, typer.Option("--data", help="Data set: NAME or NAME:ARGUMENT.")]
-DataOptions = Annotated[
-    list[str] | None, typer.Option("-D", metavar="KEY=VALUE", help="Option of the data set; repeatable.")
-]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -39,15 +44,13 @@ Settings = Annotated[
 ]
 Count = Annotated[int | None, typer.Option("--count", min=1, help="Experts in all [100].")]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs of each expert [15].")]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all random streams [0].")]
-DATA = "fashion-mnist"
 
 
 @app.command("plan")
 def plan_command(
     root: Root = FOLDER,
-    data: Data = DATA,
-    data_options: DataOptions = None,
+    data: DataName = None,
+    data_options: DataSettings = None,
     settings: Settings = None,
     count: Count = None,
     epochs: Epochs = None,
@@ -67,17 +70,16 @@ def plan_command(
     options = _options(settings, count=count, epochs=epochs, seed=seed)
     plan = plan_experts(root, _load(data, data_options, device), options, timed=timed)
     if as_json:
-        derived = {"missing_bytes": plan.missing_bytes, "seconds": plan.seconds}
-        typer.echo(json.dumps({**asdict(plan), "folder": str(plan.folder), **derived}, indent=2))
+        typer.echo(json.dumps(asdict(plan), indent=2, default=str))
     else:
-        _print(_plan_rows(plan))
+        print_columns(_plan_rows(plan))
 
 
 @app.command("train")
 def train_command(
     root: Root = FOLDER,
-    data: Data = DATA,
-    data_options: DataOptions = None,
+    data: DataName = None,
+    data_options: DataSettings = None,
     settings: Settings = None,
     count: Count = None,
     epochs: Epochs = None,
@@ -110,8 +112,8 @@ def import_command(
         list[Path], typer.Argument(metavar="FILE...", help="replay_buffer_*.pt files, or folders of them.")
     ],
     root: Root = FOLDER,
-    data: Data = DATA,
-    data_options: DataOptions = None,
+    data: DataName = None,
+    data_options: DataSettings = None,
     settings: Settings = None,
     seed: Seed = None,
 ) -> None:
@@ -151,7 +153,7 @@ def list_command(
         typer.echo(json.dumps([{**asdict(entry), "status": entry.status} for entry in entries], indent=2))
     else:
         titles = ("key", "data", "network", "experts", "epochs", "dtype", "loss", "disk", "status")
-        _print([titles, *map(_cells, entries)])
+        print_columns([*map(_cells, entries)], titles)
         for problem in (problem for entry in entries for problem in entry.problems):
             typer.echo(f"warning: {problem}", err=True)
     if verify and any(entry.status == "damaged" for entry in entries):
@@ -166,25 +168,13 @@ def _options(settings: list[str] | None, **flags: int | None) -> TrainingOptions
     return build(TrainingOptions, {**assignments(settings), **given}, "experts")
 
 
-def _load(data: str, data_options: list[str] | None, device: str | None) -> Task:
-    from ld3m_plugin.data.load import load_task
-    from ld3m_plugin.distillation.loop import choose_device
-    from ld3m_plugin.options import build
-    from ld3m_plugin.task import DataOptions as Options
+def _load(data: str | None, settings: list[str] | None, device: str | None) -> Task:
+    from ld3m_plugin.config import RunConfig
+    from ld3m_plugin.data.load import data_options
 
-    read = build(Options, assignments(data_options), f"data set {data!r}").model_dump()
-    return load_task(data, device=choose_device(device or "auto"), **read).for_training()
-
-
-def _print(rows: Iterable[tuple[str, ...]]) -> None:
-    """Print rows in aligned columns, never cut to the width of a terminal."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 2))
-    for row in rows:
-        table.add_row(*row)
-    Console(width=10_000, markup=False, emoji=False, highlight=False).print(table)
+    name, given = data or RunConfig().data.name, assignments(settings)
+    data_options(name, given)  # rejects `device`, which `read_data` could not take twice
+    return read_data(name, given, device).for_training()
 
 
 def _plan_rows(plan: Plan) -> list[tuple[str, ...]]:

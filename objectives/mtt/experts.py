@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ld3m_plugin.contracts import Task
 from ld3m_plugin.errors import InvalidOptionError
-from ld3m_plugin.objectives.mtt import FOLDER, FOLDER_VARIABLE, store
-from ld3m_plugin.options import build
 
 
 class Experts(Protocol):
@@ -68,22 +63,6 @@ class MemoryExperts:
 def flat(module: nn.Module) -> Tensor:
     """Copy a module's parameters into one vector (P,) on the CPU, in the order in which experts store them."""
     return torch.cat([parameter.detach().reshape(-1) for parameter in module.parameters()]).cpu()
-
-
-def open_experts(task: Task, folder: Path | None, settings: Mapping[str, Any], last_epoch: int) -> Experts:
-    """Open the stored experts of `task` that were trained with `settings`.
-
-    Args:
-        folder: the root of all stores; default: $LD3M_EXPERTS, or `experts` in the working folder.
-        settings: options of `ld3m experts train`, such as `network` and `network_settings`.
-        last_epoch: the last epoch that the caller needs.
-
-    Raises:
-        ExpertError: experts are missing; the message names the command that trains them.
-    """
-    root = folder or Path(os.environ.get(FOLDER_VARIABLE) or FOLDER)
-    chosen = build(store.ExpertSettings, settings, "mtt: expert_settings")
-    return store.open_experts(root, task, chosen, last_epoch=last_epoch)
 
 
 def needed_epochs(max_start_epoch: int, expert_epochs: int) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ at a learned rate, and is compared with the expert `expert_epochs` later (equati
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -17,13 +18,16 @@ from pydantic import Field, field_validator
 from torch import Tensor
 from torch.func import functional_call
 
-from ld3m_plugin.augmentation import DSA
+from ld3m_plugin.augmentation import DSA, FULL
 from ld3m_plugin.contracts import Match, Objective, Task
 from ld3m_plugin.errors import ExpertError, HostError, NonFiniteError
 from ld3m_plugin.objectives.matching import NetworkOptions, check_no_batch_norm, cross_entropy, random_network
-from ld3m_plugin.objectives.mtt.experts import Experts, check_epochs, needed_epochs, open_experts
+from ld3m_plugin.objectives.mtt import FOLDER, FOLDER_VARIABLE
+from ld3m_plugin.objectives.mtt.experts import Experts, check_epochs, needed_epochs
 from ld3m_plugin.objectives.mtt.rate import LearnedRate
+from ld3m_plugin.objectives.mtt.store import ExpertSettings, open_experts
 from ld3m_plugin.objectives.mtt.unroll import GRADIENTS, StepLoss, Unroll
+from ld3m_plugin.options import build
 from ld3m_plugin.randomness import lent_to_global
 
 
@@ -49,7 +53,7 @@ class MTTOptions(NetworkOptions):
         description="exact in constant memory; the same through a graph of all steps; or TESLA's approximation",
     )
     dsa: str = Field(
-        "color_crop_cutout_flip_scale_rotate",
+        FULL,
         description="DSA operations joined by '_', one drawn per student's step, its parameters per image; or 'none'",
     )
 
@@ -81,9 +85,11 @@ class MTT(Objective):
         self._network = random_network(options, task, torch.Generator()).train()
         check_no_batch_norm(options.network, self._network)
         if self.experts is None:
+            root = options.experts or Path(os.environ.get(FOLDER_VARIABLE) or FOLDER)
             architecture = {"network": options.network, "network_settings": options.network_settings}
+            settings = build(ExpertSettings, {**options.expert_settings, **architecture}, "mtt: expert_settings")
             last = options.max_start_epoch - 1 + options.expert_epochs
-            self.experts = open_experts(task, options.experts, {**options.expert_settings, **architecture}, last)
+            self.experts = open_experts(root, task, settings, last_epoch=last)
         check_epochs(self.experts, options.max_start_epoch, options.expert_epochs)
         self._check_size(self.experts)
         self._rate = LearnedRate(options.lr_teacher, options.lr_lr, options.momentum_lr)

@@ -76,12 +76,10 @@ def store_folders(root: Path) -> list[Path]:
 
 
 def _is_store(folder: Path) -> bool:
-    if expert_files(folder):
+    if expert_files(folder) or (is_key(folder.name) and (folder / SETTINGS).is_file()):
         return True
     try:
         read_settings(folder)
-    except OtherVersionError:
-        return True
-    except ExpertError:
-        return is_key(folder.name) and (folder / SETTINGS).is_file()
+    except ExpertError as error:
+        return isinstance(error, OtherVersionError)
     return True

@@ -9,7 +9,7 @@ import errno
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from math import prod
@@ -99,13 +99,24 @@ def digests_of(rows: Tensor) -> tuple[str, ...]:
     return tuple(hashlib.sha256(row.data).hexdigest() for row in plain)
 
 
-def first_not_finite(rows: Tensor) -> int | None:
-    """The index of the first row of (rows, P) with a value that is not finite; None if all are finite."""
-    bad = (~torch.isfinite(rows)).any(1).nonzero()
-    return int(bad[0]) if len(bad) else None
+def as_stored(rows: Tensor, dtype: str, names: Sequence[str], advice: str) -> Tensor:
+    """Rows (n, P) in the stored dtype.
+
+    Raises:
+        ExpertError: values are not finite, or too large for the dtype; the message has the row's name and the advice.
+    """
+    stored = rows.to(DTYPES[dtype])
+    for tried, why, further in (
+        (rows, "not finite", ""),
+        (stored, f"too large for {dtype}", ", or leave -S dtype out"),
+    ):
+        bad = (~torch.isfinite(tried)).any(1).nonzero()
+        if len(bad):
+            raise ExpertError(f"weights of {names[int(bad[0])]} are {why}: {advice}{further}")
+    return stored
 
 
-def write_expert(folder: Path, header: Header, rows: Tensor) -> Path:
+def write_expert(folder: Path, header: Header, rows: Tensor) -> None:
     """Write an expert: the complete file, or none.
 
     Args:
@@ -125,7 +136,6 @@ def write_expert(folder: Path, header: Header, rows: Tensor) -> Path:
     finally:
         with suppress(OSError):  # the disk may be the problem
             temporary.unlink(missing_ok=True)
-    return path
 
 
 def cannot_write(path: Path, error: OSError | SafetensorError) -> ExpertError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import statistics
 import time
@@ -20,7 +21,6 @@ from ld3m_plugin.objectives.mtt.store.train_experts import (
     epoch_batches,
     missing_experts,
     new_experts,
-    updates_an_epoch,
 )
 from ld3m_plugin.objectives.mtt.store.training_images import TrainingImages
 
@@ -34,9 +34,9 @@ class Plan:
         epochs: the last one that is trained and stored.
         parameters: P.
         updates: of one expert.
-        expert_bytes: rows of one expert on the disk, without its header of a few kilobytes.
+        expert_bytes, missing_bytes: rows of one expert and of the missing ones on the disk, without headers of a few kilobytes.
         free_bytes: on the disk of the root.
-        seconds_an_update: of one expert, measured; None if nothing was timed.
+        seconds_an_update, seconds: of one expert, measured, and of the missing ones; None if nothing was timed.
     """
 
     folder: Path
@@ -46,20 +46,10 @@ class Plan:
     parameters: int
     updates: int
     expert_bytes: int
+    missing_bytes: int
     free_bytes: int
     seconds_an_update: float | None
-
-    @property
-    def missing_bytes(self) -> int:
-        """Disk space of the missing experts."""
-        return self.missing * self.expert_bytes
-
-    @property
-    def seconds(self) -> float | None:
-        """Estimated training time of the missing experts."""
-        if self.seconds_an_update is None:
-            return None
-        return self.missing * self.updates * self.seconds_an_update
+    seconds: float | None
 
 
 def plan_experts(root: Path, task: Task, options: TrainingOptions, *, timed: int = 3) -> Plan:
@@ -74,18 +64,22 @@ def plan_experts(root: Path, task: Task, options: TrainingOptions, *, timed: int
     store = store_of(root, task, options.settings())
     store.check(options.dtype)
     check_together(store.task, options)
-    rows = options.last_epoch + 1
-    updates = updates_an_epoch(sum(task.train.counts()), options.batch_size)
+    missing = len(missing_experts(store, range(options.count), options.last_epoch))
+    updates = math.ceil(sum(task.train.counts()) / options.batch_size) * options.last_epoch
+    expert_bytes = (options.last_epoch + 1) * store.length * DTYPES[options.dtype].itemsize
+    pace = _seconds_an_update(store, options, timed) if timed else None
     return Plan(
         folder=store.folder,
         count=options.count,
-        missing=len(missing_experts(store, range(options.count), options.last_epoch)),
+        missing=missing,
         epochs=options.last_epoch,
         parameters=store.length,
-        updates=updates * options.last_epoch,
-        expert_bytes=rows * store.length * DTYPES[options.dtype].itemsize,
+        updates=updates,
+        expert_bytes=expert_bytes,
+        missing_bytes=missing * expert_bytes,
         free_bytes=shutil.disk_usage(existing(root)).free,
-        seconds_an_update=_seconds_an_update(store, options, timed) if timed else None,
+        seconds_an_update=pace,
+        seconds=None if pace is None else missing * updates * pace,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from ld3m_plugin.augmentation import FULL
 from ld3m_plugin.augmentation.strategy import IDENTITY, parse
 from ld3m_plugin.objectives.matching import NetworkOptions
 
@@ -26,10 +27,7 @@ class ExpertSettings(NetworkOptions):
     momentum: float = Field(0.0, ge=0, lt=1, description="of SGD (published: 0)")
     weight_decay: float = Field(0.0, ge=0, description="of SGD (published: 0)")
     batch_size: int = Field(256, ge=1, description="images per update; the last update of an epoch may have fewer")
-    dsa: str = Field(
-        "color_crop_cutout_flip_scale_rotate",
-        description="DSA operations joined by '_', one drawn per update; or 'none'",
-    )
+    dsa: str = Field(FULL, description="DSA operations joined by '_', one drawn per update; or 'none'")
     seed: int = Field(0, ge=0, lt=2**63, description="expert i is a function of the seed and of i")
     count: int = Field(100, ge=1, le=1_000_000, description="experts (published: 100)")
 

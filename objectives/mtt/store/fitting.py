@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from math import isqrt
 from typing import Any
 
@@ -41,13 +42,10 @@ def fitting_convnet(found: Sequence[Shape]) -> dict[str, int | str] | None:
     if features % width:
         return None
     facts = {"channels": channels, "image_size": isqrt(features // width) * 2**depth, "num_classes": num_classes}
-    tried: list[dict[str, int | str]] = [{**facts, "depth": depth, "width": width, "norm": norm} for norm in _NORMS]
-    return next((settings for settings in tried if _has_shapes(settings, found)), None)
-
-
-def _has_shapes(settings: Mapping[str, Any], found: Sequence[Shape]) -> bool:
-    try:
-        network = get_network("ConvNet", rng=torch.Generator(), **settings)
-    except HostError:
-        return False
-    return [shape for _, shape in shapes_of(network)] == list(found)
+    for norm in _NORMS:
+        settings: dict[str, Any] = {**facts, "depth": depth, "width": width, "norm": norm}
+        with suppress(HostError):
+            network = get_network("ConvNet", rng=torch.Generator(), **settings)
+            if [shape for _, shape in shapes_of(network)] == list(found):
+                return settings
+    return None

@@ -19,7 +19,7 @@ from torch import Tensor
 from ld3m_plugin.contracts import Task, TrainingReporter
 from ld3m_plugin.data.safe_torch import load_tensors
 from ld3m_plugin.errors import ExpertError, UsageError
-from ld3m_plugin.objectives.mtt.store.expert_files import DTYPES, digests_of, first_not_finite
+from ld3m_plugin.objectives.mtt.store.expert_files import as_stored, digests_of
 from ld3m_plugin.objectives.mtt.store.expert_settings import TrainingOptions
 from ld3m_plugin.objectives.mtt.store.fitting import what_fits
 from ld3m_plugin.objectives.mtt.store.store_folder import Store, store_of
@@ -88,7 +88,7 @@ def import_experts(
             known.add(digests)
             copied += 1
             store.prepare(len(headers) + copied, 0, options.dtype)  # not earlier: a refused first file leaves nothing
-            store.add(next(free), rows, options.dtype, imported_from=file.name)
+            store.add(next(free), rows, imported_from=file.name)
         told.step(index + 1, {"experts": float(copied)})
     return store.folder, copied, there
 
@@ -141,19 +141,12 @@ def _as_rows(where: str, expert: _Expert, options: TrainingOptions) -> Tensor:
     )
     if len(rows) < 2:
         raise ExpertError(f"{where} has one snapshot: a trajectory needs at least two")
-    if (epoch := first_not_finite(rows)) is not None:
-        raise ExpertError(
-            f"{where} has weights that are not finite at epoch {epoch}: save the buffer without it, or leave the file out"
-        )
+    names = [f"{where} at epoch {epoch}" for epoch in range(len(rows))]
+    stored = as_stored(rows, options.dtype, names, "save the buffer without this expert, or leave the file out")
     same = (rows[1:] == rows[:-1]).all(1)
     if bool(same.any()):
         epoch = int(same.nonzero()[0])
         raise _aliased(where, f"its snapshots of epochs {epoch} and {epoch + 1} are equal")
-    stored = rows.to(DTYPES[options.dtype])
-    if (epoch := first_not_finite(stored)) is not None:
-        raise ExpertError(
-            f"{where} has weights at epoch {epoch} that are too large for {options.dtype}: leave -S dtype out"
-        )
     return stored
 
 

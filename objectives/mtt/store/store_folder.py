@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Literal
 
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from ld3m_plugin.contracts import Task
 from ld3m_plugin.errors import ExpertError, UsageError
 from ld3m_plugin.objectives.mtt.store.description import SETTINGS, Description, read_settings, store_folders
 from ld3m_plugin.objectives.mtt.store.expert_files import (
+    DTYPES,
     Header,
     cannot_write,
     digests_of,
@@ -77,9 +77,8 @@ class Store:
             "keep_epochs": None if kept == epochs else kept,
             "dtype": described.dtype if described else "float32",
         }
-        options = TrainingOptions(**{**self.settings.model_dump(), **how}).model_dump(mode="json")
-        defaults = TrainingOptions().model_dump(mode="json")
-        chosen = {name: value for name, value in options.items() if value != defaults[name]}
+        options = TrainingOptions(**{**self.settings.model_dump(), **how})
+        chosen = options.model_dump(mode="json", exclude_defaults=True)
         words = ["ld3m", "experts", "train", "--root", str(self.root), "--data", self.task.name]
         for flag, values in (("-D", self.task.read_with), ("-S", chosen)):
             for name, value in values.items():
@@ -176,7 +175,6 @@ class Store:
         self,
         number: int,
         rows: Tensor,
-        dtype: Literal["float32", "bf16"],
         *,
         losses: Sequence[float] = (),
         imported_from: str | None = None,
@@ -184,7 +182,7 @@ class Store:
         """Write one expert.
 
         Args:
-            rows: its weights (epochs, P) before training and after each epoch, of `dtype`.
+            rows: its weights (epochs, P) before training and after each epoch, of one of the `DTYPES`.
             losses: mean training loss of each epoch; empty if unknown.
             imported_from: name of the file it was copied from; default: it was trained here.
 
@@ -198,7 +196,7 @@ class Store:
             seed=self.settings.seed,
             epochs=tuple(range(len(rows))),
             parameters=self.shapes,
-            dtype=dtype,
+            dtype="bf16" if rows.dtype == DTYPES["bf16"] else "float32",
             losses=tuple(losses),
             imported=imported_from is not None,
             source=imported_from or "trained",

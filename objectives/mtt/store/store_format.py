@@ -7,12 +7,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ld3m_plugin.errors import ExpertError
+from ld3m_plugin.errors import ExpertError, one_line
 
 #: Changes when the same settings would train other experts or write other files.
 FORMAT = "ld3m-experts-2"
 _ANY_FORMAT = re.compile(r"ld3m-experts-\d+")
-_LONGEST = 200  # characters of a reason
 
 
 class OtherVersionError(ExpertError):
@@ -52,4 +51,4 @@ def reason(error: Exception) -> str:
         text = error.strerror
     else:
         text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())[:_LONGEST]
+    return one_line(text)

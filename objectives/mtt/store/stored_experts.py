@@ -60,21 +60,13 @@ def open_experts(root: Path, task: Task, settings: ExpertSettings, *, last_epoch
     last = settings.epochs if last_epoch is None else last_epoch
     short = [header for header in headers.values() if header.epochs[-1] < last]
     if len(headers) < settings.count and not any(header.imported for header in short):
-        raise _too_few(store, headers, last)
+        have = f"{store.folder} has {len(headers)} of {settings.count} experts: ask for fewer, or make the others with"
+        if not headers:
+            have = f"no experts of these settings are in {store.root}{store.nearest()}; make them with"
+        raise ExpertError(f"{have}: {store.command(headers, last)}")
     if short:
         raise _ends_too_early(store, headers, last)
     return StoredExperts(store, headers)
-
-
-def _too_few(store: Store, headers: dict[int, Header], last_epoch: int) -> ExpertError:
-    command = store.command(headers, last_epoch)
-    if not headers:
-        return ExpertError(
-            f"no experts of these settings are in {store.root}{store.nearest()}; make them with: {command}"
-        )
-    return ExpertError(
-        f"{store.folder} has {len(headers)} of {store.settings.count} experts: ask for fewer, or make the others with: {command}"
-    )
 
 
 def _ends_too_early(store: Store, headers: dict[int, Header], wanted: int) -> ExpertError:

@@ -7,6 +7,7 @@ DSA draws one operation per update and its parameters per image, as in the relea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from ld3m_plugin.augmentation import DSA
 from ld3m_plugin.contracts import Network, Task, TrainingReporter
 from ld3m_plugin.errors import ExpertError
 from ld3m_plugin.objectives.matching import random_network
-from ld3m_plugin.objectives.mtt.store.expert_files import DTYPES, first_not_finite
+from ld3m_plugin.objectives.mtt.store.expert_files import as_stored
 from ld3m_plugin.objectives.mtt.store.expert_settings import ExpertSettings, TrainingOptions
 from ld3m_plugin.objectives.mtt.store.learners import Batch, check_stackable, learner_of
 from ld3m_plugin.objectives.mtt.store.store_folder import Store, store_of
@@ -85,15 +86,6 @@ def check_together(task: Task, options: TrainingOptions) -> None:
         check_stackable(random_network(options, task, torch.Generator()).train(), options)
 
 
-def updates_an_epoch(images: int, batch_size: int) -> int:
-    """How many updates make an epoch.
-
-    >>> updates_an_epoch(12000, 256), updates_an_epoch(256, 256)
-    (47, 1)
-    """
-    return -(-images // batch_size)
-
-
 def new_experts(settings: ExpertSettings, task: Task, numbers: Sequence[int]) -> list[tuple[Network, torch.Generator]]:
     """Initialised networks, each with the random stream of its training."""
     streams = [stream(settings.seed, "expert", number) for number in numbers]
@@ -122,7 +114,7 @@ class _Training:
     @property
     def updates(self) -> int:
         """Updates of one expert in one epoch."""
-        return updates_an_epoch(len(self.images), self.options.batch_size)
+        return math.ceil(len(self.images) / self.options.batch_size)
 
     def run(self, missing: Sequence[int], finished: int) -> None:
         """Train the missing experts, `together` at a time; `finished` others are done."""
@@ -149,8 +141,7 @@ class _Training:
         learner, dsa = learner_of(networks, options), DSA(options.dsa)
         # Spawned for each expert, to keep their streams the same; only one network alone draws from it.
         dropout = [spawn(rng) for rng in streams]
-        rows, losses = [learner.rows()], []
-        self._check_finite(numbers, 0, rows[0])
+        rows, losses = [self._stored(learner.rows(), numbers, 0)], []
         with lent_to_global(dropout[0], task.device):
             for epoch in range(1, options.last_epoch + 1):
                 sums = torch.zeros(len(numbers))
@@ -159,8 +150,7 @@ class _Training:
                     sums += found.cpu()
                     self._report(numbers, epoch, found)
                 losses.append(sums / self.updates)
-                rows.append(learner.rows())
-                self._check_finite(numbers, epoch, rows[-1])
+                rows.append(self._stored(learner.rows(), numbers, epoch))
         for index, number in enumerate(numbers):
             self._write(number, torch.stack([row[index] for row in rows]), [float(loss[index]) for loss in losses])
 
@@ -171,18 +161,9 @@ class _Training:
             values = {"expert": float(numbers[0]), "epoch": float(epoch), "loss": float(losses.mean())}
             self.reporter.step(self.done, values)
 
-    def _check_finite(self, numbers: Sequence[int], epoch: int, rows: Tensor) -> None:
-        """Raise `ExpertError` if weights (experts, P) are not finite, or not in the stored dtype."""
-        dtype = self.options.dtype
-        for stored, what, advice in (
-            (rows, "not finite", ""),
-            (rows.to(DTYPES[dtype]), f"too large for {dtype}", ", or leave -S dtype out"),
-        ):
-            if (index := first_not_finite(stored)) is not None:
-                raise ExpertError(
-                    f"weights of expert {numbers[index]} are {what} after epoch {epoch}: lower -S rate (it is "
-                    f"{self.options.rate:g}){advice}"
-                )
+    def _stored(self, rows: Tensor, numbers: Sequence[int], epoch: int) -> Tensor:
+        names = [f"expert {number} after epoch {epoch}" for number in numbers]
+        return as_stored(rows, self.options.dtype, names, f"lower -S rate (it is {self.options.rate:g})")
 
     def _write(self, number: int, rows: Tensor, losses: list[float]) -> None:
         store, options = self.store, self.options
@@ -190,4 +171,4 @@ class _Training:
             return
         if not store.folder.exists():
             store.prepare(options.count, options.last_epoch, options.dtype)
-        store.add(number, rows.to(DTYPES[options.dtype]), options.dtype, losses=losses)
+        store.add(number, rows, losses=losses)

@@ -51,6 +51,12 @@ def test_plan_train_and_list(tiny_site, ld3m, training, tmp_path):
     )
 
 
+def test_a_data_set_is_given_only_the_options_it_takes(tiny_site, ld3m):
+    plan = ld3m("experts", "plan", "--data", "fashion-mnist:embedded", "-D", "image_size=28", "--timed", "0", "--json")
+    assert plan.code == 0, plan.err
+    assert json.loads(plan.out)["folder"].startswith("experts/ConvNet-28px-10classes-")
+
+
 def test_a_plan_warns_where_the_disk_is_too_small(tiny_site, ld3m, training, monkeypatch):
     command = ["experts", "plan", *training()[2:], "--timed", "0"]
     for free, fits in ((2 * 3 * 1635 * 4, True), (2 * 3 * 1635 * 4 - 1, False)):
@@ -143,7 +149,7 @@ def test_weights_that_bf16_cannot_hold_are_not_stored(tiny_site, ld3m, tmp_path)
     train = ["experts", "train", "--data", "tiny", "-S", "network=Large", "--epochs", "1", "--count", "1"]
     refused = ld3m(*train, "-S", "dtype=bf16")
     assert refused.code == 1
-    assert re.search("expert 0 .* bf16 .* epoch 0: .*-S dtype", refused.error)
+    assert re.search("expert 0 .* epoch 0 .* bf16: .*-S dtype", refused.error)
     assert not (tmp_path / "experts").exists()
     assert ld3m(*train).code == 0
 
@@ -239,7 +245,7 @@ def test_sizes_as_people_read_them():
 
 
 def test_commands_and_objective_look_in_the_same_place(tiny_site, ld3m, training, tmp_path, monkeypatch):
-    from ld3m_plugin.objectives.mtt.experts import FOLDER_VARIABLE
+    from ld3m_plugin.objectives.mtt import FOLDER_VARIABLE
 
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "elsewhere"))
     assert ld3m(*training()).code == 0

@@ -255,12 +255,12 @@ RUN = {
 @pytest.fixture
 def opens_tiny_experts(experts, monkeypatch):
     """What the store would open, already in memory."""
-    monkeypatch.setattr("ld3m_plugin.objectives.mtt.mtt_objective.open_experts", lambda *_: experts)
+    monkeypatch.setattr("ld3m_plugin.objectives.mtt.mtt_objective.open_experts", lambda *_, **__: experts)
 
 
 def test_a_run_does_not_go_on_with_other_experts(experts, tmp_path, monkeypatch):
     def opening(experts):
-        monkeypatch.setattr("ld3m_plugin.objectives.mtt.mtt_objective.open_experts", lambda *_: experts)
+        monkeypatch.setattr("ld3m_plugin.objectives.mtt.mtt_objective.open_experts", lambda *_, **__: experts)
 
     def copy(change):
         first, second = ({epoch: experts.parameters(n, epoch).clone() for epoch in experts.epochs} for n in range(2))
