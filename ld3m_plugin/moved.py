@@ -21,6 +21,7 @@ MODULES = {
     "checkpoints": "runs.checkpoints",
     "cli.experts": "objectives.mtt.commands",
     "compare": "comparison.runner comparison.settings",
+    "data.cifar_classes": "data.cifar",
     "environment": "runs.provenance storage",
     "evaluation.frechet": "priors.quality.frechet",
     "evaluation.judge": "priors.quality.judge",

@@ -26,7 +26,11 @@ from ld3m_plugin.task import ImageOptions, Task
 
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
-_CIFAR100_CLASSES = Path(__file__).parent / "embedded" / "cifar100-classes.txt"  # in label order
+#: Names of the classes in label order.
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR100_CLASSES = tuple(
+    (Path(__file__).parent / "embedded" / "cifar100-classes.txt").read_text(encoding="ascii").split()
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Variant:
 
 CIFAR10 = Variant(
     title="CIFAR-10",
-    class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    class_names=CIFAR10_CLASSES,
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2023, 0.1994, 0.2010),
     binary="cifar-10-batches-bin",
@@ -77,7 +81,7 @@ CIFAR10 = Variant(
 )
 CIFAR100 = Variant(
     title="CIFAR-100",
-    class_names=tuple(_CIFAR100_CLASSES.read_text(encoding="ascii").split()),
+    class_names=CIFAR100_CLASSES,
     mean=(0.5071, 0.4866, 0.4409),
     std=(0.2673, 0.2564, 0.2762),
     binary="cifar-100-binary",
