@@ -8,19 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ld3m_plugin.cli.common import (
-    DataSettings,
-    Device,
-    Json,
-    Networks,
-    OutFile,
-    ProtocolName,
-    Repeats,
-    assignments,
-    comma_list,
-    read_data,
-    warn_about_plugins,
-)
+from ld3m_plugin.cli import flags
+from ld3m_plugin.cli.common import assignments, comma_list, read_data, warn_about_plugins
 from ld3m_plugin.errors import ArtefactError, DataError, UsageError
 
 if TYPE_CHECKING:
@@ -33,9 +22,9 @@ def evaluate_command(
     data: Annotated[
         str | None, typer.Option("--data", help="Data set whose test images are used [the one the set was made from].")
     ] = None,
-    protocol: ProtocolName = None,
-    networks: Networks = None,
-    repeats: Repeats = None,
+    protocol: flags.ProtocolName = None,
+    networks: flags.Networks = None,
+    repeats: flags.Repeats = None,
     random_real: Annotated[
         bool, typer.Option("--random-real/--no-random-real", help="Also evaluate random real images.")
     ] = True,
@@ -43,13 +32,13 @@ def evaluate_command(
         int | None,
         typer.Option("--test-per-class", min=1, help="Test images used of each class, evenly spaced [all]."),
     ] = None,
-    data_options: DataSettings = None,
+    data_options: flags.DataSettings = None,
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Seed of weights, order and augmentation [the run's].")
     ] = None,
-    device: Device = None,
-    out: OutFile = None,
-    as_json: Json = False,
+    device: flags.Device = None,
+    out: flags.OutFile = None,
+    as_json: flags.Json = False,
 ) -> None:
     """Train networks on a distilled set and on random real images, and test them."""
     from ld3m_plugin.allocator import keep_freed_memory
@@ -111,17 +100,16 @@ def _recorded_seed(distilled: DistilledSet) -> int:
 
 def _check_same_data(distilled: DistilledSet, task: Task) -> None:
     """Raise `ArtefactError` if labels mean something else in `task`, or its pixels are scaled differently."""
-    facts = {"class_names": list(task.class_names), "image_size": task.image_size, "channels": task.channels}
-    for name, value in facts.items():
-        if distilled.metadata.get(name, value) != value:
+    for name in ("class_names", "image_size", "channels", "mean", "std"):
+        value = getattr(task, name)
+        value = list(value) if isinstance(value, tuple) else value
+        recorded = distilled.metadata.get(name, value)
+        if recorded != value and not (name in ("mean", "std") and _are_close(recorded, value)):
             raise ArtefactError(
-                f"the distilled set has {name} {distilled.metadata[name]}, data set {task.name!r} has {value}: "
+                f"the distilled set has {name} {recorded}, data set {task.name!r} has {value}: "
                 "give --data the data set that it was made from"
             )
-    for name, values in (("mean", task.mean), ("std", task.std)):
-        recorded = distilled.metadata[name]
-        if len(recorded) != len(values) or any(abs(a - b) > 1e-4 for a, b in zip(recorded, values, strict=True)):
-            raise ArtefactError(
-                f"the distilled set was normalised with {name} {distilled.metadata[name]}, "
-                f"data set {task.name!r} with {list(values)}: give --data the data set that it was made from"
-            )
+
+
+def _are_close(recorded: list[float], values: list[float]) -> bool:
+    return len(recorded) == len(values) and all(abs(a - b) <= 1e-4 for a, b in zip(recorded, values, strict=True))

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ld3m_plugin.cli.common import Json
+from ld3m_plugin.cli.flags import Json
 from ld3m_plugin.cli.tables import print_columns
 from ld3m_plugin.errors import UnknownBackendError, nearest
 from ld3m_plugin.registry import KINDS, Backend, Registry, current_registry
@@ -18,15 +18,11 @@ app = typer.Typer(help="Installed backends and the plugins they come from.", ric
 
 
 @app.callback(invoke_without_command=True)
-def plugins_command(context: typer.Context, as_json: Json = False) -> None:
-    """List backends: name, kind, distribution, version, status, and a summary or why a plugin failed."""
-    if context.invoked_subcommand is None:
-        list_command(as_json)
-
-
 @app.command("list")
-def list_command(as_json: Json = False) -> None:
-    """List backends, as `ld3m plugins` does."""
+def list_command(context: typer.Context, as_json: Json = False) -> None:
+    """List backends: name, kind, distribution, version, status, and a summary or why a plugin failed."""
+    if context.invoked_subcommand is not None:
+        return
     rows = _rows(current_registry())
     if as_json:
         typer.echo(json.dumps(rows, indent=2))

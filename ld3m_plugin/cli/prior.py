@@ -8,16 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ld3m_plugin.cli.common import (
-    DataName,
-    DataSettings,
-    Device,
-    Json,
-    assignments,
-    orderly_end,
-    read_data,
-    warn_about_plugins,
-)
+from ld3m_plugin.cli import flags
+from ld3m_plugin.cli.common import assignments, orderly_end, read_data, warn_about_plugins
 from ld3m_plugin.cli.tables import print_columns
 
 app = typer.Typer(help="Pre-trained models that generators render with.", rich_markup_mode=None)
@@ -35,11 +27,11 @@ KindName = Annotated[
 def train_command(
     kind: Annotated[str, typer.Argument(help="Kind of the prior by name; `ld3m plugins` lists them.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the prior: new, empty, or of a stopped training.")],
-    data: DataName = None,
-    data_options: DataSettings = None,
+    data: flags.DataName = None,
+    data_options: flags.DataSettings = None,
     settings: Settings = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of all random streams.")] = 0,
-    device: Device = None,
+    device: flags.Device = None,
 ) -> None:
     """Train a prior on the training images of a data set.
 
@@ -81,7 +73,7 @@ def convert_command(
 
 @app.command("info")
 def info_command(
-    path: Annotated[Path, typer.Argument(help="Folder of a prior.")], kind: KindName = None, as_json: Json = False
+    path: Annotated[Path, typer.Argument(help="Folder of a prior.")], kind: KindName = None, as_json: flags.Json = False
 ) -> None:
     """Describe a prior: its kind, and facts that depend on the kind."""
     from ld3m_plugin.priors.service import describe_prior

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
@@ -24,39 +23,33 @@ class LiveConsole:
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
-        self._live: Progress | None = None
+        self._live = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
         self._bar: TaskID | None = None
         self._seconds_a_step: float | None = None
         self._said = time.monotonic()
 
     def __enter__(self) -> Self:
+        self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
 
     def _start_bar(self, description: str, total: int, done: int) -> None:
-        """Add a bar below the others, if the output is a terminal."""
-        if not self._console.is_terminal:
-            return
-        if self._live is None:
-            self._live = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=20),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}", markup=False),
-                console=self._console,
-            )
-            self._live.start()
+        """Add a bar below the others."""
         self._bar = self._live.add_task(description, total=total, completed=done, note="")
 
     def _update_bar(self, **changes: Any) -> bool:
-        """Change the newest bar; return False where there is none."""
-        if self._live is None or self._bar is None:
+        """Change the newest bar; return False where none is shown."""
+        if self._live.disable or self._bar is None:
             return False
         self._live.update(self._bar, **changes)
         return True
@@ -64,7 +57,7 @@ class LiveConsole:
     def _show_step(self, what: str, done: int, total: int, note: str) -> None:
         if not self._update_bar(completed=done, note=note) and (self._due() or done == total):
             left = (total - done) * (self._seconds_a_step or 0.0)
-            self._say(f"{what} {done} of {total}: {note}, {clock(left)} to go")
+            self.say(f"{what} {done} of {total}: {note}, {clock(left)} to go")
 
     def _speed_with(self, seconds: float) -> str:
         """Count one more step of that duration; return the smoothed speed as text."""
@@ -79,7 +72,8 @@ class LiveConsole:
         self._said = now
         return True
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Print a line above the bars."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -96,8 +90,8 @@ class ConsoleReporter(LiveConsole, Reporter):
         config = state.config
         # A comparison has several runs: forget best and speed of the last one.
         self._folder, self._best, self._seconds_a_step = folder, None, None
-        self._say(f"data: {state.task.source}")
-        self._say(
+        self.say(f"data: {state.task.source}")
+        self.say(
             f"distilling {len(state.labels)} images ({config.images_per_class} a class, {state.task.image_size}x"
             f"{state.task.image_size}) with generator {config.generator.name!r} and objective {config.objective.name!r} "
             f"on {state.task.device}, run folder {folder}"
@@ -110,7 +104,7 @@ class ConsoleReporter(LiveConsole, Reporter):
 
     def evaluating(self, what: str) -> None:
         if not self._update_bar(note=f"evaluating {what}") and self._due():
-            self._say(f"evaluating {what}")
+            self.say(f"evaluating {what}")
 
     def evaluated(self, iteration: int, evaluation: Evaluation) -> None:
         mean = evaluation.mean("distilled")
@@ -118,18 +112,15 @@ class ConsoleReporter(LiveConsole, Reporter):
             self._best = (mean, iteration)
         self._update_bar(note=self._note())
         for row in evaluation.rows:
-            self._say(f"step {iteration}: {row.network} on {row.images}: {row} % ({evaluation.protocol.name})")
-
-    def say(self, message: str) -> None:
-        self._say(message)
+            self.say(f"step {iteration}: {row.network} on {row.images}: {row} % ({evaluation.protocol.name})")
 
     def warn(self, message: str) -> None:
-        self._say(f"warning: {message}")
+        self.say(f"warning: {message}")
 
     def stopped(self) -> None:
         """Print how to go on, after Ctrl-C."""
         if self._folder is not None:
-            self._say(f"stopped; go on with: ld3m distill --resume {self._folder}")
+            self.say(f"stopped; go on with: ld3m distill --resume {self._folder}")
 
     def _note(self) -> str:
         best = "" if self._best is None else f", best {self._best[0]:.1f} % at {self._best[1]}"

@@ -23,7 +23,7 @@ class TrainingConsole(LiveConsole, TrainingReporter):
         self._phase, self._total, self._done = name, total, done
         self._at, self._seconds_a_step = time.monotonic(), None
         before = f", {done} of them made before" if done else ""
-        self._say(f"{name}: {total} steps{before}")
+        self.say(f"{name}: {total} steps{before}")
         self._start_bar(name, total, done)
 
     def step(self, done: int, values: Mapping[str, float]) -> None:
@@ -34,9 +34,6 @@ class TrainingConsole(LiveConsole, TrainingReporter):
         numbers = [f"{name} {value:.4g}" for name, value in values.items()]
         self._show_step(f"{self._phase}, step", done, self._total, ", ".join([*numbers, speed]))
 
-    def say(self, text: str) -> None:
-        self._say(text)
-
     def stopped(self) -> None:
         """Print how to go on, after Ctrl-C."""
-        self._say("stopped; the same command goes on")
+        self.say("stopped; the same command goes on")

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ld3m_plugin.cli.common import Device, Json, assignments, orderly_end, warn_about_plugins
+from ld3m_plugin.cli.common import assignments, orderly_end, read_data, warn_about_plugins
+from ld3m_plugin.cli.flags import DataSettings, Device, Json
+from ld3m_plugin.cli.tables import print_columns
 from ld3m_plugin.objectives.mtt import FOLDER, FOLDER_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ld3m_plugin.objectives.mtt.store.expert_plan import Plan
     from ld3m_plugin.objectives.mtt.store.expert_settings import TrainingOptions
     from ld3m_plugin.objectives.mtt.store.listing import Entry
-    from ld3m_plugin.task import Task
 
 app = typer.Typer(help="Expert trajectories for trajectory matching (MTT).", rich_markup_mode=None)
 
@@ -26,9 +25,6 @@ Root = Annotated[
     typer.Option("--root", envvar=FOLDER_VARIABLE, help="Folder of all stores; each choice of settings has its own."),
 ]
 Data = Annotated[str, typer.Option("--data", help="Data set: NAME or NAME:ARGUMENT.")]
-DataOptions = Annotated[
-    list[str] | None, typer.Option("-D", metavar="KEY=VALUE", help="Option of the data set; repeatable.")
-]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -47,7 +43,7 @@ DATA = "fashion-mnist"
 def plan_command(
     root: Root = FOLDER,
     data: Data = DATA,
-    data_options: DataOptions = None,
+    data_options: DataSettings = None,
     settings: Settings = None,
     count: Count = None,
     epochs: Epochs = None,
@@ -65,19 +61,19 @@ def plan_command(
     warn_about_plugins()
     keep_freed_memory()
     options = _options(settings, count=count, epochs=epochs, seed=seed)
-    plan = plan_experts(root, _load(data, data_options, device), options, timed=timed)
+    plan = plan_experts(root, read_data(data, assignments(data_options), device).for_training(), options, timed=timed)
     if as_json:
         derived = {"missing_bytes": plan.missing_bytes, "seconds": plan.seconds}
         typer.echo(json.dumps({**asdict(plan), "folder": str(plan.folder), **derived}, indent=2))
     else:
-        _print(_plan_rows(plan))
+        print_columns(_plan_rows(plan))
 
 
 @app.command("train")
 def train_command(
     root: Root = FOLDER,
     data: Data = DATA,
-    data_options: DataOptions = None,
+    data_options: DataSettings = None,
     settings: Settings = None,
     count: Count = None,
     epochs: Epochs = None,
@@ -98,7 +94,7 @@ def train_command(
         raise UsageError(f"--first {first} leaves no expert to train: there are {options.count} in all (--count)")
     smaller = "lower -S together, or choose a smaller -S batch_size or network"
     with TrainingConsole() as reporter, orderly_end(reporter.stopped, smaller):
-        task = _load(data, data_options, device)
+        task = read_data(data, assignments(data_options), device).for_training()
         reporter.say(f"data: {task.source}")
         folder = train_experts(root, task, options, first=first, reporter=reporter)
     typer.echo(f"experts: {folder} (`ld3m experts list --root {root}` lists the stores)")
@@ -111,7 +107,7 @@ def import_command(
     ],
     root: Root = FOLDER,
     data: Data = DATA,
-    data_options: DataOptions = None,
+    data_options: DataSettings = None,
     settings: Settings = None,
     seed: Seed = None,
 ) -> None:
@@ -125,7 +121,7 @@ def import_command(
     warn_about_plugins()
     options = _options(settings, seed=seed)
     with TrainingConsole() as reporter, orderly_end(reporter.stopped):
-        task = _load(data, data_options, "cpu")
+        task = read_data(data, assignments(data_options), "cpu").for_training()
         folder, copied, there = import_experts(root, task, options, sources, reporter=reporter)
     before = f", {there} were there before" if there else ""
     typer.echo(f"{copied} experts copied{before}: {folder}")
@@ -151,7 +147,7 @@ def list_command(
         typer.echo(json.dumps([{**asdict(entry), "status": entry.status} for entry in entries], indent=2))
     else:
         titles = ("key", "data", "network", "experts", "epochs", "dtype", "loss", "disk", "status")
-        _print([titles, *map(_cells, entries)])
+        print_columns(list(map(_cells, entries)), titles)
         for problem in (problem for entry in entries for problem in entry.problems):
             typer.echo(f"warning: {problem}", err=True)
     if verify and any(entry.status == "damaged" for entry in entries):
@@ -164,27 +160,6 @@ def _options(settings: list[str] | None, **flags: int | None) -> TrainingOptions
 
     given = {name: value for name, value in flags.items() if value is not None}
     return build(TrainingOptions, {**assignments(settings), **given}, "experts")
-
-
-def _load(data: str, data_options: list[str] | None, device: str | None) -> Task:
-    from ld3m_plugin.data.load import load_task
-    from ld3m_plugin.distillation.loop import choose_device
-    from ld3m_plugin.options import build
-    from ld3m_plugin.task import DataOptions as Options
-
-    read = build(Options, assignments(data_options), f"data set {data!r}").model_dump()
-    return load_task(data, device=choose_device(device or "auto"), **read).for_training()
-
-
-def _print(rows: Iterable[tuple[str, ...]]) -> None:
-    """Print rows in aligned columns, never cut to the width of a terminal."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 2))
-    for row in rows:
-        table.add_row(*row)
-    Console(width=10_000, markup=False, emoji=False, highlight=False).print(table)
 
 
 def _plan_rows(plan: Plan) -> list[tuple[str, ...]]:
