@@ -53,7 +53,7 @@ MODULES = {
     "generators.ld3m.training.autoencoder": "generators.ld3m.training.train_autoencoder",
     "generators.ld3m.training.denoiser": "generators.ld3m.training.train_denoiser",
     "generators.ld3m.training.options": "generators.ld3m.training.ldm_training_options",
-    "generators.ld3m.training.report": "generators.ld3m.training.ldm_report",
+    "generators.ld3m.training.report": "generators.ld3m.training.train_ldm",
     "generators.ld3m.training.train": "generators.ld3m.training.train_ldm",
     "generators.priors.batches": "priors.training.batches",
     "generators.priors.classes": "priors.classes",

@@ -61,7 +61,7 @@ def compare_command(
     from ld3m_plugin.allocator import keep_freed_memory
     from ld3m_plugin.cli.progress import ConsoleReporter, clock
     from ld3m_plugin.cli.tables import print_accuracies
-    from ld3m_plugin.comparison.finished_runs import NUMBERS, PICTURES
+    from ld3m_plugin.comparison.comparison_table import NUMBERS, PICTURES
     from ld3m_plugin.comparison.runner import compare
     from ld3m_plugin.comparison.settings import configurations
     from ld3m_plugin.runs.folder import free_folder

@@ -16,9 +16,9 @@ from ld3m_plugin.errors import ArtefactError, HostError
 from ld3m_plugin.options import build
 from ld3m_plugin.plain_yaml import read_yaml
 from ld3m_plugin.storage import read_json, write_json, write_text
+from ld3m_plugin.trackers.jsonl import METRICS
 
 CONFIG = "config.yaml"
-METRICS = "metrics.jsonl"
 ENVIRONMENT = "environment.json"
 CHECKPOINTS = "checkpoints"
 DISTILLED = "distilled"
@@ -88,11 +88,6 @@ def read_best(folder: Path, iteration: int) -> dict[str, Any] | None:
         best = dict(read_json(folder / BEST, HostError))
         return best if best["step"] <= iteration and best["mean"] >= 0 else None
     return None
-
-
-def write_best(folder: Path, best: dict[str, Any]) -> None:
-    """Replace the record of the best evaluation."""
-    write_json(folder / BEST, best)
 
 
 def forget_metrics_after(folder: Path, iteration: int, steps: int) -> None:

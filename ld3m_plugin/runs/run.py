@@ -21,10 +21,9 @@ from ld3m_plugin.evaluation.protocols import check_learned
 from ld3m_plugin.registry import Registry, use_registry
 from ld3m_plugin.runs import folder as folders
 from ld3m_plugin.runs.checkpoints import latest_checkpoint, save_checkpoint
-from ld3m_plugin.runs.folder import free_folder as free_folder  # the command line takes it from here
-from ld3m_plugin.runs.provenance import check_recorded_provenance, check_same_data, environment, metadata
+from ld3m_plugin.runs.provenance import check_same_origin, environment, metadata
 from ld3m_plugin.runs.run_trackers import RunTrackers
-from ld3m_plugin.storage import complete_folder
+from ld3m_plugin.storage import complete_folder, write_json
 
 
 class Reporter:
@@ -111,8 +110,7 @@ def resume(
         config = folders.read_config(folder)
         checkpoint = latest_checkpoint(folder, digest(config))
         state = Distillation(config if device is None else config.model_copy(update={"device": device}), task=task)
-        check_same_data(folder, state.task)
-        check_recorded_provenance(folder, state)
+        check_same_origin(folder, state)
         _check_evaluation(state)
         if checkpoint is not None:
             try:
@@ -222,4 +220,4 @@ class _Run:
         if self.best is None or mean > self.best["mean"]:
             record = replace(evaluation, rows=tuple(r for r in evaluation.rows if r.images == "distilled")).record()
             self.best = {"step": iteration, "mean": mean, **record}
-            folders.write_best(self.folder, self.best)
+            write_json(self.folder / folders.BEST, self.best)
