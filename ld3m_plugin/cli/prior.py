@@ -38,7 +38,7 @@ def train_command(
     `ld3m plugins show KIND` lists the options that -S sets. To go on with a stopped training, give the same command again.
     """
     from ld3m_plugin.allocator import keep_freed_memory
-    from ld3m_plugin.cli.training_progress import TrainingConsole
+    from ld3m_plugin.cli.progress import TrainingConsole
     from ld3m_plugin.priors.service import check_training, train_prior
 
     warn_about_plugins()

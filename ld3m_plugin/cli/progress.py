@@ -1,14 +1,16 @@
-"""Progress of a run: a live bar on a terminal, one plain line a minute elsewhere."""
+"""Progress of runs and of training priors and experts: a live bar on a terminal, one plain line a minute elsewhere."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from ld3m_plugin.contracts import TrainingReporter
 from ld3m_plugin.distillation.loop import Distillation, Step
 from ld3m_plugin.evaluation import Evaluation
 from ld3m_plugin.runs.run import Reporter
@@ -125,6 +127,34 @@ class ConsoleReporter(LiveConsole, Reporter):
     def _note(self) -> str:
         best = "" if self._best is None else f", best {self._best[0]:.1f} % at {self._best[1]}"
         return self._speed + best
+
+
+class TrainingConsole(LiveConsole, TrainingReporter):
+    """Report the phase, its numbers, steps per second and time to go."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        super().__init__(console)
+        self._phase, self._total, self._done = "training", 0, 0
+        self._at = time.monotonic()
+
+    def phase(self, name: str, total: int, done: int = 0) -> None:
+        self._phase, self._total, self._done = name, total, done
+        self._at, self._seconds_a_step = time.monotonic(), None
+        before = f", {done} of them made before" if done else ""
+        self.say(f"{name}: {total} steps{before}")
+        self._start_bar(name, total, done)
+
+    def step(self, done: int, values: Mapping[str, float]) -> None:
+        now = time.monotonic()
+        # Some kinds report each step, others one in a hundred.
+        speed = self._speed_with((now - self._at) / max(done - self._done, 1))
+        self._done, self._at = done, now
+        numbers = [f"{name} {value:.4g}" for name, value in values.items()]
+        self._show_step(f"{self._phase}, step", done, self._total, ", ".join([*numbers, speed]))
+
+    def stopped(self) -> None:
+        """Print how to go on, after Ctrl-C."""
+        self.say("stopped; the same command goes on")
 
 
 def clock(seconds: float) -> str:

@@ -95,7 +95,7 @@ def check_same_origin(folder: Path, state: Distillation) -> None:
         )
     made_with = recorded.get("provenance")
     for kind, facts in provenance(state).items():
-        old = made_with.get(kind) if isinstance(made_with, dict) else None
+        old = made_with.get(kind, facts) if isinstance(made_with, dict) else facts
         changed = [name for name in facts if old.get(name) != facts[name]] if isinstance(old, dict) else []
         if changed:
             name = changed[0]

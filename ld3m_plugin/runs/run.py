@@ -199,11 +199,8 @@ class _Run:
         evaluation = evaluate(
             distilled,
             self.state.task,
-            networks=settings.networks,
-            protocol=settings.protocol,
-            repeats=settings.repeats,
+            **settings.model_dump(include={"networks", "protocol", "repeats", "test_per_class"}),
             random_real=random_real,
-            test_per_class=settings.test_per_class,
             seed=self.config.seed,
             on_progress=self.reporter.evaluating,
         )

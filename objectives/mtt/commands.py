@@ -83,7 +83,7 @@ def train_command(
 ) -> None:
     """Train the missing experts. The same command continues a training that was stopped."""
     from ld3m_plugin.allocator import keep_freed_memory
-    from ld3m_plugin.cli.training_progress import TrainingConsole
+    from ld3m_plugin.cli.progress import TrainingConsole
     from ld3m_plugin.errors import UsageError
     from ld3m_plugin.objectives.mtt.store.train_experts import train_experts
 
@@ -115,7 +115,7 @@ def import_command(
 
     Give the data and settings that the buffers were made with. Shapes are verified; the other settings are taken as given.
     """
-    from ld3m_plugin.cli.training_progress import TrainingConsole
+    from ld3m_plugin.cli.progress import TrainingConsole
     from ld3m_plugin.objectives.mtt.store.published import import_experts
 
     warn_about_plugins()
