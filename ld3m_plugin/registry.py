@@ -31,18 +31,8 @@ HOST_DISTRIBUTION = "ld3m-plugin"
 _ANY_NAME = (re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), "'-', '_' and '.'")
 # A strategy joins names of augmentations by `_`, so that they have none themselves.
 _VALID_NAME = {"augmentation": (re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*"), "'-' and '.'")}
-_HOOK_OF_KIND = {
-    "generator": "register_generators",
-    "objective": "register_objectives",
-    "dataset": "register_datasets",
-    "network": "register_networks",
-    "augmentation": "register_augmentations",
-    "protocol": "register_protocols",
-    "tracker": "register_trackers",
-    "prior": "register_priors",
-    "command": "register_commands",
-}
-KINDS = tuple(_HOOK_OF_KIND)
+KINDS = ("generator", "objective", "dataset", "network", "augmentation", "protocol", "tracker", "prior", "command")
+_HOOK_OF_KIND = {kind: f"register_{kind}s" for kind in KINDS}
 
 
 @dataclass(frozen=True)

@@ -81,16 +81,14 @@ def _options(kind: str, factory: Any) -> dict[str, list[dict[str, str]]]:
             "options": _options_of_model(factory.TrainingOptions),
             "conversion_options": _options_of_model(factory.ConversionOptions),
         }
-    if getattr(factory, "Options", None) is not None:
-        return {"options": _options_of_model(factory.Options)}
-    if kind == "dataset":
-        from ld3m_plugin.task import DataOptions
-
-        return {"options": _options_of_model(DataOptions)}
     if kind == "protocol":  # an object with all its settings
         options = _options_of_model(type(factory))
         return {"options": [{**option, "default": str(getattr(factory, option["name"]))} for option in options]}
-    return {"options": _options_of_signature(factory)}
+    from ld3m_plugin.options import options_model
+    from ld3m_plugin.task import DataOptions
+
+    model = options_model(factory) or (DataOptions if kind == "dataset" else None)
+    return {"options": _options_of_model(model) if model else _options_of_signature(factory)}
 
 
 def _options_of_model(model: Any) -> list[dict[str, str]]:

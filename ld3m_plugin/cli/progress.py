@@ -32,26 +32,27 @@ class LiveConsole:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}", markup=False),
             console=self._console,
-            disable=not self._console.is_terminal,
         )
         self._bar: TaskID | None = None
         self._seconds_a_step: float | None = None
         self._said = time.monotonic()
 
     def __enter__(self) -> Self:
-        self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        if self._bar is not None:
+            self._live.stop()
 
     def _start_bar(self, description: str, total: int, done: int) -> None:
-        """Add a bar below the others."""
-        self._bar = self._live.add_task(description, total=total, completed=done, note="")
+        """Add a bar below the others, if the output is a terminal."""
+        if self._console.is_terminal:
+            self._live.start()
+            self._bar = self._live.add_task(description, total=total, completed=done, note="")
 
     def _update_bar(self, **changes: Any) -> bool:
-        """Change the newest bar; return False where none is shown."""
-        if self._live.disable or self._bar is None:
+        """Change the newest bar; return False where there is none."""
+        if self._bar is None:
             return False
         self._live.update(self._bar, **changes)
         return True

@@ -71,11 +71,7 @@ def compare(
 
 
 def _check_folder(folder: Path, names: Collection[str]) -> None:
-    """Check that runs called `names` can be made in `folder`, which need not exist.
-
-    Raises:
-        UsageError: no names, a name that is no folder name, or a folder that holds anything but a comparison.
-    """
+    """Raise `UsageError` without names, for a name that is no folder name, and if `folder` holds anything but a comparison."""
     if not names:
         raise UsageError("there is nothing to compare: name at least one generator")
     for name in names:

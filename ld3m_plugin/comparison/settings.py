@@ -10,6 +10,7 @@ from ld3m_plugin.backends import default_rates, get_generator
 from ld3m_plugin.config import RunConfig, decisive, resolve
 from ld3m_plugin.errors import UsageError, nearest
 from ld3m_plugin.evaluation.protocols import get_protocol
+from ld3m_plugin.options import options_model
 from ld3m_plugin.registry import current_registry
 
 _SHARED = {"data", "objective", "images_per_class", "steps", "seed", "evaluation"}
@@ -44,18 +45,13 @@ def configurations(
     base = resolve(files, presets, settings)
     configs = {}
     for name in generators:
-        known = _option_names(name) if name != base.generator.name else ()
-        shared = {key: value for key, value in base.generator.options.items() if key in known}
+        model = options_model(current_registry().resolve("generator", name)) if name != base.generator.name else None
+        shared = {key: value for key, value in base.generator.options.items() if model and key in model.model_fields}
         chosen = [*shared.items(), *(options or {}).get(name, {}).items()]
         paths = [(f"generator.options.{key}", value) for key, value in chosen]
         configs[name] = resolve(files, presets, [*settings, ("generator.name", name), *paths])
     given = base.optimizer.learning_rates
     return _with_learning_rates(configs, given, resolve(files, presets)) if given else configs
-
-
-def _option_names(generator: str) -> Iterable[str]:
-    model = getattr(current_registry().resolve("generator", generator), "Options", None)
-    return () if model is None else model.model_fields
 
 
 def _with_learning_rates(

@@ -107,30 +107,24 @@ class Distillation:
         seed, training = self.config.seed, self.task.for_training()
         self.iteration = 0
         self.generator.prepare(training)
-        self.labels, rows = self._labels()
-        self.latents = self._initial_latents(training, rows)
-        self._optimizer = LatentOptimizer(self.config.optimizer, self.latents, default_rates(self.generator))
-        self._step_rng = stream(seed, "on_step")
-        self.objective.prepare(training, self.labels, stream(seed, "objective"))
-
-    def _labels(self) -> tuple[Tensor, Tensor]:
-        """Class indices of the images (N,) and of the latent rows (N / images_per_latent,)."""
         per_class, per_latent = self.config.images_per_class, self.generator.images_per_latent
         if per_class % per_latent:
             raise UsageError(
                 f"images_per_class = {per_class} is not a multiple of the {per_latent} images "
-                f"that a latent of generator {self.config.generator.name!r} renders"
+                f"that a latent of {self._who('generator')} renders"
             )
         classes = torch.arange(self.task.num_classes)
-        return classes.repeat_interleave(per_class), classes.repeat_interleave(per_class // per_latent)
-
-    def _initial_latents(self, training: Task, rows: Tensor) -> Latents:
-        start = self.generator.initial_latents(training, rows, stream(self.config.seed, "latents"))
+        self.labels = classes.repeat_interleave(per_class)
+        rows = classes.repeat_interleave(per_class // per_latent)
+        start = self.generator.initial_latents(training, rows, stream(seed, "latents"))
         if len(start) != len(rows):
             raise HostError(f"{self._who('generator')} gave {len(start)} rows of latents for {len(rows)} labels")
         if not start.learned:
             raise HostError(f"{self._who('generator')} gave no latent that is learned")
-        return start.clone()
+        self.latents = start.clone()
+        self._optimizer = LatentOptimizer(self.config.optimizer, self.latents, default_rates(self.generator))
+        self._step_rng = stream(seed, "on_step")
+        self.objective.prepare(training, self.labels, stream(seed, "objective"))
 
     def step(self) -> Step:
         """Make one match and one update of the latents."""

@@ -41,13 +41,10 @@ def metadata(state: Distillation) -> dict[str, Any]:
     """The content of the distilled set's `metadata.json`, without results."""
     config, task = state.config, state.task
     parts = {}
-    for kind, part, backend in (
-        ("generator", config.generator, state.generator),
-        ("objective", config.objective, state.objective),
-    ):
-        owner = current_registry().find(kind, part.name).owner
-        options = backend.options.model_dump(mode="json")
-        parts[kind] = {"name": part.name, "options": options, "distribution": str(owner), **backend.provenance()}
+    for kind, facts in provenance(state).items():
+        name, backend = getattr(config, kind).name, getattr(state, kind)
+        owner, options = current_registry().find(kind, name).owner, backend.options.model_dump(mode="json")
+        parts[kind] = {"name": name, "options": options, "distribution": str(owner), **facts}
     return {
         "data": {"name": task.name, "source": task.source},
         "class_names": list(task.class_names),

@@ -207,14 +207,11 @@ class _Run:
         for row in evaluation.rows:
             record = {"images": row.images, "network": row.network, "accuracies": row.accuracies}
             self.trackers.log({"step": iteration, **record, "protocol": evaluation.protocol.name})
-        self._note_best(iteration, evaluation)
-        self.reporter.evaluated(iteration, evaluation)
-        return evaluation
-
-    def _note_best(self, iteration: int, evaluation: Evaluation) -> None:
-        """Keep the best mean over architectures; chosen on the test set, so it is never what a run reports."""
+        # The best mean over architectures is chosen on the test set, so it is never what a run reports.
         mean = evaluation.mean("distilled")
         if self.best is None or mean > self.best["mean"]:
             record = replace(evaluation, rows=tuple(r for r in evaluation.rows if r.images == "distilled")).record()
             self.best = {"step": iteration, "mean": mean, **record}
             write_json(self.folder / folders.BEST, self.best)
+        self.reporter.evaluated(iteration, evaluation)
+        return evaluation
