@@ -83,9 +83,6 @@ class Latents:
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._tensors
-
     def __len__(self) -> int:
         """N, the number of rows."""
         return next(iter(self._tensors.values())).shape[0]

@@ -95,7 +95,7 @@ def _problems(images: Tensor, labels: Tensor, channels: int, classes: int) -> It
     if images.shape[2] != images.shape[3]:
         yield f"{shape} are not square"
     if images.dtype != torch.float32:
-        yield f"images are {_name(images.dtype)}, not float32"
+        yield f"images are {images.dtype}, not float32"
     if not images.isfinite().all():
         yield "images have values that are NaN or infinite"
     yield from _index_problems(labels, classes) if labels.ndim == 1 else _probability_problems(labels, classes)
@@ -103,7 +103,7 @@ def _problems(images: Tensor, labels: Tensor, channels: int, classes: int) -> It
 
 def _index_problems(labels: Tensor, classes: int) -> Iterator[str]:
     if labels.dtype != torch.int64:
-        yield f"labels are {_name(labels.dtype)}, class indices must be int64"
+        yield f"labels are {labels.dtype}, class indices must be int64"
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
         yield f"labels go from {low} to {high}, but there are {classes} class names"
@@ -113,7 +113,7 @@ def _probability_problems(labels: Tensor, classes: int) -> Iterator[str]:
     if labels.shape[1] != classes:
         yield f"labels {tuple(labels.shape)} are probabilities of {labels.shape[1]} classes, not of {classes} class names"
     if labels.dtype != torch.float32:
-        yield f"labels are {_name(labels.dtype)}, probabilities must be float32"
+        yield f"labels are {labels.dtype}, probabilities must be float32"
     if not labels.isfinite().all():
         yield "labels have probabilities that are NaN or infinite"
     if labels.min() < 0:
@@ -122,7 +122,3 @@ def _probability_problems(labels: Tensor, classes: int) -> Iterator[str]:
     worst = float(sums[(sums - 1).abs().argmax()])
     if abs(worst - 1) > _SUM_TOLERANCE:
         yield f"labels have probabilities that sum to {worst:g}, not to 1"
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

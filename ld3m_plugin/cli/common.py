@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ld3m_plugin.allocator import keep_freed_memory
 from ld3m_plugin.cli.flags import PATHS
 from ld3m_plugin.errors import HostError, UsageError
 from ld3m_plugin.registry import current_registry
@@ -23,8 +24,9 @@ LESS_MEMORY = (
 )
 
 
-def warn_about_plugins() -> None:
-    """Warn on standard error about plugins that did not load."""
+def prepare_process() -> None:
+    """Let freed memory be used again, and warn on standard error about plugins that did not load."""
+    keep_freed_memory()
     for record in current_registry().records:
         if record.problems:
             typer.echo(f"warning: {record.owner} {record.status}", err=True)

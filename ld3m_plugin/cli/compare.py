@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ld3m_plugin.cli import flags
-from ld3m_plugin.cli.common import comma_list, compose, orderly_end, pairs, warn_about_plugins
+from ld3m_plugin.cli.common import comma_list, compose, orderly_end, pairs, prepare_process
 from ld3m_plugin.errors import HostError, UsageError, nearest
 
 
@@ -58,7 +58,6 @@ def compare_command(
     given = compose(locals(), ("objective", "data"))
     names = comma_list(generators) or _preset_generators(preset or ())
     options = _options_by_name(generator_options, names)
-    from ld3m_plugin.allocator import keep_freed_memory
     from ld3m_plugin.cli.progress import ConsoleReporter, clock
     from ld3m_plugin.cli.tables import print_accuracies
     from ld3m_plugin.comparison.comparison_table import NUMBERS, PICTURES
@@ -67,8 +66,7 @@ def compare_command(
     from ld3m_plugin.runs.folder import free_folder
 
     configs = configurations(names, config or (), preset or (), given, options)
-    warn_about_plugins()
-    keep_freed_memory()
+    prepare_process()
     folder = out or free_folder(Path("runs"), configs[names[0]], "compare")
     again = "the same command goes on" if out else f"the same command with --out {folder} goes on"
     with ConsoleReporter() as reporter, orderly_end(lambda: reporter.say(f"stopped; {again}")):

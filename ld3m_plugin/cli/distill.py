@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ld3m_plugin.cli import flags
-from ld3m_plugin.cli.common import compose, orderly_end, warn_about_plugins
+from ld3m_plugin.cli.common import compose, orderly_end, prepare_process
 from ld3m_plugin.errors import UsageError
 
 
@@ -67,7 +67,6 @@ def distill_command(
         settings or any(path != "device" for path, _ in given) or config or preset or out or dry_run
     ):
         raise UsageError("--resume takes the settings of the stopped run: leave out all other options but --device")
-    from ld3m_plugin.allocator import keep_freed_memory
     from ld3m_plugin.cli.progress import ConsoleReporter
     from ld3m_plugin.cli.tables import print_accuracies
     from ld3m_plugin.config import completed, dump, resolve
@@ -82,8 +81,7 @@ def distill_command(
             typer.echo(dump(completed(resolved)).rstrip())
             return
         go = partial(run.start, resolved, out or free_folder(Path("runs"), resolved))
-    warn_about_plugins()
-    keep_freed_memory()
+    prepare_process()
     with ConsoleReporter() as reporter, orderly_end(reporter.stopped):
         result = go(reporter=reporter)
     if result.evaluation is not None:

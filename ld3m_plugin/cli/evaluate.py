@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ld3m_plugin.cli import flags
-from ld3m_plugin.cli.common import assignments, comma_list, read_data, warn_about_plugins
+from ld3m_plugin.cli.common import assignments, comma_list, prepare_process, read_data
 from ld3m_plugin.errors import ArtefactError, DataError, UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ def evaluate_command(
     as_json: flags.Json = False,
 ) -> None:
     """Train networks on a distilled set and on random real images, and test them."""
-    from ld3m_plugin.allocator import keep_freed_memory
     from ld3m_plugin.artefact.distilled_set import DistilledSet
     from ld3m_plugin.cli.progress import ConsoleReporter
     from ld3m_plugin.cli.tables import print_accuracies
@@ -49,8 +48,7 @@ def evaluate_command(
     from ld3m_plugin.evaluation import evaluate
     from ld3m_plugin.storage import write_json
 
-    warn_about_plugins()
-    keep_freed_memory()
+    prepare_process()
     distilled = DistilledSet.load(path)
     name, options = (data, {}) if data else _recorded_data(distilled, path)
     try:
@@ -58,6 +56,9 @@ def evaluate_command(
     except DataError as error:
         raise DataError(f"{error} (--data and -D name other data)") from error
     _check_same_data(distilled, task)
+    if seed is None:
+        recorded = distilled.metadata.get("seed")
+        seed = recorded if isinstance(recorded, int) and recorded >= 0 else 0
     if out is not None:  # before the work, not after it
         if out.is_dir():
             raise UsageError(f"--out {out} is a folder: name a file")
@@ -72,7 +73,7 @@ def evaluate_command(
             repeats=repeats,
             random_real=random_real,
             test_per_class=test_per_class,
-            seed=_recorded_seed(distilled) if seed is None else seed,
+            seed=seed,
             on_progress=reporter.evaluating,
         )
     if out is not None:
@@ -91,11 +92,6 @@ def _recorded_data(distilled: DistilledSet, path: Path) -> tuple[str, dict[str, 
         return str(recorded["name"]), recorded_options(str(recorded["name"]), recorded["options"])
     except (KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"{path} does not record which data it was made from: give --data") from error
-
-
-def _recorded_seed(distilled: DistilledSet) -> int:
-    seed = distilled.metadata.get("seed", 0)
-    return seed if isinstance(seed, int) and seed >= 0 else 0
 
 
 def _check_same_data(distilled: DistilledSet, task: Task) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ld3m_plugin.cli import flags
-from ld3m_plugin.cli.common import assignments, orderly_end, read_data, warn_about_plugins
+from ld3m_plugin.cli.common import assignments, orderly_end, prepare_process, read_data
 from ld3m_plugin.cli.tables import print_columns
 
 app = typer.Typer(help="Pre-trained models that generators render with.", rich_markup_mode=None)
@@ -37,12 +37,10 @@ def train_command(
 
     `ld3m plugins show KIND` lists the options that -S sets. To go on with a stopped training, give the same command again.
     """
-    from ld3m_plugin.allocator import keep_freed_memory
     from ld3m_plugin.cli.progress import TrainingConsole
     from ld3m_plugin.priors.service import check_training, train_prior
 
-    warn_about_plugins()
-    keep_freed_memory()
+    prepare_process()
     options = assignments(settings)
     check_training(kind, out, options)
     smaller = f"choose a smaller batch or model with -S (`ld3m plugins show {kind}`)"
@@ -62,11 +60,9 @@ def convert_command(
     kind: KindName = None,
 ) -> None:
     """Convert published weights into a prior folder."""
-    from ld3m_plugin.allocator import keep_freed_memory
     from ld3m_plugin.priors.service import convert_prior
 
-    warn_about_plugins()
-    keep_freed_memory()
+    prepare_process()
     name = convert_prior(source, out, assignments(settings), kind=kind)
     typer.echo(f"prior of kind {name}: {out} (`ld3m prior info {out}` describes it)")
 
@@ -78,7 +74,7 @@ def info_command(
     """Describe a prior: its kind, and facts that depend on the kind."""
     from ld3m_plugin.priors.service import describe_prior
 
-    warn_about_plugins()
+    prepare_process()
     facts = describe_prior(path, kind=kind)
     if as_json:
         typer.echo(json.dumps(facts, indent=2))

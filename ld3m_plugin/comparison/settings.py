@@ -57,13 +57,10 @@ def configurations(
 def _with_learning_rates(
     configs: Mapping[str, RunConfig], given: Mapping[str, float], base: RunConfig
 ) -> dict[str, RunConfig]:
-    """Give each configuration the learning rates of its own latents.
-
-    Args:
-        base: files and presets alone. Rates of the generator they name are dropped where it is not compared.
-    """
+    """Give each configuration the learning rates of its own latents; `base` is of files and presets alone."""
     latents = {name: _latents(config) for name, config in configs.items()}
     known = set().union(*latents.values())
+    # Rates of the generator that files and presets name are dropped where it is not compared.
     of_base = _latents(base) & base.optimizer.learning_rates.keys()
     unclaimed = [latent for latent in given if latent not in known | of_base]
     # A generator without default rates does not name its latents: it gets the rates that no other claims.

@@ -131,20 +131,21 @@ class Distillation:
         started = time.perf_counter()
         with use_registry(self._registry):
             rendering = render_with_pull_back(self.generator, self.latents, self.config.render_batch, self._precision)
-            self._check_size(rendering.images)
+            shape = tuple(rendering.images.shape[1:])
+            expected = (self.task.channels, self.task.image_size, self.task.image_size)
+            if shape != expected:
+                raise HostError(f"{self._who('generator')} renders images {shape}, the data has {expected}")
             with self._precision():
                 match = self.objective.match(rendering.images, self.labels, self.iteration)
             self._check_match(match, rendering.images)
-            self._update(rendering.pull_back(match.image_grad))
+            gradients = rendering.pull_back(match.image_grad)
+            self._check_finite({f"dloss/d{name}": gradient for name, gradient in gradients.items()})
+            self._optimizer.step(gradients)
+            self._check_finite({f"latent {name}": self.latents[name] for name in self.latents.learned})
+            self.iteration += 1
+            self.latents = self.generator.on_step(self.latents, self.iteration, self._step_rng)
+            self._optimizer.follow(self.latents)
         return Step(self.iteration, match.loss, match.metrics, time.perf_counter() - started, self)
-
-    def _update(self, gradients: Mapping[str, Tensor]) -> None:
-        self._check_finite({f"dloss/d{name}": gradient for name, gradient in gradients.items()})
-        self._optimizer.step(gradients)
-        self._check_finite({f"latent {name}": self.latents[name] for name in self.latents.learned})
-        self.iteration += 1
-        self.latents = self.generator.on_step(self.latents, self.iteration, self._step_rng)
-        self._optimizer.follow(self.latents)
 
     def images(self) -> Tensor:
         """The images (N, C, H, W) of the present latents, normalised."""
@@ -188,13 +189,6 @@ class Distillation:
 
     def _who(self, kind: str) -> str:
         return f"{kind} {getattr(self.config, kind).name!r}"
-
-    def _check_size(self, images: Tensor) -> None:
-        expected = (self.task.channels, self.task.image_size, self.task.image_size)
-        if tuple(images.shape[1:]) != expected:
-            raise HostError(
-                f"{self._who('generator')} renders images {tuple(images.shape[1:])}, the data has {expected}"
-            )
 
     def _check_match(self, match: object, images: Tensor) -> None:
         if not isinstance(match, Match) or not isinstance(match.image_grad, Tensor):

@@ -24,7 +24,6 @@ def environment(state: Distillation) -> dict[str, Any]:
     """The content of `environment.json`."""
     device = state.task.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    plugins = [{**asdict(record.owner), "status": record.status} for record in current_registry().records]
     return {
         "data": data_facts(state.task),
         "provenance": provenance(state),
@@ -33,7 +32,7 @@ def environment(state: Distillation) -> dict[str, Any]:
         "versions": versions(),
         "device": {"type": device.type, "name": name},
         "threads": torch.get_num_threads(),
-        "plugins": plugins,
+        "plugins": [{**asdict(record.owner), "status": record.status} for record in current_registry().records],
     }
 
 

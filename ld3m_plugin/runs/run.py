@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ld3m_plugin.artefact.distilled_set import DistilledSet
-from ld3m_plugin.config import RunConfig, completed, digest
+from ld3m_plugin.config import RunConfig, completed, digest, dump
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.distillation.loop import Distillation, Step
 from ld3m_plugin.errors import ArtefactError, NonFiniteError, UsageError
@@ -23,7 +23,7 @@ from ld3m_plugin.runs import folder as folders
 from ld3m_plugin.runs.checkpoints import latest_checkpoint, save_checkpoint
 from ld3m_plugin.runs.provenance import check_same_origin, environment, metadata
 from ld3m_plugin.runs.run_trackers import RunTrackers
-from ld3m_plugin.storage import complete_folder, write_json
+from ld3m_plugin.storage import complete_folder, write_json, write_text
 
 
 class Reporter:
@@ -79,7 +79,9 @@ def start(
         state = Distillation(completed(config), task=task)
         _check_evaluation(state)
         is_new = not folder.exists()
-        folders.create_run(folder, state.config, environment(state))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / folders.CONFIG, dump(state.config))
+        write_json(folder / folders.ENVIRONMENT, environment(state))
         try:
             return _Run(state, folder, reporter or Reporter()).run()
         except NonFiniteError:

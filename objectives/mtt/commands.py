@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ld3m_plugin.cli.common import assignments, orderly_end, read_data, warn_about_plugins
+from ld3m_plugin.cli.common import assignments, orderly_end, prepare_process, read_data
 from ld3m_plugin.cli.flags import DataSettings, Device, Json
 from ld3m_plugin.cli.tables import print_columns
 from ld3m_plugin.objectives.mtt import FOLDER, FOLDER_VARIABLE
@@ -55,11 +55,9 @@ def plan_command(
     """Estimate the cost of experts: parameters, disk, and time from a few real updates. Nothing is written."""
     from dataclasses import asdict
 
-    from ld3m_plugin.allocator import keep_freed_memory
     from ld3m_plugin.objectives.mtt.store.expert_plan import plan_experts
 
-    warn_about_plugins()
-    keep_freed_memory()
+    prepare_process()
     options = _options(settings, count=count, epochs=epochs, seed=seed)
     plan = plan_experts(root, read_data(data, assignments(data_options), device).for_training(), options, timed=timed)
     if as_json:
@@ -82,13 +80,11 @@ def train_command(
     device: Device = None,
 ) -> None:
     """Train the missing experts. The same command continues a training that was stopped."""
-    from ld3m_plugin.allocator import keep_freed_memory
     from ld3m_plugin.cli.progress import TrainingConsole
     from ld3m_plugin.errors import UsageError
     from ld3m_plugin.objectives.mtt.store.train_experts import train_experts
 
-    warn_about_plugins()
-    keep_freed_memory()
+    prepare_process()
     options = _options(settings, count=count, epochs=epochs, seed=seed)
     if first >= options.count:
         raise UsageError(f"--first {first} leaves no expert to train: there are {options.count} in all (--count)")
@@ -118,7 +114,7 @@ def import_command(
     from ld3m_plugin.cli.progress import TrainingConsole
     from ld3m_plugin.objectives.mtt.store.published import import_experts
 
-    warn_about_plugins()
+    prepare_process()
     options = _options(settings, seed=seed)
     with TrainingConsole() as reporter, orderly_end(reporter.stopped):
         task = read_data(data, assignments(data_options), "cpu").for_training()
