@@ -14,8 +14,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from ld3m_plugin.errors import UsageError
 from ld3m_plugin.options import Options, build
-from ld3m_plugin.plain_yaml import dump_yaml, parse_value
-from ld3m_plugin.plain_yaml import read_yaml as read_yaml  # other modules take it from here
+from ld3m_plugin.plain_yaml import dump_yaml, parse_value, read_yaml
 from ld3m_plugin.presets import load_preset
 
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]

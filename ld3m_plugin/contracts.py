@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from ld3m_plugin import moved
+from ld3m_plugin.errors import ArtefactError, one_line
 from ld3m_plugin.options import BackendOptions, Options, build, takes
 from ld3m_plugin.priors.contract import PriorKind, TrainingReporter
-from ld3m_plugin.storage import write_tensors
+from ld3m_plugin.storage import read_tensors, write_tensors
 from ld3m_plugin.task import DataOptions, FileOptions, ImageOptions, ImagesByClass, Task
 
 __all__ = [
@@ -82,9 +83,6 @@ class Latents:
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._tensors
-
     def __len__(self) -> int:
         """N, the number of rows."""
         return next(iter(self._tensors.values())).shape[0]
@@ -127,13 +125,16 @@ class Latents:
 
     @classmethod
     def load(cls, path: Path | str) -> Latents:
-        """Read what `save` wrote."""
-        from safetensors import safe_open
+        """Read what `save` wrote.
 
-        with safe_open(str(path), framework="pt") as file:
-            learned = (file.metadata() or {}).get("learned", "")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        return cls(tensors, tuple(name for name in learned.split(",") if name))
+        Raises:
+            ArtefactError: the file is missing or damaged, or its tensors and the names in its header do not fit.
+        """
+        tensors, metadata = read_tensors(Path(path), ArtefactError)
+        try:
+            return cls(tensors, tuple(filter(None, metadata.get("learned", "").split(","))))
+        except ValueError as error:
+            raise ArtefactError(f"{path} is damaged: {one_line(str(error))}") from error
 
 
 class _WithOptions:
@@ -289,11 +290,6 @@ class Network(nn.Module):
 
 class Tracker(_WithOptions, ABC):
     """Receives every record of a run. Errors it raises are reported once and never stop the run."""
-
-    Options: ClassVar[type[BackendOptions]] = BackendOptions
-
-    def __init__(self, options: BackendOptions | None = None, **keywords: Any) -> None:
-        self.options: Any = build(self.Options, keywords, type(self).__name__) if options is None else options
 
     @abstractmethod
     def start(self, folder: Path, config: Mapping[str, Any]) -> None:

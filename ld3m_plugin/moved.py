@@ -54,7 +54,7 @@ MODULES = {
     "generators.ld3m.training.autoencoder": "generators.ld3m.training.train_autoencoder",
     "generators.ld3m.training.denoiser": "generators.ld3m.training.train_denoiser",
     "generators.ld3m.training.options": "generators.ld3m.training.ldm_training_options",
-    "generators.ld3m.training.report": "generators.ld3m.training.ldm_report",
+    "generators.ld3m.training.report": "generators.ld3m.training.train_ldm",
     "generators.ld3m.training.train": "generators.ld3m.training.train_ldm",
     "generators.priors.batches": "priors.training.batches",
     "generators.priors.classes": "priors.classes",
@@ -127,19 +127,6 @@ def lazy(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     return get
 
 
-class _Forwarding(ModuleType):
-    """A module of the old name that finds everything in the new ones."""
-
-    _homes: tuple[str, ...] = ()
-
-    def __getattr__(self, name: str) -> Any:
-        for home in self._homes:
-            module = import_module(home)
-            if hasattr(module, name):
-                return getattr(module, name)
-        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-
-
 class _Finder(MetaPathFinder, Loader):
     """Finds the old modules. It comes last, so that it is asked only for what no file has."""
 
@@ -157,12 +144,20 @@ class _Finder(MetaPathFinder, Loader):
         )
         return ModuleSpec(fullname, self)
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return _Forwarding(spec.name)
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Leave it to Python to make an empty module."""
 
     def exec_module(self, module: ModuleType) -> None:
         homes = MODULES.get(module.__name__.removeprefix(f"{_PACKAGE}."), "").split()
-        module.__dict__["_homes"] = tuple(f"{_PACKAGE}.{home}" for home in homes)
+
+        def get(name: str) -> Any:
+            for home in homes:
+                new = import_module(f"{_PACKAGE}.{home}")
+                if hasattr(new, name):
+                    return getattr(new, name)
+            raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+
+        module.__dict__["__getattr__"] = get
 
 
 def install() -> None:

@@ -72,6 +72,8 @@ def _refusal(model: type[BaseModel], error: ValidationError, owner: str) -> Unkn
     if problem["type"] == "extra_forbidden":
         known = _fields_at(model, location[:-1])
         return UnknownOptionError(f"{owner} has no option {one_line(repr(path))}; {nearest(location[-1], known)}")
+    if problem["type"] == "missing":
+        return InvalidOptionError(f"{owner}: {path} is missing")
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error" and isinstance(problem["input"], Mapping):
         # From a validator of several options: its message names them, and the input would be all of them.

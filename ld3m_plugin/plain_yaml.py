@@ -74,13 +74,10 @@ def parse_yaml(text: str, *, as_text: bool = False) -> Any:
     Raises:
         yaml.YAMLError: not YAML, tags, references (`*name`), a key that is given twice, or nested too deep.
     """
-    loader = _Loader(text)
     try:
-        node = loader.get_single_node()
+        node = _Loader(text).get_single_node()
     except (ValueError, OverflowError) as error:  # of an escape or a version number that is out of range
         raise yaml.YAMLError(str(error)) from error
-    finally:
-        loader.dispose()
     return None if node is None else _value(node, as_text)
 
 

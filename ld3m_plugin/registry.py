@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -25,24 +25,13 @@ import pluggy
 
 from ld3m_plugin import hookspecs
 from ld3m_plugin.errors import DuplicateBackendError, PluginLoadError, UnknownBackendError, nearest
-from ld3m_plugin.hookspecs import Register
 
 HOST_DISTRIBUTION = "ld3m-plugin"
 _ANY_NAME = (re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), "'-', '_' and '.'")
 # A strategy joins names of augmentations by `_`, so that they have none themselves.
 _VALID_NAME = {"augmentation": (re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*"), "'-' and '.'")}
-_HOOK_OF_KIND = {
-    "generator": "register_generators",
-    "objective": "register_objectives",
-    "dataset": "register_datasets",
-    "network": "register_networks",
-    "augmentation": "register_augmentations",
-    "protocol": "register_protocols",
-    "tracker": "register_trackers",
-    "prior": "register_priors",
-    "command": "register_commands",
-}
-KINDS = tuple(_HOOK_OF_KIND)
+KINDS = ("generator", "objective", "dataset", "network", "augmentation", "protocol", "tracker", "prior", "command")
+_HOOK_OF_KIND = {kind: f"register_{kind}s" for kind in KINDS}
 
 
 @dataclass(frozen=True)
@@ -220,7 +209,7 @@ def _register_plugin(registry: Registry, record: PluginRecord, plugin: object) -
             try:
                 # One specification at a time: an error in one hook stops no other.
                 manager.add_hookspecs(type("Spec", (), {hook: staticmethod(getattr(hookspecs, hook))}))
-                implemented[hook](register=_register_for(registry, record, kind))
+                implemented[hook](register=partial(_register, registry, record, kind))
             except (Exception, SystemExit) as error:  # wrong arguments too: pluggy names them
                 record.problems.append(f"{hook} raised {_reason(error)}")
 
@@ -237,15 +226,12 @@ def _version_problem(plugin: object) -> str | None:
     return None
 
 
-def _register_for(registry: Registry, record: PluginRecord, kind: str) -> Register:
-    def register(name: str, factory: Any, summary: str = "") -> None:
-        try:
-            registry.add(Backend(kind, name, factory, summary, record.owner))
-        except (DuplicateBackendError, PluginLoadError) as error:
-            # Recorded, not raised: the plugin's other names are still good.
-            record.problems.append(str(error))
-
-    return register
+def _register(registry: Registry, record: PluginRecord, kind: str, name: str, factory: Any, summary: str = "") -> None:
+    try:
+        registry.add(Backend(kind, name, factory, summary, record.owner))
+    except (DuplicateBackendError, PluginLoadError) as error:
+        # Recorded, not raised: the plugin's other names are still good.
+        record.problems.append(str(error))
 
 
 def _chosen(points: list[EntryPoint], wanted: str | None, registry: Registry) -> list[EntryPoint]:

@@ -113,13 +113,14 @@ def check_objective(factory: Callable[[], Objective], task: Task | None = None) 
     labels = torch.arange(task.num_classes).repeat_interleave(_PER_CLASS)
     images = torch.randn(len(labels), task.channels, task.image_size, task.image_size, generator=stream(0, "images"))
     before = images.clone()
-    match = _match(factory, task, images, labels)
+    match = _match(_prepared(factory, task, labels), images, labels)
     _check_match(match, images)
     assert torch.equal(images, before), "match must not change its images"
-    again = _match(factory, task, images, labels)
+    again = _match(_prepared(factory, task, labels), images, labels)
     assert again.loss == match.loss, "the same stream must give the same loss"
     assert torch.equal(again.image_grad, match.image_grad), "the same stream must give the same gradient"
-    _check_match(_match(factory, task, images, torch.nn.functional.one_hot(labels).float()), images)
+    soft = torch.nn.functional.one_hot(labels).float()
+    _check_match(_match(_prepared(factory, task, soft), images, soft), images)
     _check_descent(factory, task, images, labels, match)
     _check_resume(factory, task, images, labels)
     assert torch.equal(torch.get_rng_state(), global_state), (
@@ -192,10 +193,14 @@ def _check_state(
     )
 
 
-def _match(factory: Callable[[], Objective], task: Task, images: Tensor, labels: Tensor) -> Match:
+def _prepared(factory: Callable[[], Objective], task: Task, labels: Tensor, seed: int = 0) -> Objective:
     objective = factory()
-    objective.prepare(task.for_training(), labels, stream(0, "objective"))
-    return objective.match(images.clone().requires_grad_(), labels, 0)
+    objective.prepare(task.for_training(), labels, stream(seed, "objective"))
+    return objective
+
+
+def _match(objective: Objective, images: Tensor, labels: Tensor, step: int = 0) -> Match:
+    return objective.match(images.clone().requires_grad_(), labels, step)
 
 
 def _check_match(match: Match, images: Tensor) -> None:
@@ -210,21 +215,19 @@ def _check_descent(factory: Callable[[], Objective], task: Task, images: Tensor,
     # To first order, a small enough step against the gradient lowers the loss of the same draw.
     for exponent in range(2, 8):
         step = 10.0**-exponent / match.image_grad.abs().max()
-        if _match(factory, task, images - step * match.image_grad, labels).loss < match.loss:
+        if _match(_prepared(factory, task, labels), images - step * match.image_grad, labels).loss < match.loss:
             return
     raise AssertionError("no step along -image_grad lowers the loss: image_grad must be dloss/dimages")
 
 
 def _check_resume(factory: Callable[[], Objective], task: Task, images: Tensor, labels: Tensor) -> None:
-    straight = factory()
-    straight.prepare(task.for_training(), labels, stream(0, "objective"))
-    straight.match(images.clone().requires_grad_(), labels, 0)
+    straight = _prepared(factory, task, labels)
+    _match(straight, images, labels)
     state = {name: tensor.clone() for name, tensor in straight.state_dict().items()}
-    expected = straight.match(images.clone().requires_grad_(), labels, 1)
-    resumed = factory()
-    resumed.prepare(task.for_training(), labels, stream(7, "another start"))
+    expected = _match(straight, images, labels, 1)
+    resumed = _prepared(factory, task, labels, seed=7)
     resumed.load_state_dict(state)
-    got = resumed.match(images.clone().requires_grad_(), labels, 1)
+    got = _match(resumed, images, labels, 1)
     assert got.loss == expected.loss, "an objective with the saved state must go on bit for bit: its loss differs"
     assert torch.equal(got.image_grad, expected.image_grad), (
         "an objective with the saved state must go on bit for bit: its gradient differs"

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ld3m_plugin.artefact.pictures import save_grid, save_png
-from ld3m_plugin.artefact.reading import FORMAT, read_images, read_latents, read_metadata
+from ld3m_plugin.artefact.reading import FORMAT, read_images, read_metadata
 from ld3m_plugin.contracts import Latents
 from ld3m_plugin.errors import ArtefactError
 from ld3m_plugin.storage import write_json, write_tensors
@@ -105,7 +105,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
             raise ArtefactError(f"no distilled set at {path}: {METADATA} is missing")
         metadata = read_metadata(folder / METADATA)
         images, labels = read_images(folder / IMAGES, len(metadata["mean"]), len(metadata["class_names"]))
-        latents = read_latents(folder / LATENTS) if (folder / LATENTS).is_file() else None
+        latents = Latents.load(folder / LATENTS) if (folder / LATENTS).is_file() else None
         return cls(images, labels, metadata, latents)
 
 

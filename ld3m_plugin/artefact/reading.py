@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, ValidationInfo, field_validator
-from safetensors import SafetensorError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationInfo, field_validator
 from torch import Tensor
 
-from ld3m_plugin.contracts import Latents
-from ld3m_plugin.errors import ArtefactError, one_line
+from ld3m_plugin.errors import ArtefactError, UsageError, one_line
+from ld3m_plugin.options import build
 from ld3m_plugin.storage import read_json, read_tensors
 
 FORMAT = 1
@@ -61,21 +60,11 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """
     content = read_json(path, ArtefactError)
     try:
-        checked = _Metadata.model_validate(content)
-    except ValidationError as error:
-        raise ArtefactError(f"{path}: {_first_problem(error)}") from error
+        checked = build(_Metadata, content if isinstance(content, dict) else {}, str(path))
+    except UsageError as error:
+        raise ArtefactError(str(error)) from error
     # JSON may say 0 for 0.0; tensors made of whole numbers would be of another type.
     return {**content, "mean": checked.mean, "std": checked.std}
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors(include_url=False, include_context=False)[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "missing":
-        return f"{where} is missing"
-    return (
-        f"{where or 'content'} = {one_line(repr(problem['input']), 60)}: {problem['msg'].removeprefix('Value error, ')}"
-    )
 
 
 def read_images(path: Path, channels: int, classes: int) -> tuple[Tensor, Tensor]:
@@ -94,45 +83,27 @@ def read_images(path: Path, channels: int, classes: int) -> tuple[Tensor, Tensor
     return images, labels
 
 
-def read_latents(path: Path) -> Latents:
-    """Read a file of `Latents.save`.
-
-    Raises:
-        ArtefactError: the file is damaged, or its tensors and the names in its header do not fit.
-    """
-    try:
-        return Latents.load(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ArtefactError(f"{path} is damaged: {one_line(str(error))}") from error
-
-
 def _problems(images: Tensor, labels: Tensor, channels: int, classes: int) -> Iterator[str]:
     """Problems, of which only the first counts: a check may rely on those before it."""
+    shape = f"images {tuple(images.shape)}"
     if labels.ndim not in (1, 2):
         yield f"labels {tuple(labels.shape)} are neither class indices (N,) nor probabilities (N, K)"
     if images.ndim != 4 or len(images) != len(labels) or images.shape[1] != channels:
-        yield (
-            f"images {tuple(images.shape)} and labels {tuple(labels.shape)} "
-            f"do not fit each other or {channels} channels"
-        )
-    yield from _image_problems(images)
-    yield from _index_problems(labels, classes) if labels.ndim == 1 else _probability_problems(labels, classes)
-
-
-def _image_problems(images: Tensor) -> Iterator[str]:
+        yield f"{shape} and labels {tuple(labels.shape)} do not fit each other or {channels} channels"
     if images.numel() == 0:
-        yield f"images {tuple(images.shape)} are empty"
+        yield f"{shape} are empty"
     if images.shape[2] != images.shape[3]:
-        yield f"images {tuple(images.shape)} are not square"
+        yield f"{shape} are not square"
     if images.dtype != torch.float32:
-        yield f"images are {_name(images.dtype)}, not float32"
+        yield f"images are {images.dtype}, not float32"
     if not images.isfinite().all():
         yield "images have values that are NaN or infinite"
+    yield from _index_problems(labels, classes) if labels.ndim == 1 else _probability_problems(labels, classes)
 
 
 def _index_problems(labels: Tensor, classes: int) -> Iterator[str]:
     if labels.dtype != torch.int64:
-        yield f"labels are {_name(labels.dtype)}, class indices must be int64"
+        yield f"labels are {labels.dtype}, class indices must be int64"
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
         yield f"labels go from {low} to {high}, but there are {classes} class names"
@@ -142,7 +113,7 @@ def _probability_problems(labels: Tensor, classes: int) -> Iterator[str]:
     if labels.shape[1] != classes:
         yield f"labels {tuple(labels.shape)} are probabilities of {labels.shape[1]} classes, not of {classes} class names"
     if labels.dtype != torch.float32:
-        yield f"labels are {_name(labels.dtype)}, probabilities must be float32"
+        yield f"labels are {labels.dtype}, probabilities must be float32"
     if not labels.isfinite().all():
         yield "labels have probabilities that are NaN or infinite"
     if labels.min() < 0:
@@ -151,7 +122,3 @@ def _probability_problems(labels: Tensor, classes: int) -> Iterator[str]:
     worst = float(sums[(sums - 1).abs().argmax()])
     if abs(worst - 1) > _SUM_TOLERANCE:
         yield f"labels have probabilities that sum to {worst:g}, not to 1"
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

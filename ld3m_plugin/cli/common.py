@@ -1,56 +1,21 @@
-"""Options, settings, stopping and warnings that several commands share."""
+"""Settings, data, stopping and warnings that several commands share."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ld3m_plugin.allocator import keep_freed_memory
+from ld3m_plugin.cli.flags import PATHS
 from ld3m_plugin.errors import HostError, UsageError
 from ld3m_plugin.registry import current_registry
 
 if TYPE_CHECKING:
     from ld3m_plugin.task import Task
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Device = Annotated[
-    str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps, or auto for the best available [auto].")
-]
-Networks = Annotated[
-    str | None, typer.Option("--networks", help="Architectures to evaluate, separated by commas [the protocol's own].")
-]
-ProtocolName = Annotated[
-    str | None, typer.Option("--protocol", help="Training recipe of the evaluation, by name [a quick one].")
-]
-Repeats = Annotated[int | None, typer.Option("--repeats", min=1, help="Networks trained for each row of the table.")]
-OutFile = Annotated[Path | None, typer.Option("--out", help="File to write.")]
-ObjectiveName = Annotated[
-    str | None, typer.Option("--objective", "-o", help="Objective by name [see `ld3m presets show default`].")
-]
-ObjectiveOptions = Annotated[
-    list[str] | None, typer.Option("-O", metavar="KEY=VALUE", help="Option of the objective; repeatable.")
-]
-DataName = Annotated[
-    str | None,
-    typer.Option("--data", help="Data set: NAME or NAME:ARGUMENT [see `ld3m presets show default`]."),
-]
-DataSettings = Annotated[
-    list[str] | None, typer.Option("-D", metavar="KEY=VALUE", help="Option of the data set; repeatable.")
-]
-ImagesPerClass = Annotated[int | None, typer.Option("--ipc", min=1, help="Synthetic images per class [1].")]
-Steps = Annotated[int | None, typer.Option("--steps", min=0, help="Updates of the latents [200].")]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all random streams [0].")]
-ConfigFiles = Annotated[list[Path] | None, typer.Option("--config", help="YAML file with settings; repeatable.")]
-PresetNames = Annotated[
-    list[str] | None, typer.Option("--preset", help="Shipped settings (`ld3m presets`); repeatable.")
-]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="One setting by its path; repeatable.")
-]
 
 #: How to make a distillation use less memory.
 LESS_MEMORY = (
@@ -59,41 +24,46 @@ LESS_MEMORY = (
 )
 
 
-def warn_about_plugins() -> None:
-    """Warn on standard error about plugins that did not load."""
+def prepare_process() -> None:
+    """Let freed memory be used again, and warn on standard error about plugins that did not load."""
+    keep_freed_memory()
     for record in current_registry().records:
         if record.problems:
             typer.echo(f"warning: {record.owner} {record.status}", err=True)
 
 
 def compose(
-    settings: list[str] | None, flags: Mapping[str, Any], options: Mapping[str, list[str] | None]
+    arguments: Mapping[str, Any], parts: Iterable[str] = ("generator", "objective", "data")
 ) -> list[tuple[str, Any]]:
-    """Collect paths and values for `config.resolve`; later ones win: --set, flags that were given, options by part.
+    """Collect paths and values for `config.resolve` from the arguments of a command; later ones win: --set, flags, options.
+
+    Args:
+        arguments: all arguments, by the names of `flags.PATHS`; `settings`, and options of a part as `data_options`.
+        parts: the parts of a configuration whose options the command takes.
+
+    Raises:
+        UsageError: a text that is no assignment, or a list without names.
+    """
+    given = {**arguments, "networks": comma_list(arguments["networks"]) or None}
+    flags = [(path, given[name]) for name, path in PATHS.items() if given.get(name) is not None]
+    options = [(f"{part}.options.{key}", value) for part in parts for key, value in pairs(given[f"{part}_options"])]
+    return [*pairs(given["settings"]), *flags, *options]
+
+
+def pairs(texts: list[str] | None) -> list[tuple[str, Any]]:
+    """Read `KEY=VALUE` texts.
 
     Raises:
         UsageError: a text that is no assignment.
     """
-    given = [(path, value) for path, value in flags.items() if value is not None]
-    parts = [pair for part, texts in options.items() for pair in _assignments(texts, f"{part}.options.")]
-    return [*_assignments(settings, ""), *given, *parts]
-
-
-def _assignments(texts: list[str] | None, prefix: str) -> Iterator[tuple[str, Any]]:
     from ld3m_plugin.config import parse_assignment
 
-    for text in texts or ():
-        path, value = parse_assignment(text)
-        yield prefix + path, value
+    return [parse_assignment(text) for text in texts or ()]
 
 
 def assignments(texts: list[str] | None) -> dict[str, Any]:
-    """Read `KEY=VALUE` texts; later ones win.
-
-    Raises:
-        UsageError: a text that is no assignment.
-    """
-    return dict(_assignments(texts, ""))
+    """Read `KEY=VALUE` texts as `pairs`; later ones win."""
+    return dict(pairs(texts))
 
 
 def comma_list(text: str | None) -> list[str]:
@@ -109,12 +79,18 @@ def comma_list(text: str | None) -> list[str]:
 
 
 def read_data(name: str | None, options: Mapping[str, Any], device: str | None) -> Task:
-    """Load the data set `name`, or the default one, on `device` or the best available."""
+    """Load the data set `name`, or the default one, on `device` or the best available.
+
+    Raises:
+        HostError: an unknown option of the data set, rejected before anything is read; or as `load_task`.
+    """
     from ld3m_plugin.config import RunConfig
-    from ld3m_plugin.data.load import load_task
+    from ld3m_plugin.data.load import data_options, load_task
     from ld3m_plugin.distillation.loop import choose_device
 
-    return load_task(name or RunConfig().data.name, device=choose_device(device or "auto"), **options)
+    name = name or RunConfig().data.name
+    data_options(name, options)
+    return load_task(name, device=choose_device(device or "auto"), **options)
 
 
 @contextmanager

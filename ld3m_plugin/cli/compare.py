@@ -8,26 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ld3m_plugin.cli.common import (
-    ConfigFiles,
-    DataName,
-    DataSettings,
-    Device,
-    ImagesPerClass,
-    Networks,
-    ObjectiveName,
-    ObjectiveOptions,
-    PresetNames,
-    ProtocolName,
-    Repeats,
-    Seed,
-    Settings,
-    Steps,
-    comma_list,
-    compose,
-    orderly_end,
-    warn_about_plugins,
-)
+from ld3m_plugin.cli import flags
+from ld3m_plugin.cli.common import comma_list, compose, orderly_end, pairs, prepare_process
 from ld3m_plugin.errors import HostError, UsageError, nearest
 
 
@@ -38,7 +20,7 @@ def compare_command(
             "--generators", help="Generators, separated by commas [see `ld3m presets`: the preset's, or default's]."
         ),
     ] = None,
-    objective: ObjectiveName = None,
+    objective: flags.ObjectiveName = None,
     generator_options: Annotated[
         list[str] | None,
         typer.Option(
@@ -47,19 +29,19 @@ def compare_command(
             help="Option of one generator; repeatable, overrides --config and --preset.",
         ),
     ] = None,
-    objective_options: ObjectiveOptions = None,
-    data: DataName = None,
-    data_options: DataSettings = None,
-    ipc: ImagesPerClass = None,
-    steps: Steps = None,
-    seed: Seed = None,
-    device: Device = None,
-    protocol: ProtocolName = None,
-    networks: Networks = None,
-    repeats: Repeats = None,
-    config: ConfigFiles = None,
-    preset: PresetNames = None,
-    settings: Settings = None,
+    objective_options: flags.ObjectiveOptions = None,
+    data: flags.DataName = None,
+    data_options: flags.DataSettings = None,
+    ipc: flags.ImagesPerClass = None,
+    steps: flags.Steps = None,
+    seed: flags.Seed = None,
+    device: flags.Device = None,
+    protocol: flags.ProtocolName = None,
+    networks: flags.Networks = None,
+    repeats: flags.Repeats = None,
+    config: flags.ConfigFiles = None,
+    preset: flags.PresetNames = None,
+    settings: flags.Settings = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder of the comparison; a stopped one goes on [a new folder in runs/]."),
@@ -73,31 +55,18 @@ def compare_command(
     Each generator has a run folder below --out. To go on with a stopped comparison, give the same command with the same --out:
     finished runs are read, a stopped one is resumed.
     """
+    given = compose(locals(), ("objective", "data"))
     names = comma_list(generators) or _preset_generators(preset or ())
-    flags: dict[str, Any] = {
-        "objective.name": objective,
-        "data.name": data,
-        "images_per_class": ipc,
-        "steps": steps,
-        "seed": seed,
-        "device": device,
-        "evaluation.protocol": protocol,
-        "evaluation.networks": comma_list(networks) or None,
-        "evaluation.repeats": repeats,
-    }
-    given = compose(settings, flags, {"objective": objective_options, "data": data_options})
     options = _options_by_name(generator_options, names)
-    from ld3m_plugin.allocator import keep_freed_memory
     from ld3m_plugin.cli.progress import ConsoleReporter, clock
     from ld3m_plugin.cli.tables import print_accuracies
-    from ld3m_plugin.comparison.finished_runs import NUMBERS, PICTURES
+    from ld3m_plugin.comparison.comparison_table import NUMBERS, PICTURES
     from ld3m_plugin.comparison.runner import compare
     from ld3m_plugin.comparison.settings import configurations
-    from ld3m_plugin.runs.run import free_folder
+    from ld3m_plugin.runs.folder import free_folder
 
     configs = configurations(names, config or (), preset or (), given, options)
-    warn_about_plugins()
-    keep_freed_memory()
+    prepare_process()
     folder = out or free_folder(Path("runs"), configs[names[0]], "compare")
     again = "the same command goes on" if out else f"the same command with --out {folder} goes on"
     with ConsoleReporter() as reporter, orderly_end(lambda: reporter.say(f"stopped; {again}")):
@@ -124,16 +93,13 @@ def _preset_generators(presets: Sequence[str]) -> list[str]:
 
 
 def _options_by_name(texts: list[str] | None, names: list[str]) -> dict[str, dict[str, Any]]:
-    from ld3m_plugin.config import parse_assignment
-
     options: dict[str, dict[str, Any]] = {}
-    for text in texts or ():
-        path, value = parse_assignment(text)
+    for path, value in pairs(texts):
         # A name may contain dots itself: take the longest that fits.
         name = max((name for name in names if path.startswith(f"{name}.")), key=len, default=None)
         if name is None:
             first, dot, _ = path.partition(".")
             found = nearest(first, names) if dot else "write -G NAME.KEY=VALUE"
-            raise UsageError(f"-G {text}: {first!r} is not one of the compared generators; {found}")
+            raise UsageError(f"-G {path}: {first!r} is not one of the compared generators; {found}")
         options.setdefault(name, {})[path.removeprefix(f"{name}.")] = value
     return options

@@ -4,30 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from ld3m_plugin.cli.common import (
-    ConfigFiles,
-    DataName,
-    DataSettings,
-    Device,
-    ImagesPerClass,
-    Networks,
-    ObjectiveName,
-    ObjectiveOptions,
-    PresetNames,
-    ProtocolName,
-    Repeats,
-    Seed,
-    Settings,
-    Steps,
-    comma_list,
-    compose,
-    orderly_end,
-    warn_about_plugins,
-)
+from ld3m_plugin.cli import flags
+from ld3m_plugin.cli.common import compose, orderly_end, prepare_process
 from ld3m_plugin.errors import UsageError
 
 
@@ -35,25 +17,25 @@ def distill_command(
     generator: Annotated[
         str | None, typer.Option("--generator", "-g", help="Generator by name [see `ld3m presets show default`].")
     ] = None,
-    objective: ObjectiveName = None,
+    objective: flags.ObjectiveName = None,
     generator_options: Annotated[
         list[str] | None, typer.Option("-G", metavar="KEY=VALUE", help="Option of the generator; repeatable.")
     ] = None,
-    objective_options: ObjectiveOptions = None,
-    data: DataName = None,
-    data_options: DataSettings = None,
+    objective_options: flags.ObjectiveOptions = None,
+    data: flags.DataName = None,
+    data_options: flags.DataSettings = None,
     skip_unreadable: Annotated[
-        bool, typer.Option("--skip-unreadable", help="Skip image files that cannot be read.")
-    ] = False,
-    ipc: ImagesPerClass = None,
-    steps: Steps = None,
-    seed: Seed = None,
+        bool | None, typer.Option("--skip-unreadable", help="Skip image files that cannot be read.")
+    ] = None,
+    ipc: flags.ImagesPerClass = None,
+    steps: flags.Steps = None,
+    seed: flags.Seed = None,
     render_batch: Annotated[
         int | None,
         typer.Option("--render-batch", min=1, help="Latents rendered at once; fewer need less memory [all]."),
     ] = None,
     autocast: Annotated[str | None, typer.Option("--autocast", help="Mixed precision: none or bf16.")] = None,
-    device: Device = None,
+    device: flags.Device = None,
     evaluate: Annotated[
         bool | None, typer.Option("--evaluate/--no-evaluate", help="Evaluate the final images [yes].")
     ] = None,
@@ -61,12 +43,12 @@ def distill_command(
         int | None,
         typer.Option("--evaluate-every", min=0, metavar="N", help="Also evaluate every N steps [0: only at the end]."),
     ] = None,
-    protocol: ProtocolName = None,
-    networks: Networks = None,
-    repeats: Repeats = None,
-    config: ConfigFiles = None,
-    preset: PresetNames = None,
-    settings: Settings = None,
+    protocol: flags.ProtocolName = None,
+    networks: flags.Networks = None,
+    repeats: flags.Repeats = None,
+    config: flags.ConfigFiles = None,
+    preset: flags.PresetNames = None,
+    settings: flags.Settings = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Run folder, new or empty [runs/ and a name from the settings].")
     ] = None,
@@ -80,34 +62,16 @@ def distill_command(
 
     Settings compose in this order, later ones win: --config, --preset, --set, then all other options.
     """
-    flags: dict[str, Any] = {
-        "generator.name": generator,
-        "objective.name": objective,
-        "data.name": data,
-        "data.options.skip_unreadable": skip_unreadable or None,
-        "images_per_class": ipc,
-        "steps": steps,
-        "seed": seed,
-        "render_batch": render_batch,
-        "autocast": autocast,
-        "device": device,
-        "evaluation.final": evaluate,
-        "evaluation.every": evaluate_every,
-        "evaluation.protocol": protocol,
-        "evaluation.networks": comma_list(networks) or None,
-        "evaluation.repeats": repeats,
-    }
-    options = {"generator": generator_options, "objective": objective_options, "data": data_options}
-    given = compose(settings, flags, options)
+    given = compose(locals())
     if resume is not None and (
         settings or any(path != "device" for path, _ in given) or config or preset or out or dry_run
     ):
         raise UsageError("--resume takes the settings of the stopped run: leave out all other options but --device")
-    from ld3m_plugin.allocator import keep_freed_memory
     from ld3m_plugin.cli.progress import ConsoleReporter
     from ld3m_plugin.cli.tables import print_accuracies
     from ld3m_plugin.config import completed, dump, resolve
     from ld3m_plugin.runs import run
+    from ld3m_plugin.runs.folder import free_folder
 
     if resume is not None:
         go = partial(run.resume, resume, device=device)
@@ -116,9 +80,8 @@ def distill_command(
         if dry_run:
             typer.echo(dump(completed(resolved)).rstrip())
             return
-        go = partial(run.start, resolved, out or run.free_folder(Path("runs"), resolved))
-    warn_about_plugins()
-    keep_freed_memory()
+        go = partial(run.start, resolved, out or free_folder(Path("runs"), resolved))
+    prepare_process()
     with ConsoleReporter() as reporter, orderly_end(reporter.stopped):
         result = go(reporter=reporter)
     if result.evaluation is not None:

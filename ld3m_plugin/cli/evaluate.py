@@ -8,19 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ld3m_plugin.cli.common import (
-    DataSettings,
-    Device,
-    Json,
-    Networks,
-    OutFile,
-    ProtocolName,
-    Repeats,
-    assignments,
-    comma_list,
-    read_data,
-    warn_about_plugins,
-)
+from ld3m_plugin.cli import flags
+from ld3m_plugin.cli.common import assignments, comma_list, prepare_process, read_data
 from ld3m_plugin.errors import ArtefactError, DataError, UsageError
 
 if TYPE_CHECKING:
@@ -33,9 +22,9 @@ def evaluate_command(
     data: Annotated[
         str | None, typer.Option("--data", help="Data set whose test images are used [the one the set was made from].")
     ] = None,
-    protocol: ProtocolName = None,
-    networks: Networks = None,
-    repeats: Repeats = None,
+    protocol: flags.ProtocolName = None,
+    networks: flags.Networks = None,
+    repeats: flags.Repeats = None,
     random_real: Annotated[
         bool, typer.Option("--random-real/--no-random-real", help="Also evaluate random real images.")
     ] = True,
@@ -43,16 +32,15 @@ def evaluate_command(
         int | None,
         typer.Option("--test-per-class", min=1, help="Test images used of each class, evenly spaced [all]."),
     ] = None,
-    data_options: DataSettings = None,
+    data_options: flags.DataSettings = None,
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Seed of weights, order and augmentation [the run's].")
     ] = None,
-    device: Device = None,
-    out: OutFile = None,
-    as_json: Json = False,
+    device: flags.Device = None,
+    out: flags.OutFile = None,
+    as_json: flags.Json = False,
 ) -> None:
     """Train networks on a distilled set and on random real images, and test them."""
-    from ld3m_plugin.allocator import keep_freed_memory
     from ld3m_plugin.artefact.distilled_set import DistilledSet
     from ld3m_plugin.cli.progress import ConsoleReporter
     from ld3m_plugin.cli.tables import print_accuracies
@@ -60,8 +48,7 @@ def evaluate_command(
     from ld3m_plugin.evaluation import evaluate
     from ld3m_plugin.storage import write_json
 
-    warn_about_plugins()
-    keep_freed_memory()
+    prepare_process()
     distilled = DistilledSet.load(path)
     name, options = (data, {}) if data else _recorded_data(distilled, path)
     try:
@@ -69,6 +56,9 @@ def evaluate_command(
     except DataError as error:
         raise DataError(f"{error} (--data and -D name other data)") from error
     _check_same_data(distilled, task)
+    if seed is None:
+        recorded = distilled.metadata.get("seed")
+        seed = recorded if isinstance(recorded, int) and recorded >= 0 else 0
     if out is not None:  # before the work, not after it
         if out.is_dir():
             raise UsageError(f"--out {out} is a folder: name a file")
@@ -83,7 +73,7 @@ def evaluate_command(
             repeats=repeats,
             random_real=random_real,
             test_per_class=test_per_class,
-            seed=_recorded_seed(distilled) if seed is None else seed,
+            seed=seed,
             on_progress=reporter.evaluating,
         )
     if out is not None:
@@ -104,24 +94,18 @@ def _recorded_data(distilled: DistilledSet, path: Path) -> tuple[str, dict[str, 
         raise ArtefactError(f"{path} does not record which data it was made from: give --data") from error
 
 
-def _recorded_seed(distilled: DistilledSet) -> int:
-    seed = distilled.metadata.get("seed", 0)
-    return seed if isinstance(seed, int) and seed >= 0 else 0
-
-
 def _check_same_data(distilled: DistilledSet, task: Task) -> None:
     """Raise `ArtefactError` if labels mean something else in `task`, or its pixels are scaled differently."""
-    facts = {"class_names": list(task.class_names), "image_size": task.image_size, "channels": task.channels}
-    for name, value in facts.items():
-        if distilled.metadata.get(name, value) != value:
+    for name in ("class_names", "image_size", "channels", "mean", "std"):
+        value = getattr(task, name)
+        value = list(value) if isinstance(value, tuple) else value
+        recorded = distilled.metadata.get(name, value)
+        if recorded != value and not (name in ("mean", "std") and _are_close(recorded, value)):
             raise ArtefactError(
-                f"the distilled set has {name} {distilled.metadata[name]}, data set {task.name!r} has {value}: "
+                f"the distilled set has {name} {recorded}, data set {task.name!r} has {value}: "
                 "give --data the data set that it was made from"
             )
-    for name, values in (("mean", task.mean), ("std", task.std)):
-        recorded = distilled.metadata[name]
-        if len(recorded) != len(values) or any(abs(a - b) > 1e-4 for a, b in zip(recorded, values, strict=True)):
-            raise ArtefactError(
-                f"the distilled set was normalised with {name} {distilled.metadata[name]}, "
-                f"data set {task.name!r} with {list(values)}: give --data the data set that it was made from"
-            )
+
+
+def _are_close(recorded: list[float], values: list[float]) -> bool:
+    return len(recorded) == len(values) and all(abs(a - b) <= 1e-4 for a, b in zip(recorded, values, strict=True))

@@ -9,24 +9,21 @@ from typing import Annotated, Any
 
 import typer
 
-from ld3m_plugin.cli.common import Json
+from ld3m_plugin.cli.flags import Json
 from ld3m_plugin.cli.tables import print_columns
 from ld3m_plugin.errors import UnknownBackendError, nearest
 from ld3m_plugin.registry import KINDS, Backend, Registry, current_registry
 
+_SIGNS = (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"))
 app = typer.Typer(help="Installed backends and the plugins they come from.", rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
-def plugins_command(context: typer.Context, as_json: Json = False) -> None:
-    """List backends: name, kind, distribution, version, status, and a summary or why a plugin failed."""
-    if context.invoked_subcommand is None:
-        list_command(as_json)
-
-
 @app.command("list")
-def list_command(as_json: Json = False) -> None:
-    """List backends, as `ld3m plugins` does."""
+def list_command(context: typer.Context, as_json: Json = False) -> None:
+    """List backends: name, kind, distribution, version, status, and a summary or why a plugin failed."""
+    if context.invoked_subcommand is not None:
+        return
     rows = _rows(current_registry())
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
@@ -85,16 +82,14 @@ def _options(kind: str, factory: Any) -> dict[str, list[dict[str, str]]]:
             "options": _options_of_model(factory.TrainingOptions),
             "conversion_options": _options_of_model(factory.ConversionOptions),
         }
-    if getattr(factory, "Options", None) is not None:
-        return {"options": _options_of_model(factory.Options)}
-    if kind == "dataset":
-        from ld3m_plugin.task import DataOptions
-
-        return {"options": _options_of_model(DataOptions)}
     if kind == "protocol":  # an object with all its settings
         options = _options_of_model(type(factory))
         return {"options": [{**option, "default": str(getattr(factory, option["name"]))} for option in options]}
-    return {"options": _options_of_signature(factory)}
+    from ld3m_plugin.options import options_model
+    from ld3m_plugin.task import DataOptions
+
+    model = options_model(factory) or (DataOptions if kind == "dataset" else None)
+    return {"options": _options_of_model(model) if model else _options_of_signature(factory)}
 
 
 def _options_of_model(model: Any) -> list[dict[str, str]]:
@@ -103,7 +98,12 @@ def _options_of_model(model: Any) -> list[dict[str, str]]:
             "name": name,
             "type": _type_name(field.annotation),
             "default": "required" if field.is_required() else str(field.get_default(call_default_factory=True)),
-            "range": ", ".join(_range(field.metadata)),
+            "range": ", ".join(
+                f"{sign} {getattr(limit, key)}"
+                for limit in field.metadata
+                for key, sign in _SIGNS
+                if hasattr(limit, key)
+            ),
             "description": field.description or "",
         }
         for name, field in model.model_fields.items()
@@ -111,6 +111,10 @@ def _options_of_model(model: Any) -> list[dict[str, str]]:
 
 
 def _options_of_signature(factory: Any) -> list[dict[str, str]]:
+    try:
+        signature = inspect.signature(factory, eval_str=True)  # resolves aliases such as `Norm`
+    except NameError:  # an annotation that only type checkers can resolve
+        signature = inspect.signature(factory)
     return [
         {
             "name": parameter.name,
@@ -119,26 +123,14 @@ def _options_of_signature(factory: Any) -> list[dict[str, str]]:
             "range": "",
             "description": "",
         }
-        for parameter in _signature(factory).parameters.values()
+        for parameter in signature.parameters.values()
         if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     ]
-
-
-def _signature(factory: Any) -> inspect.Signature:
-    try:
-        return inspect.signature(factory, eval_str=True)  # resolves aliases such as `Norm`
-    except NameError:  # an annotation that only type checkers can resolve
-        return inspect.signature(factory)
 
 
 def _type_name(annotation: Any) -> str:
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
     return name.replace("typing.", "").replace("pathlib._local.", "").replace("pathlib.", "")
-
-
-def _range(constraints: list[Any]) -> list[str]:
-    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    return [f"{signs[name]} {getattr(c, name)}" for c in constraints for name in signs if hasattr(c, name)]
 
 
 def _as_text(entry: dict[str, Any]) -> str:

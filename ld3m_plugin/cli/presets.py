@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ld3m_plugin.cli.common import Json
+from ld3m_plugin.cli.flags import Json
 from ld3m_plugin.cli.tables import print_columns
 from ld3m_plugin.plain_yaml import dump_yaml
 from ld3m_plugin.presets import load_preset, preset_names
@@ -17,15 +17,11 @@ app = typer.Typer(help="Shipped configurations, each with its source.", rich_mar
 
 
 @app.callback(invoke_without_command=True)
-def presets_command(context: typer.Context, as_json: Json = False) -> None:
-    """List presets."""
-    if context.invoked_subcommand is None:
-        list_command(as_json)
-
-
 @app.command("list")
-def list_command(as_json: Json = False) -> None:
-    """List presets, as `ld3m presets` does."""
+def list_command(context: typer.Context, as_json: Json = False) -> None:
+    """List presets."""
+    if context.invoked_subcommand is not None:
+        return
     presets = [load_preset(name) for name in preset_names()]
     if as_json:
         typer.echo(json.dumps([asdict(preset) for preset in presets], indent=2))

@@ -8,16 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ld3m_plugin.cli.common import (
-    DataName,
-    DataSettings,
-    Device,
-    Json,
-    assignments,
-    orderly_end,
-    read_data,
-    warn_about_plugins,
-)
+from ld3m_plugin.cli import flags
+from ld3m_plugin.cli.common import assignments, orderly_end, prepare_process, read_data
 from ld3m_plugin.cli.tables import print_columns
 
 app = typer.Typer(help="Pre-trained models that generators render with.", rich_markup_mode=None)
@@ -35,22 +27,20 @@ KindName = Annotated[
 def train_command(
     kind: Annotated[str, typer.Argument(help="Kind of the prior by name; `ld3m plugins` lists them.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the prior: new, empty, or of a stopped training.")],
-    data: DataName = None,
-    data_options: DataSettings = None,
+    data: flags.DataName = None,
+    data_options: flags.DataSettings = None,
     settings: Settings = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of all random streams.")] = 0,
-    device: Device = None,
+    device: flags.Device = None,
 ) -> None:
     """Train a prior on the training images of a data set.
 
     `ld3m plugins show KIND` lists the options that -S sets. To go on with a stopped training, give the same command again.
     """
-    from ld3m_plugin.allocator import keep_freed_memory
-    from ld3m_plugin.cli.training_progress import TrainingConsole
+    from ld3m_plugin.cli.progress import TrainingConsole
     from ld3m_plugin.priors.service import check_training, train_prior
 
-    warn_about_plugins()
-    keep_freed_memory()
+    prepare_process()
     options = assignments(settings)
     check_training(kind, out, options)
     smaller = f"choose a smaller batch or model with -S (`ld3m plugins show {kind}`)"
@@ -70,23 +60,21 @@ def convert_command(
     kind: KindName = None,
 ) -> None:
     """Convert published weights into a prior folder."""
-    from ld3m_plugin.allocator import keep_freed_memory
     from ld3m_plugin.priors.service import convert_prior
 
-    warn_about_plugins()
-    keep_freed_memory()
+    prepare_process()
     name = convert_prior(source, out, assignments(settings), kind=kind)
     typer.echo(f"prior of kind {name}: {out} (`ld3m prior info {out}` describes it)")
 
 
 @app.command("info")
 def info_command(
-    path: Annotated[Path, typer.Argument(help="Folder of a prior.")], kind: KindName = None, as_json: Json = False
+    path: Annotated[Path, typer.Argument(help="Folder of a prior.")], kind: KindName = None, as_json: flags.Json = False
 ) -> None:
     """Describe a prior: its kind, and facts that depend on the kind."""
     from ld3m_plugin.priors.service import describe_prior
 
-    warn_about_plugins()
+    prepare_process()
     facts = describe_prior(path, kind=kind)
     if as_json:
         typer.echo(json.dumps(facts, indent=2))

@@ -1,15 +1,16 @@
-"""Progress of a run: a live bar on a terminal, one plain line a minute elsewhere."""
+"""Progress of runs and of training priors and experts: a live bar on a terminal, one plain line a minute elsewhere."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from ld3m_plugin.contracts import TrainingReporter
 from ld3m_plugin.distillation.loop import Distillation, Step
 from ld3m_plugin.evaluation import Evaluation
 from ld3m_plugin.runs.run import Reporter
@@ -24,7 +25,14 @@ class LiveConsole:
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
-        self._live: Progress | None = None
+        self._live = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=self._console,
+        )
         self._bar: TaskID | None = None
         self._seconds_a_step: float | None = None
         self._said = time.monotonic()
@@ -32,31 +40,19 @@ class LiveConsole:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
             self._live.stop()
 
     def _start_bar(self, description: str, total: int, done: int) -> None:
         """Add a bar below the others, if the output is a terminal."""
-        if not self._console.is_terminal:
-            return
-        if self._live is None:
-            self._live = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=20),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}", markup=False),
-                console=self._console,
-            )
+        if self._console.is_terminal:
             self._live.start()
-        self._bar = self._live.add_task(description, total=total, completed=done, note="")
+            self._bar = self._live.add_task(description, total=total, completed=done, note="")
 
     def _update_bar(self, **changes: Any) -> bool:
         """Change the newest bar; return False where there is none."""
-        if self._live is None or self._bar is None:
+        if self._bar is None:
             return False
         self._live.update(self._bar, **changes)
         return True
@@ -64,7 +60,7 @@ class LiveConsole:
     def _show_step(self, what: str, done: int, total: int, note: str) -> None:
         if not self._update_bar(completed=done, note=note) and (self._due() or done == total):
             left = (total - done) * (self._seconds_a_step or 0.0)
-            self._say(f"{what} {done} of {total}: {note}, {clock(left)} to go")
+            self.say(f"{what} {done} of {total}: {note}, {clock(left)} to go")
 
     def _speed_with(self, seconds: float) -> str:
         """Count one more step of that duration; return the smoothed speed as text."""
@@ -79,7 +75,8 @@ class LiveConsole:
         self._said = now
         return True
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Print a line above the bars."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -96,8 +93,8 @@ class ConsoleReporter(LiveConsole, Reporter):
         config = state.config
         # A comparison has several runs: forget best and speed of the last one.
         self._folder, self._best, self._seconds_a_step = folder, None, None
-        self._say(f"data: {state.task.source}")
-        self._say(
+        self.say(f"data: {state.task.source}")
+        self.say(
             f"distilling {len(state.labels)} images ({config.images_per_class} a class, {state.task.image_size}x"
             f"{state.task.image_size}) with generator {config.generator.name!r} and objective {config.objective.name!r} "
             f"on {state.task.device}, run folder {folder}"
@@ -110,7 +107,7 @@ class ConsoleReporter(LiveConsole, Reporter):
 
     def evaluating(self, what: str) -> None:
         if not self._update_bar(note=f"evaluating {what}") and self._due():
-            self._say(f"evaluating {what}")
+            self.say(f"evaluating {what}")
 
     def evaluated(self, iteration: int, evaluation: Evaluation) -> None:
         mean = evaluation.mean("distilled")
@@ -118,22 +115,47 @@ class ConsoleReporter(LiveConsole, Reporter):
             self._best = (mean, iteration)
         self._update_bar(note=self._note())
         for row in evaluation.rows:
-            self._say(f"step {iteration}: {row.network} on {row.images}: {row} % ({evaluation.protocol.name})")
-
-    def say(self, message: str) -> None:
-        self._say(message)
+            self.say(f"step {iteration}: {row.network} on {row.images}: {row} % ({evaluation.protocol.name})")
 
     def warn(self, message: str) -> None:
-        self._say(f"warning: {message}")
+        self.say(f"warning: {message}")
 
     def stopped(self) -> None:
         """Print how to go on, after Ctrl-C."""
         if self._folder is not None:
-            self._say(f"stopped; go on with: ld3m distill --resume {self._folder}")
+            self.say(f"stopped; go on with: ld3m distill --resume {self._folder}")
 
     def _note(self) -> str:
         best = "" if self._best is None else f", best {self._best[0]:.1f} % at {self._best[1]}"
         return self._speed + best
+
+
+class TrainingConsole(LiveConsole, TrainingReporter):
+    """Report the phase, its numbers, steps per second and time to go."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        super().__init__(console)
+        self._phase, self._total, self._done = "training", 0, 0
+        self._at = time.monotonic()
+
+    def phase(self, name: str, total: int, done: int = 0) -> None:
+        self._phase, self._total, self._done = name, total, done
+        self._at, self._seconds_a_step = time.monotonic(), None
+        before = f", {done} of them made before" if done else ""
+        self.say(f"{name}: {total} steps{before}")
+        self._start_bar(name, total, done)
+
+    def step(self, done: int, values: Mapping[str, float]) -> None:
+        now = time.monotonic()
+        # Some kinds report each step, others one in a hundred.
+        speed = self._speed_with((now - self._at) / max(done - self._done, 1))
+        self._done, self._at = done, now
+        numbers = [f"{name} {value:.4g}" for name, value in values.items()]
+        self._show_step(f"{self._phase}, step", done, self._total, ", ".join([*numbers, speed]))
+
+    def stopped(self) -> None:
+        """Print how to go on, after Ctrl-C."""
+        self.say("stopped; the same command goes on")
 
 
 def clock(seconds: float) -> str:

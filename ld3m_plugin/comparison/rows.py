@@ -3,29 +3,57 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ld3m_plugin.comparison.finished_runs import ComparedRun, read_run
+from ld3m_plugin.artefact.distilled_set import METADATA, DistilledSet
+from ld3m_plugin.comparison.settings import difference, run_settings
 from ld3m_plugin.config import RunConfig, dump
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.load import load_task
 from ld3m_plugin.distillation.loop import Distillation, choose_device
-from ld3m_plugin.errors import ArtefactError
-from ld3m_plugin.evaluation import RANDOM_REAL, Evaluation, check_evaluation, evaluate_random_real
+from ld3m_plugin.errors import ArtefactError, HostError, UsageError
+from ld3m_plugin.evaluation import Evaluation, check_evaluation, evaluate_random_real
 from ld3m_plugin.evaluation.protocols import get_protocol
-from ld3m_plugin.runs.provenance import check_same_data, check_same_provenance, data_facts, provenance
+from ld3m_plugin.runs.folder import CONFIG, DISTILLED, read_config
+from ld3m_plugin.runs.provenance import check_same_origin, data_facts
 from ld3m_plugin.runs.run import Reporter, resume, start
-from ld3m_plugin.storage import write_json, write_text
+from ld3m_plugin.storage import read_json, write_json, write_text
+from ld3m_plugin.trackers.jsonl import METRICS
 
 #: Settings of the evaluation that decide the accuracies of random real images.
 _DECIDING = {"protocol", "networks", "repeats", "test_per_class"}
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One finished run of a comparison.
+
+    Attributes:
+        name: its column in the table.
+        seconds: time of all its steps, without evaluations.
+    """
+
+    name: str
+    folder: Path
+    config: RunConfig
+    distilled: DistilledSet
+    evaluation: Evaluation
+    seconds: float
+
+    def record(self) -> dict[str, Any]:
+        """The run as plain data, for JSON."""
+        return {
+            "folder": self.folder.name,
+            "generator": self.config.generator.model_dump(mode="json"),
+            "learning_rates": dict(self.config.optimizer.learning_rates),
+            "seconds": {"distillation": round(self.seconds, 1), "evaluation": round(self.evaluation.seconds, 1)},
+        }
 
 
 @dataclass(frozen=True)
@@ -36,10 +64,31 @@ class RunRow:
     folder: Path
     config: RunConfig
 
+    @property
+    def is_started(self) -> bool:
+        """Whether the run folder has settings."""
+        return (self.folder / CONFIG).is_file()
+
     @cached_property
     def finished(self) -> ComparedRun | None:
-        """The run as it was read, None where it is still to be made."""
-        return read_run(self.name, self.folder, self.config)
+        """The run as it was read, None where it is still to be made.
+
+        Raises:
+            ArtefactError: it is damaged.
+        """
+        return self._read()
+
+    def check_settings(self) -> None:
+        """Raise `UsageError` if the folder has a run with settings that give other images or accuracies."""
+        found = (
+            difference(run_settings(read_config(self.folder)), run_settings(self.config)) if self.is_started else None
+        )
+        if found is not None:
+            setting, old, new = found
+            raise UsageError(
+                f"the run in {self.folder} was made with {setting} = {old!r}, and now it is {new!r}: choose another --out, "
+                "restore the setting, or delete that folder to make the run again"
+            )
 
     def check(self, task: Task) -> None:
         """Check that the run can be made with `task`, or that its data, prior and experts are still those it was made with.
@@ -49,49 +98,65 @@ class RunRow:
         """
         state = Distillation(self.config, task=task)
         if self.finished is not None:
-            check_same_data(self.folder, task)
-            check_same_provenance(self.folder, self.finished.distilled.metadata, provenance(state))
+            check_same_origin(self.folder, state)
 
     def make(self, task: Task | None, reporter: Reporter) -> ComparedRun:
         """Start the run, or resume it where it was stopped."""
-        if (self.folder / "config.yaml").is_file():
+        if self.is_started:
             # Settings that decide no result, such as the device or trackers, may have changed.
-            write_text(self.folder / "config.yaml", dump(self.config))
+            write_text(self.folder / CONFIG, dump(self.config))
             resume(self.folder, task=task, reporter=reporter)
         else:
             start(self.config, self.folder, task=task, reporter=reporter)
         # Read from the disk, so that the numbers are the same as when it is read another time.
-        run = read_run(self.name, self.folder, self.config)
+        run = self._read()
         if run is None:
             raise ArtefactError(
                 f"the results of the run in {self.folder} are missing: is another program writing there?"
             )
         return run
 
+    def _read(self) -> ComparedRun | None:
+        path = self.folder / DISTILLED / METADATA
+        if not path.is_file():
+            return None
+        distilled = DistilledSet.load(path.parent)
+        results = distilled.metadata.get("results")
+        if results is None:  # stopped in its evaluation
+            return None
+        try:
+            step, evaluation = int(results["final"]["step"]), Evaluation.from_record(results["final"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtefactError(
+                f"the results in {path} are damaged: delete {self.folder} to make the run again"
+            ) from error
+        if step != self.config.steps:
+            return None
+        return ComparedRun(self.name, self.folder, self.config, distilled, evaluation, self._step_seconds())
+
+    def _step_seconds(self) -> float:
+        path, total = self.folder / METRICS, 0.0
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+            with suppress(ValueError, KeyError, TypeError):  # an evaluation, or a line that is not ours
+                record = json.loads(line)
+                total += float(record["seconds"]) if "loss" in record else 0.0
+        return total
+
 
 @dataclass(frozen=True)
 class RandomRealRow:
-    """Random real images; the record is the file `path`.
-
-    Attributes:
-        config: of any run of the comparison, completed.
-        runs: one that was evaluated with random real images serves as the record where there is none.
-    """
+    """Random real images; the record is the file `path`. `config` is that of any run of the comparison, completed."""
 
     path: Path
     config: RunConfig
-    runs: Sequence[RunRow] = ()
 
     @cached_property
     def finished(self) -> Evaluation | None:
         """The row as it was read, None where it is still to be evaluated with these settings."""
-        record = self._record()
-        if record is not None:
-            return Evaluation.from_record(record["evaluation"])
-        for run in (row.finished for row in self.runs if row.finished is not None):
-            rows = tuple(row for row in run.evaluation.rows if row.images == RANDOM_REAL)
-            if rows:
-                return replace(run.evaluation, rows=rows, seconds=0.0)  # the run counts the time
+        with suppress(HostError, KeyError, TypeError, ValueError):  # a damaged record is made again
+            record = read_json(self.path, HostError)
+            if record["settings"] == self._settings() and record["data"]:
+                return Evaluation.from_record(record["evaluation"])
         return None
 
     def check(self, task: Task) -> None:
@@ -100,13 +165,11 @@ class RandomRealRow:
         Raises:
             HostError: it cannot, or it was not.
         """
-        record = self._record()
-        if record is not None and record["data"] != _facts(task):
-            raise ArtefactError(f"{self.path} was made with other classes or images than {task.source!r}: delete it")
         if self.finished is None:
-            evaluation = self.config.evaluation
-            protocol = get_protocol(evaluation.protocol)
-            check_evaluation(task, protocol, evaluation.networks, self.config.images_per_class)
+            settings = self.config.evaluation
+            check_evaluation(task, get_protocol(settings.protocol), settings.networks, self.config.images_per_class)
+        elif read_json(self.path, ArtefactError)["data"] != _facts(task):
+            raise ArtefactError(f"{self.path} was made with other classes or images than {task.source!r}: delete it")
 
     def make(self, task: Task | None, reporter: Reporter) -> Evaluation:
         """Evaluate random real images and write the record."""
@@ -120,13 +183,6 @@ class RandomRealRow:
         ).record()
         write_json(self.path, {"settings": self._settings(), "data": _facts(task), "evaluation": evaluation})
         return Evaluation.from_record(evaluation)  # as it is read another time
-
-    def _record(self) -> dict[str, Any] | None:
-        with suppress(OSError, KeyError, TypeError, ValueError):  # a damaged record is made again
-            record = json.loads(self.path.read_text(encoding="utf-8"))
-            Evaluation.from_record(record["evaluation"])
-            return record if record["settings"] == self._settings() and record["data"] else None
-        return None
 
     def _settings(self) -> dict[str, Any]:
         return self.config.model_dump(

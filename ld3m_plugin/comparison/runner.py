@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from ld3m_plugin.comparison.finished_runs import RANDOM_REAL_RECORD, check_folder, check_same_settings
+from ld3m_plugin.comparison.comparison_table import NUMBERS, PICTURES, Comparison, write_comparison
 from ld3m_plugin.comparison.rows import RandomRealRow, RunRow
 from ld3m_plugin.comparison.settings import changed, check_comparable
-from ld3m_plugin.comparison.table import Comparison, write_comparison
 from ld3m_plugin.config import RunConfig, completed
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.load import load_task
+from ld3m_plugin.errors import UsageError
+from ld3m_plugin.runs.folder import CONFIG
 from ld3m_plugin.runs.run import Reporter
+
+_RANDOM_REAL = "random-real.json"
+#: What a comparison writes beside its run folders, partial files of a killed one included.
+_FILES = {
+    *(NUMBERS, PICTURES, _RANDOM_REAL),
+    *(f".{NUMBERS}.partial", f".partial.{PICTURES}", f".{_RANDOM_REAL}.partial"),
+}
 
 
 def compare(
@@ -37,17 +46,17 @@ def compare(
         HostError: a run failed; finished rows stay, and the same call goes on.
     """
     reporter = reporter or Reporter()
-    check_folder(folder, configs)
+    _check_folder(folder, configs)
     wanted = {name: completed(config) for name, config in configs.items()}
     check_comparable(wanted)
-    for name, config in wanted.items():
-        check_same_settings(folder / name, config)
     shared = next(iter(wanted.values()))
     runs = [
         RunRow(name, folder / name, changed(config, "evaluation", random_real=False)) for name, config in wanted.items()
     ]
-    random_real = RandomRealRow(folder / RANDOM_REAL_RECORD, shared, runs) if shared.evaluation.random_real else None
-    rows: list[RunRow | RandomRealRow] = [*runs, *([random_real] if random_real else ())]
+    for run in runs:
+        run.check_settings()
+    random_real = [RandomRealRow(folder / _RANDOM_REAL, shared)] if shared.evaluation.random_real else []
+    rows: list[RunRow | RandomRealRow] = [*runs, *random_real]
     missing = [row for row in rows if row.finished is None]
     if missing:
         task = task or load_task(shared.data.name, **shared.data.options)
@@ -58,5 +67,26 @@ def compare(
         if run.finished:
             reporter.say(f"{run.name} is finished: read from {run.folder}")
     made = [run.finished or run.make(task, reporter) for run in runs]
-    accuracies = (random_real.finished or random_real.make(task, reporter)) if random_real else None
-    return write_comparison(folder, made, accuracies)
+    return write_comparison(folder, made, [row.finished or row.make(task, reporter) for row in random_real])
+
+
+def _check_folder(folder: Path, names: Collection[str]) -> None:
+    """Raise `UsageError` without names, for a name that is no folder name, and if `folder` holds anything but a comparison."""
+    if not names:
+        raise UsageError("there is nothing to compare: name at least one generator")
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in _FILES:
+            raise UsageError(f"{name!r} cannot name a run folder: use letters, digits, '-', '_' and '.'")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file: choose another --out")
+    entries = sorted(folder.iterdir()) if folder.exists() else []
+    runs = [entry for entry in entries if (entry / CONFIG).is_file()]
+    for entry in entries:
+        # A folder is empty where a run stopped before it wrote its settings.
+        is_ours = entry in runs or not any(entry.iterdir()) if entry.is_dir() else entry.name in _FILES
+        if not is_ours:
+            raise UsageError(f"{entry} does not belong to a comparison: choose another --out, or move it away")
+        if not runs and entry.name in (NUMBERS, PICTURES):
+            raise UsageError(
+                f"{entry} has no run folder beside it and would be overwritten: choose another --out, or move it away"
+            )

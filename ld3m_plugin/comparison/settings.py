@@ -10,6 +10,7 @@ from ld3m_plugin.backends import default_rates, get_generator
 from ld3m_plugin.config import RunConfig, decisive, resolve
 from ld3m_plugin.errors import UsageError, nearest
 from ld3m_plugin.evaluation.protocols import get_protocol
+from ld3m_plugin.options import options_model
 from ld3m_plugin.registry import current_registry
 
 _SHARED = {"data", "objective", "images_per_class", "steps", "seed", "evaluation"}
@@ -44,8 +45,8 @@ def configurations(
     base = resolve(files, presets, settings)
     configs = {}
     for name in generators:
-        known = _option_names(name) if name != base.generator.name else ()
-        shared = {key: value for key, value in base.generator.options.items() if key in known}
+        model = options_model(current_registry().resolve("generator", name)) if name != base.generator.name else None
+        shared = {key: value for key, value in base.generator.options.items() if model and key in model.model_fields}
         chosen = [*shared.items(), *(options or {}).get(name, {}).items()]
         paths = [(f"generator.options.{key}", value) for key, value in chosen]
         configs[name] = resolve(files, presets, [*settings, ("generator.name", name), *paths])
@@ -53,21 +54,13 @@ def configurations(
     return _with_learning_rates(configs, given, resolve(files, presets)) if given else configs
 
 
-def _option_names(generator: str) -> Iterable[str]:
-    model = getattr(current_registry().resolve("generator", generator), "Options", None)
-    return () if model is None else model.model_fields
-
-
 def _with_learning_rates(
     configs: Mapping[str, RunConfig], given: Mapping[str, float], base: RunConfig
 ) -> dict[str, RunConfig]:
-    """Give each configuration the learning rates of its own latents.
-
-    Args:
-        base: files and presets alone. Rates of the generator they name are dropped where it is not compared.
-    """
+    """Give each configuration the learning rates of its own latents; `base` is of files and presets alone."""
     latents = {name: _latents(config) for name, config in configs.items()}
     known = set().union(*latents.values())
+    # Rates of the generator that files and presets name are dropped where it is not compared.
     of_base = _latents(base) & base.optimizer.learning_rates.keys()
     unclaimed = [latent for latent in given if latent not in known | of_base]
     # A generator without default rates does not name its latents: it gets the rates that no other claims.

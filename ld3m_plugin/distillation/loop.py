@@ -107,50 +107,45 @@ class Distillation:
         seed, training = self.config.seed, self.task.for_training()
         self.iteration = 0
         self.generator.prepare(training)
-        self.labels, rows = self._labels()
-        self.latents = self._initial_latents(training, rows)
-        self._optimizer = LatentOptimizer(self.config.optimizer, self.latents, default_rates(self.generator))
-        self._step_rng = stream(seed, "on_step")
-        self.objective.prepare(training, self.labels, stream(seed, "objective"))
-
-    def _labels(self) -> tuple[Tensor, Tensor]:
-        """Class indices of the images (N,) and of the latent rows (N / images_per_latent,)."""
         per_class, per_latent = self.config.images_per_class, self.generator.images_per_latent
         if per_class % per_latent:
             raise UsageError(
                 f"images_per_class = {per_class} is not a multiple of the {per_latent} images "
-                f"that a latent of generator {self.config.generator.name!r} renders"
+                f"that a latent of {self._who('generator')} renders"
             )
         classes = torch.arange(self.task.num_classes)
-        return classes.repeat_interleave(per_class), classes.repeat_interleave(per_class // per_latent)
-
-    def _initial_latents(self, training: Task, rows: Tensor) -> Latents:
-        start = self.generator.initial_latents(training, rows, stream(self.config.seed, "latents"))
+        self.labels = classes.repeat_interleave(per_class)
+        rows = classes.repeat_interleave(per_class // per_latent)
+        start = self.generator.initial_latents(training, rows, stream(seed, "latents"))
         if len(start) != len(rows):
             raise HostError(f"{self._who('generator')} gave {len(start)} rows of latents for {len(rows)} labels")
         if not start.learned:
             raise HostError(f"{self._who('generator')} gave no latent that is learned")
-        return start.clone()
+        self.latents = start.clone()
+        self._optimizer = LatentOptimizer(self.config.optimizer, self.latents, default_rates(self.generator))
+        self._step_rng = stream(seed, "on_step")
+        self.objective.prepare(training, self.labels, stream(seed, "objective"))
 
     def step(self) -> Step:
         """Make one match and one update of the latents."""
         started = time.perf_counter()
         with use_registry(self._registry):
             rendering = render_with_pull_back(self.generator, self.latents, self.config.render_batch, self._precision)
-            self._check_size(rendering.images)
+            shape = tuple(rendering.images.shape[1:])
+            expected = (self.task.channels, self.task.image_size, self.task.image_size)
+            if shape != expected:
+                raise HostError(f"{self._who('generator')} renders images {shape}, the data has {expected}")
             with self._precision():
                 match = self.objective.match(rendering.images, self.labels, self.iteration)
             self._check_match(match, rendering.images)
-            self._update(rendering.pull_back(match.image_grad))
+            gradients = rendering.pull_back(match.image_grad)
+            self._check_finite({f"dloss/d{name}": gradient for name, gradient in gradients.items()})
+            self._optimizer.step(gradients)
+            self._check_finite({f"latent {name}": self.latents[name] for name in self.latents.learned})
+            self.iteration += 1
+            self.latents = self.generator.on_step(self.latents, self.iteration, self._step_rng)
+            self._optimizer.follow(self.latents)
         return Step(self.iteration, match.loss, match.metrics, time.perf_counter() - started, self)
-
-    def _update(self, gradients: Mapping[str, Tensor]) -> None:
-        self._check_finite({f"dloss/d{name}": gradient for name, gradient in gradients.items()})
-        self._optimizer.step(gradients)
-        self._check_finite({f"latent {name}": self.latents[name] for name in self.latents.learned})
-        self.iteration += 1
-        self.latents = self.generator.on_step(self.latents, self.iteration, self._step_rng)
-        self._optimizer.follow(self.latents)
 
     def images(self) -> Tensor:
         """The images (N, C, H, W) of the present latents, normalised."""
@@ -194,13 +189,6 @@ class Distillation:
 
     def _who(self, kind: str) -> str:
         return f"{kind} {getattr(self.config, kind).name!r}"
-
-    def _check_size(self, images: Tensor) -> None:
-        expected = (self.task.channels, self.task.image_size, self.task.image_size)
-        if tuple(images.shape[1:]) != expected:
-            raise HostError(
-                f"{self._who('generator')} renders images {tuple(images.shape[1:])}, the data has {expected}"
-            )
 
     def _check_match(self, match: object, images: Tensor) -> None:
         if not isinstance(match, Match) or not isinstance(match.image_grad, Tensor):

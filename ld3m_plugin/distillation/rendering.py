@@ -8,7 +8,7 @@ independent, and memory does not grow with N.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -76,8 +76,7 @@ def _gradients(images: Tensor, leaves: Latents, image_grad: Tensor) -> dict[str,
     names = sorted(leaves.learned)
     gradients: tuple[Tensor | None, ...] = (None,) * len(names)
     if images.requires_grad:
-        inputs = [leaves[name] for name in names]
-        gradients = torch.autograd.grad(images, inputs, image_grad, allow_unused=True)
+        gradients = torch.autograd.grad(images, [leaves[name] for name in names], image_grad, allow_unused=True)
     found = {name: gradient for name, gradient in zip(names, gradients, strict=True) if gradient is not None}
     unused = [name for name in names if name not in found]
     if unused:
@@ -97,7 +96,6 @@ def _images(generator: Generator, latents: Latents, precision: Precision) -> Ten
     return images.float()
 
 
-def _slices(rows: int, chunk: int | None) -> Iterator[slice]:
+def _slices(rows: int, chunk: int | None) -> list[slice]:
     size = rows if chunk is None else chunk
-    for start in range(0, rows, size):
-        yield slice(start, min(start + size, rows))
+    return [slice(start, start + size) for start in range(0, rows, size)]

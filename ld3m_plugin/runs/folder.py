@@ -11,14 +11,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ld3m_plugin.config import RunConfig, dump
+from ld3m_plugin.config import RunConfig
 from ld3m_plugin.errors import ArtefactError, HostError
 from ld3m_plugin.options import build
 from ld3m_plugin.plain_yaml import read_yaml
-from ld3m_plugin.storage import read_json, write_json, write_text
+from ld3m_plugin.storage import read_json, write_text
+from ld3m_plugin.trackers.jsonl import METRICS
 
 CONFIG = "config.yaml"
-METRICS = "metrics.jsonl"
 ENVIRONMENT = "environment.json"
 CHECKPOINTS = "checkpoints"
 DISTILLED = "distilled"
@@ -43,13 +43,6 @@ def free_folder(root: Path, config: RunConfig, generator: str | None = None) -> 
 def is_taken(folder: Path) -> bool:
     """Whether `folder` is a file, or has something in it."""
     return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-
-
-def create_run(folder: Path, config: RunConfig, environment: dict[str, Any]) -> None:
-    """Write the settings and the environment of a new run."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / CONFIG, dump(config))
-    write_json(folder / ENVIRONMENT, environment)
 
 
 def undo_create(folder: Path, is_new: bool) -> None:
@@ -88,11 +81,6 @@ def read_best(folder: Path, iteration: int) -> dict[str, Any] | None:
         best = dict(read_json(folder / BEST, HostError))
         return best if best["step"] <= iteration and best["mean"] >= 0 else None
     return None
-
-
-def write_best(folder: Path, best: dict[str, Any]) -> None:
-    """Replace the record of the best evaluation."""
-    write_json(folder / BEST, best)
 
 
 def forget_metrics_after(folder: Path, iteration: int, steps: int) -> None:

@@ -6,7 +6,6 @@ Nothing in these records names a person or a machine.
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ def environment(state: Distillation) -> dict[str, Any]:
     """The content of `environment.json`."""
     device = state.task.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    plugins = [{**asdict(record.owner), "status": record.status} for record in current_registry().records]
     return {
         "data": data_facts(state.task),
         "provenance": provenance(state),
@@ -34,7 +32,7 @@ def environment(state: Distillation) -> dict[str, Any]:
         "versions": versions(),
         "device": {"type": device.type, "name": name},
         "threads": torch.get_num_threads(),
-        "plugins": plugins,
+        "plugins": [{**asdict(record.owner), "status": record.status} for record in current_registry().records],
     }
 
 
@@ -42,13 +40,10 @@ def metadata(state: Distillation) -> dict[str, Any]:
     """The content of the distilled set's `metadata.json`, without results."""
     config, task = state.config, state.task
     parts = {}
-    for kind, part, backend in (
-        ("generator", config.generator, state.generator),
-        ("objective", config.objective, state.objective),
-    ):
-        owner = current_registry().find(kind, part.name).owner
-        options = backend.options.model_dump(mode="json")
-        parts[kind] = {"name": part.name, "options": options, "distribution": str(owner), **backend.provenance()}
+    for kind, facts in provenance(state).items():
+        name, backend = getattr(config, kind).name, getattr(state, kind)
+        owner, options = current_registry().find(kind, name).owner, backend.options.model_dump(mode="json")
+        parts[kind] = {"name": name, "options": options, "distribution": str(owner), **facts}
     return {
         "data": {"name": task.name, "source": task.source},
         "class_names": list(task.class_names),
@@ -79,34 +74,24 @@ def provenance(state: Distillation) -> dict[str, dict[str, str]]:
     return {"generator": state.generator.provenance(), "objective": state.objective.provenance()}
 
 
-def check_same_data(folder: Path, task: Task) -> None:
-    """Raise `ArtefactError` if the run in `folder` was made with other classes or another number of images than `task` has."""
-    recorded, now = read_environment(folder).get("data"), data_facts(task)
-    if not isinstance(recorded, dict):
-        return
-    if any(recorded.get(key) != now[key] for key in ("classes", "train", "test")):  # the place may change
-        raise ArtefactError(
-            f"the run in {folder} was made with {recorded.get('source')!r}, and now the data is {task.source!r}, with other "
+def check_same_origin(folder: Path, state: Distillation) -> None:
+    """Check that the run in `folder` was made with the data, the prior and the experts that `state` has.
+
+    What the run did not record is taken to be the same.
+
+    Raises:
+        ArtefactError: other classes, another number of images, or another fact of a backend's `provenance()`.
+    """
+    recorded, now = read_environment(folder), data_facts(state.task)
+    data = recorded.get("data")
+    if isinstance(data, dict) and any(data.get(key) != now[key] for key in ("classes", "train", "test")):
+        raise ArtefactError(  # the place may change
+            f"the run in {folder} was made with {data.get('source')!r}, and now the data is {now['source']!r}, with other "
             "classes or another number of images: a run goes on with the same data only"
         )
-
-
-def check_recorded_provenance(folder: Path, state: Distillation) -> None:
-    """Raise `ArtefactError` if a prior or experts were exchanged since the run in `folder` was started."""
-    recorded = read_environment(folder).get("provenance")
-    if isinstance(recorded, dict):
-        check_same_provenance(folder, recorded, provenance(state))
-
-
-def check_same_provenance(folder: Path, made_with: Mapping[str, Any], now: Mapping[str, Mapping[str, str]]) -> None:
-    """Raise `ArtefactError` if a fact of a backend's `provenance()` differs from what the run in `folder` was made with.
-
-    Args:
-        made_with: facts by kind, as the run recorded them; a kind that it did not record is taken to be the same.
-        now: facts by kind.
-    """
-    for kind, facts in now.items():
-        old = made_with.get(kind, facts)
+    made_with = recorded.get("provenance")
+    for kind, facts in provenance(state).items():
+        old = made_with.get(kind, facts) if isinstance(made_with, dict) else facts
         changed = [name for name in facts if old.get(name) != facts[name]] if isinstance(old, dict) else []
         if changed:
             name = changed[0]

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ld3m_plugin.artefact.distilled_set import DistilledSet
-from ld3m_plugin.config import RunConfig, completed, digest
+from ld3m_plugin.config import RunConfig, completed, digest, dump
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.distillation.loop import Distillation, Step
 from ld3m_plugin.errors import ArtefactError, NonFiniteError, UsageError
@@ -21,10 +21,9 @@ from ld3m_plugin.evaluation.protocols import check_learned
 from ld3m_plugin.registry import Registry, use_registry
 from ld3m_plugin.runs import folder as folders
 from ld3m_plugin.runs.checkpoints import latest_checkpoint, save_checkpoint
-from ld3m_plugin.runs.folder import free_folder as free_folder  # the command line takes it from here
-from ld3m_plugin.runs.provenance import check_recorded_provenance, check_same_data, environment, metadata
+from ld3m_plugin.runs.provenance import check_same_origin, environment, metadata
 from ld3m_plugin.runs.run_trackers import RunTrackers
-from ld3m_plugin.storage import complete_folder
+from ld3m_plugin.storage import complete_folder, write_json, write_text
 
 
 class Reporter:
@@ -80,7 +79,9 @@ def start(
         state = Distillation(completed(config), task=task)
         _check_evaluation(state)
         is_new = not folder.exists()
-        folders.create_run(folder, state.config, environment(state))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / folders.CONFIG, dump(state.config))
+        write_json(folder / folders.ENVIRONMENT, environment(state))
         try:
             return _Run(state, folder, reporter or Reporter()).run()
         except NonFiniteError:
@@ -111,8 +112,7 @@ def resume(
         config = folders.read_config(folder)
         checkpoint = latest_checkpoint(folder, digest(config))
         state = Distillation(config if device is None else config.model_copy(update={"device": device}), task=task)
-        check_same_data(folder, state.task)
-        check_recorded_provenance(folder, state)
+        check_same_origin(folder, state)
         _check_evaluation(state)
         if checkpoint is not None:
             try:
@@ -201,25 +201,19 @@ class _Run:
         evaluation = evaluate(
             distilled,
             self.state.task,
-            networks=settings.networks,
-            protocol=settings.protocol,
-            repeats=settings.repeats,
+            **settings.model_dump(include={"networks", "protocol", "repeats", "test_per_class"}),
             random_real=random_real,
-            test_per_class=settings.test_per_class,
             seed=self.config.seed,
             on_progress=self.reporter.evaluating,
         )
         for row in evaluation.rows:
             record = {"images": row.images, "network": row.network, "accuracies": row.accuracies}
             self.trackers.log({"step": iteration, **record, "protocol": evaluation.protocol.name})
-        self._note_best(iteration, evaluation)
-        self.reporter.evaluated(iteration, evaluation)
-        return evaluation
-
-    def _note_best(self, iteration: int, evaluation: Evaluation) -> None:
-        """Keep the best mean over architectures; chosen on the test set, so it is never what a run reports."""
+        # The best mean over architectures is chosen on the test set, so it is never what a run reports.
         mean = evaluation.mean("distilled")
         if self.best is None or mean > self.best["mean"]:
             record = replace(evaluation, rows=tuple(r for r in evaluation.rows if r.images == "distilled")).record()
             self.best = {"step": iteration, "mean": mean, **record}
-            folders.write_best(self.folder, self.best)
+            write_json(self.folder / folders.BEST, self.best)
+        self.reporter.evaluated(iteration, evaluation)
+        return evaluation

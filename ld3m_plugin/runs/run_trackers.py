@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,28 +27,27 @@ class RunTrackers:
         chosen = {"jsonl": TrackerConfig(name="jsonl"), **{part.name: part for part in self._config.trackers}}
         settings = self._config.model_dump(mode="json")
         for part in chosen.values():
-            self._safely(part.name, partial(self._start, part, settings))
+            with self._safely(part.name):
+                tracker = get_tracker(part.name, **part.options)
+                tracker.start(self._folder, settings)
+                self._running[part.name] = tracker
         return self
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Give one record to every tracker that runs."""
         for name, tracker in list(self._running.items()):
-            if not self._safely(name, partial(tracker.log, record)):
-                del self._running[name]
+            with self._safely(name):
+                tracker.log(record)
 
     def __exit__(self, *_: object) -> None:
-        for name, tracker in self._running.items():
-            self._safely(name, tracker.finish)
+        for name, tracker in list(self._running.items()):
+            with self._safely(name):
+                tracker.finish()
 
-    def _start(self, part: TrackerConfig, settings: Mapping[str, Any]) -> None:
-        tracker = get_tracker(part.name, **part.options)
-        tracker.start(self._folder, settings)
-        self._running[part.name] = tracker
-
-    def _safely(self, name: str, call: Callable[[], None]) -> bool:
+    @contextmanager
+    def _safely(self, name: str) -> Iterator[None]:
         try:
-            call()
+            yield
         except Exception as error:  # a tracker is a stranger's code; losing it must not lose the run
+            self._running.pop(name, None)
             self._warn(f"tracker {name!r} failed and is turned off: {error}")
-            return False
-        return True

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ld3m_plugin.contracts import Tracker
-from ld3m_plugin.runs.folder import METRICS
 
-FILE_NAME = METRICS
+METRICS = "metrics.jsonl"
 
 
 class JsonLines(Tracker):
     """Appends each record to `metrics.jsonl` in the run folder."""
 
     def start(self, folder: Path, config: Mapping[str, Any]) -> None:
-        self._file = (folder / FILE_NAME).open("a", encoding="utf-8")
+        self._file = (folder / METRICS).open("a", encoding="utf-8")
 
     def log(self, record: Mapping[str, Any]) -> None:
         line = json.dumps(dict(record), default=_plain)

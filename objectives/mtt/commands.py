@@ -8,17 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ld3m_plugin.cli.common import (
-    DataName,
-    DataSettings,
-    Device,
-    Json,
-    Seed,
-    assignments,
-    orderly_end,
-    read_data,
-    warn_about_plugins,
-)
+from ld3m_plugin.cli.common import assignments, orderly_end, prepare_process, read_data
+from ld3m_plugin.cli.flags import DataName, DataSettings, Device, Json, Seed
 from ld3m_plugin.cli.tables import print_columns
 from ld3m_plugin.objectives.mtt import FOLDER, FOLDER_VARIABLE
 
@@ -26,7 +17,6 @@ if TYPE_CHECKING:
     from ld3m_plugin.objectives.mtt.store.expert_plan import Plan
     from ld3m_plugin.objectives.mtt.store.expert_settings import TrainingOptions
     from ld3m_plugin.objectives.mtt.store.listing import Entry
-    from ld3m_plugin.task import Task
 
 app = typer.Typer(help="Expert trajectories for trajectory matching (MTT).", rich_markup_mode=None)
 
@@ -62,13 +52,11 @@ def plan_command(
     """Estimate the cost of experts: parameters, disk, and time from a few real updates. Nothing is written."""
     from dataclasses import asdict
 
-    from ld3m_plugin.allocator import keep_freed_memory
     from ld3m_plugin.objectives.mtt.store.expert_plan import plan_experts
 
-    warn_about_plugins()
-    keep_freed_memory()
+    prepare_process()
     options = _options(settings, count=count, epochs=epochs, seed=seed)
-    plan = plan_experts(root, _load(data, data_options, device), options, timed=timed)
+    plan = plan_experts(root, read_data(data, assignments(data_options), device).for_training(), options, timed=timed)
     if as_json:
         typer.echo(json.dumps(asdict(plan), indent=2, default=str))
     else:
@@ -88,19 +76,17 @@ def train_command(
     device: Device = None,
 ) -> None:
     """Train the missing experts. The same command continues a training that was stopped."""
-    from ld3m_plugin.allocator import keep_freed_memory
-    from ld3m_plugin.cli.training_progress import TrainingConsole
+    from ld3m_plugin.cli.progress import TrainingConsole
     from ld3m_plugin.errors import UsageError
     from ld3m_plugin.objectives.mtt.store.train_experts import train_experts
 
-    warn_about_plugins()
-    keep_freed_memory()
+    prepare_process()
     options = _options(settings, count=count, epochs=epochs, seed=seed)
     if first >= options.count:
         raise UsageError(f"--first {first} leaves no expert to train: there are {options.count} in all (--count)")
     smaller = "lower -S together, or choose a smaller -S batch_size or network"
     with TrainingConsole() as reporter, orderly_end(reporter.stopped, smaller):
-        task = _load(data, data_options, device)
+        task = read_data(data, assignments(data_options), device).for_training()
         reporter.say(f"data: {task.source}")
         folder = train_experts(root, task, options, first=first, reporter=reporter)
     typer.echo(f"experts: {folder} (`ld3m experts list --root {root}` lists the stores)")
@@ -121,13 +107,13 @@ def import_command(
 
     Give the data and settings that the buffers were made with. Shapes are verified; the other settings are taken as given.
     """
-    from ld3m_plugin.cli.training_progress import TrainingConsole
+    from ld3m_plugin.cli.progress import TrainingConsole
     from ld3m_plugin.objectives.mtt.store.published import import_experts
 
-    warn_about_plugins()
+    prepare_process()
     options = _options(settings, seed=seed)
     with TrainingConsole() as reporter, orderly_end(reporter.stopped):
-        task = _load(data, data_options, "cpu")
+        task = read_data(data, assignments(data_options), "cpu").for_training()
         folder, copied, there = import_experts(root, task, options, sources, reporter=reporter)
     before = f", {there} were there before" if there else ""
     typer.echo(f"{copied} experts copied{before}: {folder}")
@@ -166,15 +152,6 @@ def _options(settings: list[str] | None, **flags: int | None) -> TrainingOptions
 
     given = {name: value for name, value in flags.items() if value is not None}
     return build(TrainingOptions, {**assignments(settings), **given}, "experts")
-
-
-def _load(data: str | None, settings: list[str] | None, device: str | None) -> Task:
-    from ld3m_plugin.config import RunConfig
-    from ld3m_plugin.data.load import data_options
-
-    name, given = data or RunConfig().data.name, assignments(settings)
-    data_options(name, given)  # rejects `device`, which `read_data` could not take twice
-    return read_data(name, given, device).for_training()
 
 
 def _plan_rows(plan: Plan) -> list[tuple[str, ...]]:

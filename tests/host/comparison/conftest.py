@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from ld3m_plugin.comparison.comparison_table import Comparison
 from ld3m_plugin.comparison.runner import compare
-from ld3m_plugin.comparison.table import Comparison
 from ld3m_plugin.config import resolve
 from ld3m_plugin.registry import use_registry
 from ld3m_plugin.runs import run

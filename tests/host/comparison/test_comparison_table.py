@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from ld3m_plugin.artefact.distilled_set import DistilledSet
-from ld3m_plugin.comparison.table import pictures
+from ld3m_plugin.comparison.comparison_table import pictures
 from ld3m_plugin.config import resolve
 from ld3m_plugin.evaluation import RANDOM_REAL
 from ld3m_plugin.runs import run

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 from rich.console import Console
 
-from ld3m_plugin.cli import progress, training_progress
-from ld3m_plugin.cli.training_progress import TrainingConsole
+from ld3m_plugin.cli import progress
+from ld3m_plugin.cli.progress import TrainingConsole
 from ld3m_plugin.contracts import TrainingReporter
 
 
@@ -46,7 +46,7 @@ def test_elsewhere_a_line_is_said_when_a_minute_is_over(monkeypatch):
 
 def test_speed_counts_steps_and_not_reports(monkeypatch):
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(training_progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
     console = Console(file=io.StringIO(), force_terminal=False, width=140)
     reporter = TrainingConsole(console)
     reporter.phase("means", 6)

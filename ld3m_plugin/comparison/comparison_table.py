@@ -12,10 +12,11 @@ from torch import Tensor
 
 from ld3m_plugin.artefact.distilled_set import DistilledSet
 from ld3m_plugin.artefact.pictures import save_grid
-from ld3m_plugin.comparison.finished_runs import NUMBERS, PICTURES, ComparedRun
-from ld3m_plugin.evaluation import Evaluation, Row
+from ld3m_plugin.comparison.rows import ComparedRun
+from ld3m_plugin.evaluation import Evaluation
 from ld3m_plugin.storage import write_json
 
+NUMBERS, PICTURES = "comparison.json", "comparison.png"
 _MOST_PICTURES = 10  # in a row
 
 
@@ -37,30 +38,25 @@ class Comparison:
         return {**self.table.record(), "runs": {run.name: run.record() for run in self.runs}}
 
 
-def write_comparison(folder: Path, runs: Sequence[ComparedRun], random_real: Evaluation | None) -> Comparison:
+def write_comparison(folder: Path, runs: Sequence[ComparedRun], random_real: Sequence[Evaluation]) -> Comparison:
     """Write the table and the pictures of finished runs, in their order, into `folder`.
 
     Args:
-        random_real: rows of random real images; None leaves them out.
+        random_real: the evaluation of random real images, or none.
     """
-    comparison = Comparison(folder, tuple(runs), _table(runs, random_real))
+    evaluations = [run.evaluation for run in runs] + list(random_real)
+    rows = [replace(row, images=run.name) for run in runs for row in run.evaluation.rows if row.images == "distilled"]
+    rows += [row for evaluation in random_real for row in evaluation.rows]
+    networks = list(dict.fromkeys(row.network for row in rows))
+    rows.sort(key=lambda row: networks.index(row.network))
+    seconds = sum(evaluation.seconds for evaluation in evaluations)
+    comparison = Comparison(folder, tuple(runs), replace(evaluations[0], rows=tuple(rows), seconds=seconds))
     write_json(folder / NUMBERS, comparison.record())
-    rows = [pictures(run.distilled) for run in runs]
+    shown = [pictures(run.distilled) for run in runs]
     partial = folder / f".partial.{PICTURES}"
-    save_grid(torch.cat(rows), partial, columns=len(rows[0]))
+    save_grid(torch.cat(shown), partial, columns=len(shown[0]))
     partial.replace(folder / PICTURES)
     return comparison
-
-
-def _table(runs: Sequence[ComparedRun], random_real: Evaluation | None) -> Evaluation:
-    rows = [replace(row, images=run.name) for run in runs for row in run.evaluation.rows if row.images == "distilled"]
-    evaluations = [run.evaluation for run in runs]
-    if random_real is not None:
-        rows += random_real.rows
-        evaluations.append(random_real)
-    networks = list(dict.fromkeys(row.network for row in rows))
-    ordered: list[Row] = sorted(rows, key=lambda row: networks.index(row.network))
-    return replace(evaluations[0], rows=tuple(ordered), seconds=sum(one.seconds for one in evaluations))
 
 
 def pictures(distilled: DistilledSet) -> Tensor:

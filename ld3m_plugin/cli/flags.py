@@ -1,0 +1,63 @@
+"""Command-line options that several commands share, and the setting of a run that each of them gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Device = Annotated[
+    str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps, or auto for the best available [auto].")
+]
+Networks = Annotated[
+    str | None, typer.Option("--networks", help="Architectures to evaluate, separated by commas [the protocol's own].")
+]
+ProtocolName = Annotated[
+    str | None, typer.Option("--protocol", help="Training recipe of the evaluation, by name [a quick one].")
+]
+Repeats = Annotated[int | None, typer.Option("--repeats", min=1, help="Networks trained for each row of the table.")]
+OutFile = Annotated[Path | None, typer.Option("--out", help="File to write.")]
+ObjectiveName = Annotated[
+    str | None, typer.Option("--objective", "-o", help="Objective by name [see `ld3m presets show default`].")
+]
+ObjectiveOptions = Annotated[
+    list[str] | None, typer.Option("-O", metavar="KEY=VALUE", help="Option of the objective; repeatable.")
+]
+DataName = Annotated[
+    str | None,
+    typer.Option("--data", help="Data set: NAME or NAME:ARGUMENT [see `ld3m presets show default`]."),
+]
+DataSettings = Annotated[
+    list[str] | None, typer.Option("-D", metavar="KEY=VALUE", help="Option of the data set; repeatable.")
+]
+ImagesPerClass = Annotated[int | None, typer.Option("--ipc", min=1, help="Synthetic images per class [1].")]
+Steps = Annotated[int | None, typer.Option("--steps", min=0, help="Updates of the latents [200].")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all random streams [0].")]
+ConfigFiles = Annotated[list[Path] | None, typer.Option("--config", help="YAML file with settings; repeatable.")]
+PresetNames = Annotated[
+    list[str] | None, typer.Option("--preset", help="Shipped settings (`ld3m presets`); repeatable.")
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="One setting by its path; repeatable.")
+]
+
+#: The setting that each option gives, by the name of the parameter.
+PATHS = {
+    "generator": "generator.name",
+    "objective": "objective.name",
+    "data": "data.name",
+    "skip_unreadable": "data.options.skip_unreadable",
+    "ipc": "images_per_class",
+    "steps": "steps",
+    "seed": "seed",
+    "render_batch": "render_batch",
+    "autocast": "autocast",
+    "device": "device",
+    "evaluate": "evaluation.final",
+    "evaluate_every": "evaluation.every",
+    "protocol": "evaluation.protocol",
+    "networks": "evaluation.networks",
+    "repeats": "evaluation.repeats",
+}
