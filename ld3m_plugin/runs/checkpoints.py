@@ -16,18 +16,16 @@ _STATE = "state.safetensors"
 _KEPT = 2
 
 
-def save_checkpoint(run_folder: Path, iteration: int, state: dict[str, Tensor], settings: str) -> Path:
+def save_checkpoint(run_folder: Path, iteration: int, state: dict[str, Tensor], settings: str) -> None:
     """Write the state after `iteration` updates; the two newest checkpoints are kept.
 
     Args:
         settings: `config.digest` of the run; `latest_checkpoint` expects the same.
     """
-    target = run_folder / CHECKPOINTS / f"step-{iteration:06d}"
-    with complete_folder(target) as folder:
+    with complete_folder(run_folder / CHECKPOINTS / f"step-{iteration:06d}") as folder:
         write_tensors(folder / _STATE, state, {"settings": settings})
     for old in checkpoint_folders(run_folder)[:-_KEPT]:
         shutil.rmtree(old)
-    return target
 
 
 def latest_checkpoint(run_folder: Path, settings: str) -> dict[str, Tensor] | None:
