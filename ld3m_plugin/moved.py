@@ -93,6 +93,13 @@ NAMES = {
     ("ld3m_plugin.priors.contract", "PriorReporter"): "TrainingReporter",
 }
 
+#: A package that was a module -> the modules that have its names now.
+PACKAGES = {
+    "artefact": "artefact.distilled_set",
+    "comparison": "comparison.finished_runs comparison.table",
+    "priors": "priors.service",
+}
+
 # Packages that are gone; their modules are in `MODULES`.
 _PACKAGES = {"generators.priors"}
 
@@ -127,6 +134,31 @@ def lazy(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     return get
 
 
+def was_module(package: str) -> Callable[[str], Any]:
+    """Make the `__getattr__` of a package that was a module in version 0.1: its old names are found, with a warning."""
+    homes = PACKAGES[package.removeprefix(f"{_PACKAGE}.")]
+
+    def get(name: str) -> Any:
+        home, found = _search(package, homes, name)
+        warnings.warn(
+            f"{package}.{name} is {home}.{name} now; the old name goes in version {_UNTIL}",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return found
+
+    return get
+
+
+def _search(module: str, homes: str, name: str) -> tuple[str, Any]:
+    """The module of `homes` that has `name`, and what it is there; special names are never looked for."""
+    for home in () if name.startswith("__") else homes.split():
+        new = import_module(f"{_PACKAGE}.{home}")
+        if hasattr(new, name):
+            return new.__name__, getattr(new, name)
+    raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+
 class _Finder(MetaPathFinder, Loader):
     """Finds the old modules. It comes last, so that it is asked only for what no file has."""
 
@@ -148,14 +180,13 @@ class _Finder(MetaPathFinder, Loader):
         """Leave it to Python to make an empty module."""
 
     def exec_module(self, module: ModuleType) -> None:
-        homes = MODULES.get(module.__name__.removeprefix(f"{_PACKAGE}."), "").split()
+        homes = MODULES.get(module.__name__.removeprefix(f"{_PACKAGE}."), "")
 
         def get(name: str) -> Any:
-            for home in homes:
-                new = import_module(f"{_PACKAGE}.{home}")
-                if hasattr(new, name):
-                    return getattr(new, name)
-            raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+            if name == "__all__":  # for `from old import *`
+                news = [import_module(f"{_PACKAGE}.{home}") for home in homes.split()]
+                return sorted({name for new in news for name in getattr(new, "__all__", vars(new)) if name[0] != "_"})
+            return _search(module.__name__, homes, name)[1]
 
         module.__dict__["__getattr__"] = get
 

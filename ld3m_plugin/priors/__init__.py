@@ -5,3 +5,7 @@
 - `training`: updates, saved states, samples and report, shared by all kinds
 - `quality`: measuring samples
 """
+
+from ld3m_plugin import moved
+
+__getattr__ = moved.was_module(__name__)

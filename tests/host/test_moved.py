@@ -136,3 +136,27 @@ def test_what_never_existed_is_not_found():
         import_module("ld3m_plugin.no_such_module")
     with pytest.raises(AttributeError, match="no_such_name"):
         ld3m_plugin.no_such_name  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "home"),
+    [
+        ("artefact", "DistilledSet", "artefact.distilled_set"),
+        ("comparison", "ComparedRun", "comparison.finished_runs"),
+        ("priors", "train_prior", "priors.service"),
+    ],
+)
+def test_a_package_that_was_a_module_has_its_names(package, name, home):
+    with pytest.warns(DeprecationWarning, match=rf"ld3m_plugin\.{home}\.{name}"):
+        found = getattr(import_module(f"ld3m_plugin.{package}"), name)
+    assert found is getattr(import_module(f"ld3m_plugin.{home}"), name)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        import_module(f"ld3m_plugin.{package}").no_such_name  # noqa: B018
+
+
+def test_everything_can_be_imported_from_an_old_module():
+    forget("ld3m_plugin.rendering")
+    names: dict[str, object] = {}
+    with pytest.warns(DeprecationWarning, match="rendering"):
+        exec("from ld3m_plugin.rendering import *", names)  # noqa: S102 (only a module allows it)
+    assert {"render", "render_with_pull_back", "Rendering"} <= names.keys()
