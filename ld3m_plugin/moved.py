@@ -96,7 +96,7 @@ NAMES = {
 #: A package that was a module -> the modules that have its names now.
 PACKAGES = {
     "artefact": "artefact.distilled_set",
-    "comparison": "comparison.finished_runs comparison.table",
+    "comparison": "comparison.rows comparison.comparison_table",
     "priors": "priors.service",
 }
 

@@ -142,7 +142,7 @@ def test_what_never_existed_is_not_found():
     ("package", "name", "home"),
     [
         ("artefact", "DistilledSet", "artefact.distilled_set"),
-        ("comparison", "ComparedRun", "comparison.finished_runs"),
+        ("comparison", "ComparedRun", "comparison.rows"),
         ("priors", "train_prior", "priors.service"),
     ],
 )
