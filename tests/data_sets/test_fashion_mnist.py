@@ -18,7 +18,11 @@ from ld3m_plugin.errors import DataError, InvalidOptionError
 from ld3m_plugin.task import DataOptions
 
 FULL_IMAGES = "train-images-idx3-ubyte.gz"
-needs_debian = pytest.mark.skipif(not DEBIAN_FOLDER.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+
+
+def skip_without_the_package():
+    if not DEBIAN_FOLDER.is_dir():
+        pytest.skip("Debian's dataset-fashion-mnist is not installed")
 
 
 @pytest.fixture
@@ -63,8 +67,8 @@ def test_the_embedded_task():
     assert (images[..., inside] > 0).any()
 
 
-@needs_debian
 def test_the_embedded_files_are_part_of_the_full_set():
+    skip_without_the_package()
     images, labels = (
         read_idx(EMBEDDED_FOLDER / f"{name}.gz", n) for name, n in zip(FILES["train"], (3, 1), strict=True)
     )
@@ -84,8 +88,8 @@ def test_the_embedded_files_are_part_of_the_full_set():
         )
 
 
-@needs_debian
 def test_the_full_set_is_used_where_debian_has_it(tmp_path, monkeypatch):
+    skip_without_the_package()
     monkeypatch.chdir(tmp_path)
     task = load("", DataOptions())
     assert task.source == f"fashion-mnist full (60000 train, 10000 test) from {DEBIAN_FOLDER}"
