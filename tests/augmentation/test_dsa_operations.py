@@ -191,6 +191,7 @@ def test_nothing_clips(name):
     assert (gradient != 0).float().mean() > 0.5
 
 
+@pytest.mark.slow
 @every_operation
 @pytest.mark.parametrize("shape", [(2, 1, 8, 8), (2, 3, 5, 5), (1, 3, 4, 4)])
 def test_gradient(name, shape):
@@ -218,6 +219,7 @@ def test_shape_and_dtype_are_kept(name, shape, dtype):
     assert torch.isfinite(out).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     name=st.sampled_from(sorted(OPERATIONS)),

@@ -18,6 +18,7 @@ def marked(name):
     return pytest.param(name, marks=pytest.mark.slow) if name == "ld3m" else name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [marked(name) for name in default_registry().names("generator")])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_generator_keeps_the_contract(name, channels):

@@ -175,6 +175,7 @@ def comparisons(tree):
                     yield inner.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in FILES if HOST(n) and not BACKENDS(n)])
 def test_the_host_branches_on_no_backends_name(name):
     found = set(comparisons(ast.parse(FILES[name].read_text(encoding="utf-8"))))

@@ -211,6 +211,7 @@ def modules_by_name():
                 yield module.name
 
 
+@pytest.mark.slow
 def test_examples_in_docstrings_are_true():
     tried = 0
     for name in sorted(set(modules_by_name())):

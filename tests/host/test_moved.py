@@ -124,6 +124,7 @@ def test_a_renamed_class_warns_and_is_the_new_one(module):
         assert import_module(module).PriorReporter is ld3m_plugin.TrainingReporter
 
 
+@pytest.mark.slow
 def test_the_warning_points_at_the_line_that_imports(tmp_path):
     script = tmp_path / "user.py"
     script.write_text("import os\nfrom ld3m_plugin.rendering import render\n", encoding="utf-8")

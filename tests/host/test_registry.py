@@ -486,6 +486,7 @@ def test_an_unknown_protocol_names_those_of_plugins(every_kind):
         get_protocol("mne")
 
 
+@pytest.mark.slow
 def test_a_plugins_command_runs(site, ld3m):
     site.add("every-kind", {"every_kind": EVERY_KIND})
     assert "mine too" in ld3m("--help").out

@@ -26,6 +26,7 @@ def example(site):
     return site.add(PROJECT["name"], modules, entry_points=points, version=PROJECT["version"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("generator", "objective"),
     [("example-upsample", "dm"), ("pixel", "example-moments"), ("example-upsample", "example-moments")],

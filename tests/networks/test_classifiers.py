@@ -25,6 +25,7 @@ def last_linear(network):
     return [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ALL)
 @pytest.mark.parametrize(("image_size", "channels"), [(28, 1), (28, 3), (32, 1), (32, 3), (64, 3), (128, 1)])
 @torch.no_grad()
@@ -61,6 +62,7 @@ def test_gradients_can_be_differentiated_again(network):
     assert second.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [ConvNet, VGG11, ResNet18])
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("image_size", [28, 32])

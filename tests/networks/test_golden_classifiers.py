@@ -61,6 +61,7 @@ def outputs(network, entry, images):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", NETWORKS)
 @torch.no_grad()
 def test_outputs_in_float64_equal_the_published_code(entry, set_golden_weights, relative_error):

@@ -153,6 +153,7 @@ def test_resumes_bit_for_bit_anywhere_in_the_outer_loop(stop, norm):
         assert torch.equal(one.image_grad, other.image_grad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["batchnorm", "groupnorm", "layernorm", "none"])
 @pytest.mark.parametrize("outer_loop", [1, 2])
 def test_keeps_the_contract_with_other_norms(norm, outer_loop):
@@ -176,6 +177,7 @@ def test_batch_norm_uses_statistics_of_real_images():
         assert module.running_mean.abs().sum() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distance", ["ours", "mse", "cos"])
 @pytest.mark.parametrize("dsa", ["none", "color_crop_cutout_flip_scale_rotate"])
 def test_real_images_as_synthetic_give_zero(distance, dsa):
@@ -190,6 +192,7 @@ def test_real_images_as_synthetic_give_zero(distance, dsa):
         assert abs(loss) < 1e-3 * other.match(some_images(18).requires_grad_(), labels, step).loss
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.permutations(range(6)))
 def test_order_of_images_changes_nothing(relative_error, order):

@@ -85,6 +85,7 @@ def test_draws_differ_between_classes():
     assert any(first != second for first, second in shapes)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.permutations(range(6)))
 def test_order_of_images_changes_nothing(order):

@@ -17,6 +17,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", default_registry().names("objective"))
 @pytest.mark.parametrize("channels", [1, 3])
 def test_objective_keeps_the_contract(name, channels, trained_experts):

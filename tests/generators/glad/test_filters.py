@@ -62,6 +62,7 @@ def test_a_plane_filter_that_is_separable_equals_the_separable_one():
     )
 
 
+@pytest.mark.slow
 def test_gradients_in_float64():
     kernel = torch.randn(12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     images = torch.randn(1, 2, 5, 5, dtype=torch.float64, requires_grad=True)

@@ -73,6 +73,7 @@ class Constant(torch.nn.Module):
         return images.mean((1, 2, 3))[:, None] * torch.arange(3.0, dtype=images.dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("r1", "guided", "augment"), [(0.0, False, "none"), (0.5, False, "crop"), (0.0, True, "flip")])
 def test_each_player_is_moved_by_its_own_loss(r1, guided, augment):
     """Against the two losses computed apart, each differentiated for its own network, with the same random numbers."""
@@ -112,6 +113,7 @@ def test_each_player_is_moved_by_its_own_loss(r1, guided, augment):
                 assert torch.allclose(found[index], expected, rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_r1_comes_every_few_updates_and_as_many_times_as_heavy():
     chosen = options(r1=1.0, r1_every=4)
     without = options(r1=0.0, r1_every=4)
@@ -179,6 +181,7 @@ def trained(tmp_path_factory):
     return folder, notes
 
 
+@pytest.mark.slow
 def test_what_a_training_leaves(trained):
     folder, notes = trained
     assert {path.name for path in folder.iterdir()} == {
@@ -205,6 +208,7 @@ def test_a_trained_prior_serves_the_generator(trained):
     check_generator(lambda: get_generator("glad", network=str(trained[0])), TASK)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_a_stop_changes_nothing(trained, tmp_path):
     chosen = options(half=True, licence="CC0")
     with pytest.raises(KeyboardInterrupt):
@@ -218,6 +222,7 @@ def test_the_same_seed_gives_the_same_weights_and_a_stop_changes_nothing(trained
     assert digest(tmp_path / "other") != digest(trained[0])
 
 
+@pytest.mark.slow
 def test_a_state_of_other_settings_is_refused(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train_prior(TASK, options(), 0, tmp_path / "prior", Notes(stop_at=2))
@@ -226,6 +231,7 @@ def test_a_state_of_other_settings_is_refused(tmp_path):
             train_prior(TASK, options(**change), 0, tmp_path / "prior", Notes())
 
 
+@pytest.mark.slow
 def test_the_average_and_not_the_last_weights_are_kept(trained, tmp_path):
     train_prior(TASK, options(half=True, licence="CC0", ema=0.0), 0, tmp_path / "last", Notes())
     average, last = (load_network(folder)[0].state_dict() for folder in (trained[0], tmp_path / "last"))
@@ -242,6 +248,7 @@ def other_precision():
     AcceleratorState._reset_state(True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("other_precision")
 def test_training_in_half_precision(tmp_path):
     train_prior(TASK, options(mixed_precision="bf16", steps=2, r1_every=1), 0, tmp_path / "prior", Notes())

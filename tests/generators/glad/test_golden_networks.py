@@ -51,6 +51,7 @@ def test_mapping(golden, psi, name):
         assert golden.error(name, network.broadcast(styles)) < bound
 
 
+@pytest.mark.slow
 def test_images_and_gradient_from_styles(golden):
     tensors = golden.double_tensors()
     images, ws_grad = render(golden.double(), tensors["ws"], tensors["image_grad"])
@@ -58,6 +59,7 @@ def test_images_and_gradient_from_styles(golden):
     assert golden.error("full.ws_grad", ws_grad) < DOUBLE
 
 
+@pytest.mark.slow
 def test_images_and_gradients_from_every_recorded_layer(golden):
     network, tensors = golden.double(), golden.double_tensors()
     recorded = golden.description["layers"]

@@ -40,6 +40,7 @@ def test_it_knows_the_classes_of_fashion_mnist(task):
     assert tuple(known.name for known in load_prior(FOLDER).facts.classes) == task.class_names
 
 
+@pytest.mark.slow
 def test_reconstructions_are_close(task):
     generator = get_generator("autoencoder")
     generator.prepare(task)

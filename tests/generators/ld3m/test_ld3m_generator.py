@@ -35,12 +35,14 @@ def ld3m(folder, **options):
     return get_generator("ld3m", prior=str(folder), **{"steps": 2, **options})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", VARIANTS, ids=str)
 def test_contract_for_every_kind_of_prior(priors, what):
     folder = priors(**what)
     check_generator(lambda: ld3m(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -76,6 +78,7 @@ def test_autoencoder_keeps_the_contract(priors, what, clamp):
     check_generator(lambda: get_generator("autoencoder", prior=str(folder), clamp=clamp))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vq", [False, True])
 @pytest.mark.parametrize("steps", [2, 10])
 def test_with_a_denoiser_of_zero_it_is_the_autoencoder(own_prior, started, edit_tensors, vq, steps):
@@ -97,6 +100,7 @@ def test_with_a_denoiser_of_zero_it_is_the_autoencoder(own_prior, started, edit_
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", ["graph", "checkpoint", "auto"])
 def test_memory_policies_and_chunks_change_no_gradient(priors, started, relative_error, memory):
     expected_way = ld3m(priors(), memory="graph", guidance_scale=2.0)
@@ -139,6 +143,7 @@ def test_the_estimate_of_auto_is_what_the_chain_keeps(priors, started, precision
     assert estimate == pytest.approx(kept, rel=0.1)
 
 
+@pytest.mark.slow
 def test_with_checkpoints_what_is_kept_does_not_grow_by_activations(priors, started):
     kept = {}
     for memory in ("graph", "checkpoint"):
@@ -152,6 +157,7 @@ def test_with_checkpoints_what_is_kept_does_not_grow_by_activations(priors, star
     assert kept["checkpoint", 16] - kept["checkpoint", 4] < 0.02 * kept["graph", 16]
 
 
+@pytest.mark.slow
 def test_under_bf16_all_memory_policies_give_the_same_bits(priors, started):
     results = []
     for memory, chunk in (("graph", None), ("checkpoint", None), ("checkpoint", 6)):
@@ -162,6 +168,7 @@ def test_under_bf16_all_memory_policies_give_the_same_bits(priors, started):
         assert all(torch.equal(other[name], results[0][name]) for name in other)
 
 
+@pytest.mark.slow
 def test_what_is_learned(priors, started):
     assert started(ld3m(priors())).learned == {"latent", "class_embedding"}
     assert started(ld3m(priors(), learn="latent")).learned == {"latent"}
@@ -218,6 +225,7 @@ def test_quantise_gives_entries_of_the_code_book_and_passes_the_gradient_on(prio
     torch.testing.assert_close(gradient, torch.ones_like(gradient))
 
 
+@pytest.mark.slow
 def test_quantised_residual_differs_for_vq_alone(priors, started):
     for vq, equal in ((True, False), (False, True)):
         images = []
@@ -301,6 +309,7 @@ def test_a_run_with_and_without_classes(priors, what, optimizer):
     assert last.iteration == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eta", [0.0, 0.5])
 def test_a_run_with_redrawn_noise_goes_on_bit_for_bit(priors, eta):
     options = {"prior": str(priors()), "steps": 2, "noise": "redrawn", "eta": eta}
@@ -318,6 +327,7 @@ def test_a_run_with_redrawn_noise_goes_on_bit_for_bit(priors, eta):
         assert torch.equal(last.state.latents[name], straight[name]), name
 
 
+@pytest.mark.slow
 def test_a_run_does_not_go_on_with_another_prior(own_prior, edit_tensors, tmp_path):
     folder = own_prior()
     config = resolve(

@@ -117,6 +117,7 @@ SCHEDULERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", SCHEDULERS, ids=str)
 def test_a_schedule_that_cannot_be_is_refused(copied, edit_json, refused, values):
     folder = copied()
@@ -184,6 +185,7 @@ def test_channels_of_unet_and_autoencoder_must_agree(copied, refused, rewritten,
     assert re.search(r"\b3 channels\b.*\b4\b", refused(folder))
 
 
+@pytest.mark.slow
 def test_a_unet_that_predicts_more_than_noise_is_refused(copied, refused, rewritten):
     import diffusers
 

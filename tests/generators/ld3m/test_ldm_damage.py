@@ -75,6 +75,7 @@ NO_JSON = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", JSON_FILES)
 @pytest.mark.parametrize("content", NO_JSON.values(), ids=NO_JSON)
 def test_what_is_not_a_json_object_is_named(copied, name, content, refused):

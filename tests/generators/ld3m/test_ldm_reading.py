@@ -21,6 +21,7 @@ TENSORS = {UNET: "conv_in.weight", VAE: "decoder.conv_in.weight", ROWS: "weight"
 SCHEDULER = "scheduler/scheduler_config.json"
 
 
+@pytest.mark.slow
 def test_weights_are_frozen_float32_in_evaluation_mode(copied, priors):
     import diffusers
 

@@ -84,6 +84,7 @@ def sharded(copied):
     return folder
 
 
+@pytest.mark.slow
 def test_shards_are_read_and_are_in_the_digest(sharded, priors):
     whole, parts = load_prior(priors()).unet.state_dict(), load_prior(sharded).unet.state_dict()
     assert all(torch.equal(parts[name], whole[name]) for name in whole)

@@ -81,6 +81,7 @@ def test_facts_of_other_priors(priors, what, title, text):
     assert describe(priors(**what))[title] == text
 
 
+@pytest.mark.slow
 def test_what_is_not_stated_is_said_to_be_so(own_prior, edit_json):
     folder = own_prior()
     for size, resolution, latents in (

@@ -75,6 +75,7 @@ def test_show_prints_types_ranges_defaults_and_units(ld3m):
     assert (batch["type"], batch["default"], batch["range"]) == ("int", "256", ">= 1")
 
 
+@pytest.mark.slow
 def test_every_backend_that_is_listed_can_be_shown(ld3m):
     for row in json.loads(ld3m("plugins", "--json").out):
         if row["kind"] == "plugin":
@@ -138,6 +139,7 @@ def register_protocols(register):
 """
 
 
+@pytest.mark.slow
 def test_a_protocol_is_shown_with_its_settings(site, ld3m):
     site.add("protocols", {"brief_protocol": PROTOCOL})
     (entry,) = json.loads(ld3m("plugins", "show", "brief", "--json").out)

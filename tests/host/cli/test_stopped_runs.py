@@ -35,6 +35,7 @@ def test_a_folder_with_something_in_it_is_refused_and_kept(ld3m, small, tmp_path
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.slow
 def test_an_empty_folder_is_taken_and_without_a_name_each_run_gets_its_own(ld3m, small, tmp_path):
     (tmp_path / "run").mkdir()
     assert ld3m("distill", *small, "--steps", "0", "--out", "run").code == 0
@@ -286,6 +287,7 @@ def test_a_run_stopped_in_its_evaluation_repeats_only_that(tmp_path, load, two_e
     assert len([record for record in metrics(tmp_path / "run") if "protocol" in record]) == 2
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_its_removal_helps(ld3m, small, small_dm, tmp_path):
     assert ld3m("distill", *small, *small_dm, "--set", "checkpoint_every=1", "--out", "run").code == 0
     state = checkpoint_folders(tmp_path / "run")[-1] / "state.safetensors"

@@ -86,7 +86,7 @@ def test_a_preset_names_the_generators(ld3m, command, tmp_path, monkeypatch):
     both = f"{{summary: s, source: t, config: {config}, compare: {{generators: [pixel, scaled]}}}}"
     (tmp_path / "presets" / "both.yaml").write_text(both)
     (tmp_path / "presets" / "none.yaml").write_text("{summary: s, source: t, config: {steps: 2}}")
-    monkeypatch.setattr(presets, "_folder", lambda: tmp_path / "presets")
+    monkeypatch.setattr(presets, "_FOLDER", tmp_path / "presets")
     outcome = ld3m(*command, "--preset", "both", "--preset", "none", "--out", "cmp")
     assert outcome.code == 0, outcome.err
     assert list(json.loads((tmp_path / "cmp" / "comparison.json").read_text())["runs"]) == ["pixel", "scaled"]

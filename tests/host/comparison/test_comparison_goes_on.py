@@ -28,6 +28,7 @@ def test_a_finished_comparison_needs_no_data(compared, configs, tmp_path, regist
     compare(configs("scaled", "pixel"), tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["ctrl-c", "host error"])
 def test_a_run_that_stopped_goes_on_and_those_before_stay(compared, configs, pieces, tmp_path, end):
     straight = compared(configs("scaled", "other", "pixel"), "straight")

@@ -228,6 +228,7 @@ def test_device_that_is_not_there(name):
         choose_device(name)
 
 
+@pytest.mark.slow
 def test_the_default_generator_has_a_prior_for_the_default_data():
     # No generator, option or folder is given: what is shipped must be enough.
     state = Distillation({"data": {"name": "fashion-mnist:embedded"}})

@@ -122,6 +122,7 @@ def test_accuracy_counts_by_hand():
     assert accuracy(Says(), tiny_task()) == pytest.approx(100 / 3)
 
 
+@pytest.mark.slow
 def test_table_has_random_real_beside_and_repeats():
     task = tiny_task(image_size=32)
     first = evaluate(Real(task), task, protocol=SHORT, networks=["ConvNet"])

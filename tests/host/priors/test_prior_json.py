@@ -46,6 +46,7 @@ def test_facts_read_back(folder):
 names = st.text(st.characters(exclude_categories=["Cs"]))
 
 
+@pytest.mark.slow
 @given(
     st.builds(
         PriorFacts, st.lists(st.builds(PriorClass, names, st.none() | names)).map(tuple), st.none() | st.integers()

@@ -128,6 +128,7 @@ def evaluated(protocol, every):
     )
 
 
+@pytest.mark.slow
 def test_final_is_reported_and_the_best_is_kept_apart(tmp_path, evaluations, two_epochs):
     task = tiny_task(image_size=32)
     result = run.start(evaluated(two_epochs, 1), tmp_path / "run", task=task)
@@ -139,6 +140,7 @@ def test_final_is_reported_and_the_best_is_kept_apart(tmp_path, evaluations, two
     assert (best["step"], best["rows"][0]["mean"]) == (2, 90)
 
 
+@pytest.mark.slow
 def test_best_survives_a_stop(tmp_path, evaluations, two_epochs):
     class StopsAtFour(run.Reporter):
         def step(self, step):
@@ -254,6 +256,7 @@ def test_what_would_stop_the_evaluation_stops_the_run_before_its_first_step(tmp_
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_without_random_real_images_a_class_needs_no_more_than_the_run_does(tmp_path, two_epochs):
     evaluation = {"final": True, "networks": ["ConvNet"], "protocol": two_epochs, "repeats": 1, "random_real": False}
     chosen = config(

@@ -100,6 +100,7 @@ def test_an_expert_that_trained_on_these_images_is_matched_to_zero():
     assert 0 <= match.loss < 1e-9
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(st.permutations(range(6)))
 def test_order_of_images_changes_nothing(experts, relative_error, order):

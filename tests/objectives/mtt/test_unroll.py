@@ -56,6 +56,7 @@ def tiny_problem(steps, images, width, norm="instancenorm", seed=0, soft=False):
     return Unroll(student(network, labels, rows), steps, start, target), pictures
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     steps=st.integers(1, 6),
@@ -92,6 +93,7 @@ def test_long_trainings_are_computed_again_in_stretches(steps):
     assert len(calls) == 2 * steps + again
 
 
+@pytest.mark.slow
 def test_adjoint_equals_finite_differences():
     problem, pictures = tiny_problem(steps=3, images=2, width=2)
     found, h = adjoint(problem, pictures, 0.2), 1e-6

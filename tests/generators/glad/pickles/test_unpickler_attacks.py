@@ -418,6 +418,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs(refused, name):
     value, cause = BOMBS[name]
@@ -436,6 +437,7 @@ def test_numbers_of_a_long_array_are_not_listed(entries, as_record):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KB
 
 
+@pytest.mark.slow
 def test_many_modules_take_no_time(entries):
     content = entries()
     modules = content["G_ema"].state["_modules"]["synthesis"].state["_modules"]
@@ -467,6 +469,7 @@ def test_limits_leave_room_for_real_files(golden):
     assert used * 50 < limits.MOST_OPCODES
 
 
+@pytest.mark.slow
 def test_truncated_anywhere(golden, entries, write, refused):
     """At every 97th byte of a network with one layer, and here and there in a whole one."""
     content = entries()
@@ -522,6 +525,7 @@ print(len(tensors), sorted(unexpected))
 """
 
 
+@pytest.mark.slow
 def test_python_itself_reports_nothing_run_or_imported(golden, tmp_path):
     """The interpreter's audit events, in a process of its own (a hook cannot be taken away again)."""
     sentinel = tmp_path / "ran"

@@ -172,6 +172,7 @@ MUTATIONS = (
 ATTACKS = (os_system, builtins_eval, truncated)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutate", MUTATIONS, ids=lambda mutate: mutate.__name__)
 def test_nothing_runs(golden, positions, tmp_path, monkeypatch, mutate):
     sentinel = tmp_path / "ran"
@@ -260,6 +261,7 @@ def keys_in(value, seen):
         yield from keys_in(item, seen)
 
 
+@pytest.mark.slow
 def test_the_limits_see_the_stack_that_the_unpickler_has():
     """Of programs of random opcodes: none that the limits let pass finds the stack or the memo in another state."""
     rng, passed = numpy.random.default_rng(0), 0

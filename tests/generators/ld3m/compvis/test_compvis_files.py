@@ -28,6 +28,7 @@ def one_line(excinfo):
     return message
 
 
+@pytest.mark.slow
 def test_a_folder_reads_back_as_it_was_converted(checkpoint, tmp_path, golden, relative_error):
     convert(checkpoint(), tmp_path / "prior", note="tiny", licence="none")
     unet = diffusers.UNet2DConditionModel.from_pretrained(tmp_path / "prior" / "unet").eval()
@@ -52,6 +53,7 @@ def test_a_folder_reads_back_as_it_was_converted(checkpoint, tmp_path, golden, r
 EMBEDDING = "cond_stage_model.embedding.weight"
 
 
+@pytest.mark.slow
 def test_an_unconditional_checkpoint_has_no_classes(checkpoint, tmp_path):
     convert(checkpoint("ldm_unconditional"), tmp_path / "prior")
     index = json.loads((tmp_path / "prior" / "model_index.json").read_text())
@@ -165,6 +167,7 @@ CONV = "model.diffusion_model.input_blocks.0.0.weight"
 CODEBOOK = "first_stage_model.quantize.embedding.weight"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -188,6 +191,7 @@ def test_what_does_not_fit_is_listed(tmp_path, checkpoint, change, words):
     assert not (tmp_path / "prior").exists()
 
 
+@pytest.mark.slow
 def test_a_kl_configuration_for_a_vq_checkpoint_is_one_line(tmp_path, checkpoint):
     path = checkpoint()
     config = yaml.safe_load((tmp_path / "model.yaml").read_text())
@@ -202,12 +206,14 @@ def test_a_kl_configuration_for_a_vq_checkpoint_is_one_line(tmp_path, checkpoint
         convert(path, tmp_path / "prior")
 
 
+@pytest.mark.slow
 def test_what_training_left_in_the_state_is_dropped_by_name(tmp_path, checkpoint):
     known = ("logvar", "first_stage_model.loss.logvar", "first_stage_model.loss.discriminator.main.0.weight")
     path = checkpoint(change=lambda state: state.update({name: torch.zeros(()) for name in known}))
     convert(path, tmp_path / "prior")
 
 
+@pytest.mark.slow
 def test_the_stored_scale_factor_is_written(tmp_path, checkpoint):
     convert(checkpoint(change=lambda state: state.update(scale_factor=torch.tensor(0.25))), tmp_path / "prior")
     assert diffusers.VQModel.from_pretrained(tmp_path / "prior" / "vqvae").config.scaling_factor == 0.25
@@ -249,6 +255,7 @@ def test_class_names_are_read_from_text_and_json(tmp_path):
             read_classes(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_the_configuration_is_given_or_lies_beside_the_checkpoint(tmp_path, checkpoint):
     path = checkpoint()
     for name in ("config.yaml", "2024-project.yml", "model.yaml"):
@@ -263,6 +270,7 @@ def test_the_configuration_is_given_or_lies_beside_the_checkpoint(tmp_path, chec
     convert(path, tmp_path / "prior", config=tmp_path / "elsewhere" / "it.yaml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

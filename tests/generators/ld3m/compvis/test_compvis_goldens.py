@@ -32,6 +32,7 @@ def layer_outputs(parts, values):
     }
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_encode_quantise_decode_and_one_unet_call_agree(pair, relative_error):
     values, parts, _ = pair
@@ -43,6 +44,7 @@ def double(module):
     torch.nn.Module.to(module, torch.float64)  # diffusers' own warns about every conversion
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stem", STEMS)
 @torch.no_grad()
 def test_in_float64_they_agree_to_the_last_digits(exact, original, relative_error, stem):
@@ -111,6 +113,7 @@ def test_both_layouts_render_the_published_images_in_float64(
         assert relative_error(two, published[f"render.{name}"]) < 1e-11, name
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_second_form_is_the_published_one(golden, original, second_form, relative_error):
     for stem, width in zip(STEMS, (None, 32), strict=True):

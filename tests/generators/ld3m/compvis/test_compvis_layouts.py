@@ -35,6 +35,7 @@ def test_the_built_in_layout_has_the_published_size(built_in):
     assert_every_tensor_has_one_source(stage, autoencoder.entries(CONFIG.first_stage, stage.state_dict()))
 
 
+@pytest.mark.slow
 def test_the_built_in_layout_is_recognised_and_needs_no_yaml(built_in):
     network, stage = built_in
     state = {"cond_stage_model.embedding.weight": torch.zeros(1001, 512)}
@@ -63,6 +64,7 @@ def test_the_full_layout_with_random_weights_predicts_noise():
     assert out.shape == (1, 3, 8, 8)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(
     transformer=st.booleans(),
@@ -95,6 +97,7 @@ def test_every_unet_tensor_has_one_source(transformer, depth, blocks, mult, at, 
         assert attention.heads == (1 if "num_heads" in heads else width // heads["num_head_channels"])
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(
     quantised=st.booleans(),
@@ -124,6 +127,7 @@ def first_stage(quantised, blocks, mult, at):
     return FirstStage(target="vqmodel" if quantised else "autoencoderkl", embed_dim=4, n_embed=16, ddconfig=params)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_kl_first_stage_with_attention_inside_its_levels_agrees(original, tensors, second_form, relative_error):
     stage = first_stage(quantised=False, blocks=2, mult=[1, 2, 2], at={16})
@@ -269,6 +273,7 @@ def test_the_prediction_is_translated(original, description, says, is_):
     assert convert_state(state, parse_config(about, "-")).scheduler.config.prediction_type == is_
 
 
+@pytest.mark.slow
 def test_the_names_of_schedules_mean_what_the_original_code_computes(original, description):
     _, state = original("ldm_unconditional")
     steps = torch.arange(1001, dtype=torch.float64) / 1000 + 0.008

@@ -58,6 +58,7 @@ def refusal(checkpoint, tmp_path, change, **options):
     return message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "found"),
     [
@@ -78,6 +79,7 @@ def test_weights_that_are_no_finite_dense_floats(checkpoint, tmp_path, change, f
     assert found in refusal(checkpoint, tmp_path, change)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("factor", "found"),
     [
@@ -99,6 +101,7 @@ def test_a_scale_factor_is_one_positive_finite_number(checkpoint, tmp_path, fact
     assert message.endswith(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "found"),
     [
@@ -115,6 +118,7 @@ def test_noise_levels_are_one_number_for_each_timestep(checkpoint, tmp_path, cha
     assert all(word in message for word in ("alphas_cumprod", found, "(1000,)"))
 
 
+@pytest.mark.slow
 def test_betas_that_leave_no_signal(checkpoint, tmp_path):
     path = checkpoint(change=lambda state: state.pop("alphas_cumprod"))
     about = yaml.safe_load((tmp_path / "model.yaml").read_text())
@@ -128,6 +132,7 @@ def test_betas_that_leave_no_signal(checkpoint, tmp_path):
     convert(path, tmp_path / "prior")
 
 
+@pytest.mark.slow
 def test_half_precision_ends_at_65504(checkpoint, tmp_path):
     message = refusal(checkpoint, tmp_path, one(CONV, spoilt(7e4)), half=True)
     assert CONV in message
@@ -157,6 +162,7 @@ def test_a_network_that_diffusers_cannot_build_is_one_line(original):
         convert_state(state, config.model_copy(update={"unet": odd}))
 
 
+@pytest.mark.slow
 def test_what_could_not_be_loaded_is_not_written(checkpoint, tmp_path):
     """Each tensor fits the YAML; that the two networks do not fit each other is found when the prior is read back."""
 

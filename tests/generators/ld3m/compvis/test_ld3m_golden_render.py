@@ -99,6 +99,7 @@ def test_in_float64_it_is_the_published_render(exact, converted, description, re
         assert relative_error(value, published[f"render.{name}"]) < 1e-11, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stem", STEMS)
 def test_in_float32_its_images_are_the_published_ones(golden, exact, converted, description, relative_error, stem):
     values, (_, published), about = golden(stem), exact(stem), description(stem)
@@ -111,6 +112,7 @@ def test_in_float32_its_images_are_the_published_ones(golden, exact, converted, 
         assert relative_error(gradient, published[f"render.{GRADIENTS[name]}"]) < 1e-2, name
 
 
+@pytest.mark.slow
 def test_half_of_the_file_is_refused(tmp_path, converted):
     folder = converted("ldm_unconditional")
     path = folder / "unet" / "diffusion_pytorch_model.safetensors"

@@ -33,6 +33,7 @@ class Command:
         return os.system, (self.line,)
 
 
+@pytest.mark.slow
 def test_a_golden_checkpoint_becomes_a_prior(checkpoint, tmp_path, ld3m):
     path, out = checkpoint(), tmp_path / "prior"
     ended = ld3m("prior", "convert", path, out)
@@ -50,6 +51,7 @@ def test_a_golden_checkpoint_becomes_a_prior(checkpoint, tmp_path, ld3m):
     load_prior(out)
 
 
+@pytest.mark.slow
 def test_its_options_are_given_with_s(checkpoint, tmp_path, ld3m, refused):
     path, out = checkpoint(), tmp_path / "prior"
     elsewhere = tmp_path / "elsewhere"
@@ -93,6 +95,7 @@ def test_weights_that_are_no_numbers_leave_nothing_behind(checkpoint, tmp_path, 
     assert bias in err
 
 
+@pytest.mark.slow
 def test_safetensors_are_converted_as_well(checkpoint, tmp_path, ld3m, refused):
     path = tmp_path / "model.safetensors"
     save_file(torch.load(checkpoint(), weights_only=True)["state_dict"], path)

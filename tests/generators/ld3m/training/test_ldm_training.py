@@ -21,6 +21,7 @@ from ld3m_plugin.testing import check_generator, tiny_task
 TASK = tiny_task(image_size=8)
 
 
+@pytest.mark.slow
 def test_the_prior_is_read_and_rendered_from(trained, started):
     out, notes = trained
     prior = load_prior(out)
@@ -43,6 +44,7 @@ def test_latents_of_the_training_images_are_normalised(trained):
     torch.testing.assert_close(std, torch.ones(4), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_averaged_weights_are_stored(tmp_path, tiny):
     # Second form: every state of the way is kept, and the average is worked out from them.
     out, way = tmp_path / "prior", {"autoencoder": [], "denoiser": []}
@@ -97,6 +99,7 @@ def test_the_report_holds_what_it_should(trained):
     assert "Fréchet distance" in table
 
 
+@pytest.mark.slow
 def test_nothing_that_is_shared_names_a_folder_of_the_users(tmp_path, tiny):
     task = replace(TASK, name=f"imagefolder:{tmp_path}/birds/", source=f"imagefolder {tmp_path}/birds")
     tiny.train(tmp_path / "prior", task, autoencoder_steps=1, steps=1)
@@ -131,6 +134,7 @@ def size_of(path):
         return picture.size
 
 
+@pytest.mark.slow
 def test_half_precision_is_stored_and_measured(trained, copy, tiny):
     tiny.train(copy, half=True)
     full, mse = {}, {}
@@ -158,6 +162,7 @@ def test_losses_fall_and_the_prior_comes_closer(trained, tmp_path, tiny):
     assert long["reconstruction"]["mse"] < 0.7 * short["reconstruction"]["mse"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "options"),
     [
@@ -177,12 +182,14 @@ def test_other_tasks_are_trained_on(tmp_path, started, task, options, tiny):
     assert images.isfinite().all()
 
 
+@pytest.mark.slow
 def test_without_dropped_classes_there_is_no_null_class(tmp_path, tiny):
     tiny.train(tmp_path / "prior", autoencoder_steps=1, steps=1, drop_class=0.0, samples_every=1)
     prior = load_prior(tmp_path / "prior")
     assert (prior.facts.null_class, len(prior.class_embedding)) == (None, 3)
 
 
+@pytest.mark.slow
 def test_many_classes_are_not_all_shown(tmp_path, tiny):
     tiny.train(tmp_path / "prior", tiny_task(classes=23, image_size=8, train=2), autoencoder_steps=1, steps=1)
     assert size_of(tmp_path / "prior" / "samples.png") == (8 * 100 + 4, 20 * 100 + 4)

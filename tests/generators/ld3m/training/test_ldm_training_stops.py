@@ -28,6 +28,7 @@ def one_line(error):
 STOPS = [("autoencoder", 3), ("autoencoder", 4), ("denoiser", 1), ("denoiser", 4), ("judge", 2), ("samples", 1)]
 
 
+@pytest.mark.slow
 def test_a_training_that_is_stopped_everywhere_gives_the_same_bits(trained, tmp_path, tiny):
     out, made = tmp_path / "prior", {"autoencoder": 0, "denoiser": 0}
     for name, step in STOPS:
@@ -69,6 +70,7 @@ def test_a_state_of_other_settings_is_refused_and_kept(copy, other, differs, tin
     assert not copy.exists()
 
 
+@pytest.mark.slow
 def test_the_same_data_at_another_place_goes_on(trained, copy, tiny):
     tiny.train(copy, replace(TASK, name="imagefolder:../x", source="imagefolder ../x"))
     assert tiny.same_weights(copy, trained[0])
@@ -88,6 +90,7 @@ def test_a_folder_of_the_users_is_not_written_into(tmp_path, tiny):
         tiny.train(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [None, "autoencoder.partial"])
 def test_what_a_training_left_before_its_first_state_is_no_hindrance(trained, tmp_path, left, tiny):
     out = tmp_path / "prior"
@@ -98,6 +101,7 @@ def test_what_a_training_left_before_its_first_state_is_no_hindrance(trained, tm
     assert tiny.same_weights(out, trained[0])
 
 
+@pytest.mark.slow
 def test_what_decides_no_weight_may_change(trained, copy, tiny):
     tiny.train(copy, save_every=5, samples_every=0, guidance_scale=1.0, report_per_class=3, licence="CC0-1.0")
     assert tiny.same_weights(copy, trained[0])
@@ -135,6 +139,7 @@ def test_a_damaged_state_is_one_line(copy, how, tiny):
     one_line(error)
 
 
+@pytest.mark.slow
 def test_a_deleted_state_is_made_again(trained, copy, tiny):
     for path in tiny.states(copy).glob("*oder.safetensors"):
         path.unlink()
@@ -142,6 +147,7 @@ def test_a_deleted_state_is_made_again(trained, copy, tiny):
     assert tiny.same_weights(copy, trained[0])
 
 
+@pytest.mark.slow
 def test_a_rate_too_high_is_one_line(tmp_path, tiny):
     with pytest.raises(PriorError, match=r"autoencoder .*(nan|inf)") as e:
         tiny.train(tmp_path / "prior", autoencoder_rate=1e30)

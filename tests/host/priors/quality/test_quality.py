@@ -39,6 +39,7 @@ def measured(judge, sample, **more):
     return measure_quality(judge, TASK, sample, PER_CLASS, stream(0, "quality"), **more)
 
 
+@pytest.mark.slow
 def test_a_judge_learns_is_frozen_and_repeats(judge):
     assert accuracy(judge, TASK) > 90
     assert not judge.training
