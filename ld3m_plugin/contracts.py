@@ -149,7 +149,7 @@ class _WithOptions:
 
 
 class _Backend(_WithOptions):
-    """What generators and objectives share beside options: state and provenance."""
+    """State and provenance, which generators and objectives share."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that changes during a run, as tensors, so that a stopped run goes on bit for bit."""
@@ -209,7 +209,7 @@ class Generator(_Backend, ABC):
 
 @dataclass(frozen=True)
 class Match:
-    """What an objective says about a batch of images.
+    """The result of an objective for a batch of images.
 
     Attributes:
         loss: the value, for the record.

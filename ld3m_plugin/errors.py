@@ -1,4 +1,4 @@
-"""What can go wrong for a user, each with one line that says what to do.
+"""Errors that a user can cause, each with one line that says what to do.
 
 The command line catches `HostError` alone, prints the line and leaves with the error's exit code. Anything else that is
 raised is a mistake in a program and keeps its traceback.
@@ -26,7 +26,7 @@ class HostError(Exception):
 
 
 class UsageError(HostError):
-    """What was asked for is not there or not valid: exit code 2."""
+    """A name, path or value that does not exist or is not valid: exit code 2."""
 
     exit_code = ExitCode.USAGE
 

@@ -86,7 +86,7 @@ def _refusal(model: type[BaseModel], error: ValidationError, owner: str) -> Unkn
 
 
 def _as_list(value: Any) -> str:
-    """What was meant by text or a number where a list is wanted; an example if nothing can be made of it."""
+    """Write as a list what was given as text or a number; an example if that is impossible."""
     parts = str(value).strip("[]() ").replace(",", " ").split() if isinstance(value, str | int | float) else []
     return f"[{','.join(parts)}] (a list)" if parts else "a list, such as [64,96]"
 

@@ -64,7 +64,7 @@ class Backend:
 
 @dataclass
 class PluginRecord:
-    """What became of one plugin."""
+    """One plugin, and its problems."""
 
     owner: Owner
     problems: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What a generator and an objective may know about the data: facts, and real training images by class."""
+"""The data as a generator and an objective see it: facts, and real training images by class."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class RunRow:
         """
         state = Distillation(self.config, task=task)
         if self.finished is not None:
-            check_same_origin(self.folder, state)
+            check_same_origin(self.folder, state, self.finished.distilled.metadata)
 
     def make(self, task: Task | None, reporter: Reporter) -> ComparedRun:
         """Start the run, or resume it where it was stopped."""

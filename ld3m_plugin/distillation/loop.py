@@ -120,7 +120,7 @@ class Distillation:
         if len(start) != len(rows):
             raise HostError(f"{self._who('generator')} gave {len(start)} rows of latents for {len(rows)} labels")
         if not start.learned:
-            raise HostError(f"{self._who('generator')} gave no latent that is learned")
+            raise HostError(f"{self._who('generator')} gave no learned latent")
         self.latents = start.clone()
         self._optimizer = LatentOptimizer(self.config.optimizer, self.latents, default_rates(self.generator))
         self._step_rng = stream(seed, "on_step")

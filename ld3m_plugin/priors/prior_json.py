@@ -77,6 +77,9 @@ def read_facts(folder: Path, kind: str) -> PriorFacts:
     path = folder / FACTS
     if not path.exists():
         return PriorFacts()
+    version = read_json(path).get("format")
+    if isinstance(version, int) and version > 1:  # a later format may write the rest in another way
+        raise PriorError(f"{path} has format {version}, this version reads 1: update ld3m-plugin")
     content = read_as(_FACTS, path)
     if content.kind != kind:
         raise PriorError(f"{path} is of a prior of kind {content.kind!r}, not {kind!r}: name a prior of kind {kind!r}")

@@ -68,7 +68,7 @@ def read_config(folder: Path) -> RunConfig:
 
 
 def read_environment(folder: Path) -> dict[str, Any]:
-    """What `environment.json` holds; empty where it is missing or damaged: it is a record for people, a run goes on without."""
+    """Read `environment.json`; empty if it is missing or damaged, since a run goes on without this record for people."""
     with suppress(HostError):
         content = read_json(folder / ENVIRONMENT, HostError)
         return content if isinstance(content, dict) else {}

@@ -1,4 +1,4 @@
-"""What a run is made with, written down with it, and compared when it goes on: data, priors, experts, versions, the machine.
+"""Records of a run's data, priors, experts, versions and machine, which are compared when the run goes on.
 
 Nothing in these records names a person or a machine.
 """
@@ -6,6 +6,7 @@ Nothing in these records names a person or a machine.
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,13 @@ def provenance(state: Distillation) -> dict[str, dict[str, str]]:
     return {"generator": state.generator.provenance(), "objective": state.objective.provenance()}
 
 
-def check_same_origin(folder: Path, state: Distillation) -> None:
+def check_same_origin(folder: Path, state: Distillation, made_with: Mapping[str, Any] | None = None) -> None:
     """Check that the run in `folder` was made with the data, the prior and the experts that `state` has.
 
     What the run did not record is taken to be the same.
+
+    Args:
+        made_with: facts by kind of backend, such as a finished run's metadata; default: those of `environment.json`.
 
     Raises:
         ArtefactError: other classes, another number of images, or another fact of a backend's `provenance()`.
@@ -89,9 +93,9 @@ def check_same_origin(folder: Path, state: Distillation) -> None:
             f"the run in {folder} was made with {data.get('source')!r}, and now the data is {now['source']!r}, with other "
             "classes or another number of images: a run goes on with the same data only"
         )
-    made_with = recorded.get("provenance")
+    made_with = recorded.get("provenance") if made_with is None else made_with
     for kind, facts in provenance(state).items():
-        old = made_with.get(kind, facts) if isinstance(made_with, dict) else facts
+        old = made_with.get(kind, facts) if isinstance(made_with, Mapping) else facts
         changed = [name for name in facts if old.get(name) != facts[name]] if isinstance(old, dict) else []
         if changed:
             name = changed[0]

@@ -50,7 +50,7 @@ class Reporter:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run returns; `evaluation` is of the final images."""
+    """The result of a run; `evaluation` is of the final images."""
 
     folder: Path
     distilled: DistilledSet

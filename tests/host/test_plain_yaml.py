@@ -134,6 +134,7 @@ VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) 
 WORDS = st.text("0123456789eEoxn_.:-+~#", max_size=6)
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(min_size=1, max_size=4), VALUES | WORDS | st.lists(VALUES | WORDS), max_size=4))
 def test_what_is_dumped_reads_as_the_same(content):
     found = plain(parse_yaml(dump_yaml(content)))

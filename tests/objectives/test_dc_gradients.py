@@ -83,6 +83,7 @@ def test_biases_and_norms_count_in_mse_and_cos_alone():
     assert {name: float(measure(one, other)) for name, measure in DISTANCES.items()} == {"ours": 0, "mse": 10, "cos": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distance", sorted(DISTANCES))
 @pytest.mark.parametrize("classes", [1, 2])
 def test_gradient_of_the_loss_is_right(distance, classes):

@@ -1,1 +1,1 @@
-"""What the trainings of all kinds of priors share: batches, updates, resumable states, samples and report."""
+"""The parts that trainings of all kinds of priors share: batches, updates, resumable states, samples and report."""

@@ -27,7 +27,7 @@ from ld3m_plugin.objectives.mtt.store.training_images import TrainingImages
 
 @dataclass(frozen=True)
 class Plan:
-    """What is wanted, what exists, and what the rest costs.
+    """The experts that are wanted, those that exist, and the cost of the rest.
 
     Attributes:
         count, missing: experts in all, and those that are still to be trained.

@@ -118,6 +118,7 @@ def test_memory_policies_and_chunks_change_no_gradient(priors, started, relative
             assert relative_error(chunked[name], expected[name]) < 1e-4  # float32 sums in another order
 
 
+@pytest.mark.slow
 def test_auto_keeps_activations_until_the_budget_is_spent(priors, started):
     evaluations = []
     for budget in (4.0, 1e-6):
@@ -296,6 +297,7 @@ def test_refusals(priors, started, what, options, task, message):
         started(ld3m(priors(**what), **options), tiny_task(**task))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", [{}, {"conditional": False}], ids=str)
 @pytest.mark.parametrize("optimizer", [{}, {"name": "sgd", "learning_rates": {"latent": 0.1, "class_embedding": 0.1}}])
 def test_a_run_with_and_without_classes(priors, what, optimizer):

@@ -77,6 +77,7 @@ def test_exit_codes(ld3m, arguments, code):
     assert bool(outcome.err) == (code != 0)
 
 
+@pytest.mark.slow
 def test_an_error_of_a_real_process_is_one_line(new_process):
     done = new_process("-m", "ld3m_plugin", "plugins", "show", "pixle")
     assert (done.returncode, done.stdout) == (2, "")

@@ -96,6 +96,7 @@ def test_every_option_of_a_generator_or_objective_is_described(ld3m):
             assert [option["name"] for option in entry["options"] if not option["description"]] == [], row["name"]
 
 
+@pytest.mark.slow
 def test_plugins_closes_quietly_when_nobody_reads_on(tmp_path, environment_of):
     # As `ld3m plugins | head -1`: the reader is gone before the table is written.
     program = subprocess.Popen(

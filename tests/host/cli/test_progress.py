@@ -32,18 +32,21 @@ def told(tmp_path, two_epochs):
     return tell
 
 
+@pytest.mark.slow
 def test_terminal_shows_loss_speed_time_to_go_and_best(told):
     text = told(terminal=True)
     assert re.search(r"distil .* 4/4 .* loss [\d.]+, [\d.]+ it/s, best [\d.]+ % at [24]", text)
     assert "step 4: ConvNet on random real: " in text
 
 
+@pytest.mark.slow
 def test_elsewhere_the_end_is_one_line(told):
     lines = [line for line in told(terminal=False).splitlines() if line.startswith("step 4 of 4")]
     assert len(lines) == 1
     assert re.fullmatch(r"step 4 of 4: loss [\d.]+, [\d.]+ it/s, best [\d.]+ % at 2, 0:00 to go", lines[0])
 
 
+@pytest.mark.slow
 def test_elsewhere_a_line_is_said_when_a_minute_is_over(told, monkeypatch):
     monkeypatch.setattr(progress, "_PLAIN_INTERVAL", 0.0)
     lines = [line for line in told(terminal=False).splitlines() if re.match(r"step \d of 4: loss", line)]

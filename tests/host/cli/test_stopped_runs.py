@@ -101,6 +101,7 @@ def register_trackers(register):
 PLAIN = ["--data", "fashion-mnist:embedded", "-g", "pixel", "--no-evaluate"]
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_a_number_keeps_the_state_before_it(site, ld3m, tmp_path):
     site.add("odd-one", {"odd": ODD})
     first = ld3m("distill", *PLAIN, "-o", "not-a-number", "--steps", "5", "--out", "run")

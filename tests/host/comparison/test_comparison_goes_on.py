@@ -105,6 +105,7 @@ def test_a_killed_comparison_leaves_files_that_are_accepted(compared, configs, t
 # The row of random real images ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped", [False, True])
 def test_runs_that_were_not_made_by_a_comparison_are_read(compared, configs, task, registry, tmp_path, stopped):
     # Such a run evaluates random real images itself; the comparison has a record of its own.

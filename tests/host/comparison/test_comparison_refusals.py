@@ -57,9 +57,12 @@ def test_other_data_beside_a_finished_run_is_refused(compared, configs, tmp_path
     assert not (tmp_path / "out" / "scaled").exists()
 
 
-def test_another_prior_beside_a_finished_run_is_refused(compared, configs, pieces, tmp_path):
+@pytest.mark.parametrize("environment", ["kept", "lost"])
+def test_another_prior_beside_a_finished_run_is_refused(compared, configs, pieces, tmp_path, environment):
     first = compared(configs("scaled"))
     pieces.Scaled.prior = "second"
+    if environment == "lost":  # the distilled set says as well what it was made with
+        (tmp_path / "out" / "scaled" / "environment.json").unlink()
     with pytest.raises(ArtefactError, match=r"out/scaled .*prior_sha256 first .*generator.* second") as raised:
         compared(configs("other", "scaled"))
     assert "\n" not in str(raised.value)

@@ -106,6 +106,7 @@ def test_distil_yields_a_step_for_each_update(registry):
     assert "largest" in steps[0].metrics
 
 
+@pytest.mark.slow
 def test_distil_lowers_the_distance_of_feature_means():
     losses = [
         step.loss

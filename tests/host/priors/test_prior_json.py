@@ -68,7 +68,7 @@ def edit(folder, **values):
 @pytest.mark.parametrize(
     ("values", "field"),
     [
-        ({"format": 2}, "format"),
+        ({"format": 2}, r"format 2.*update"),
         ({"format": ...}, "format"),
         ({"kind": 3}, "kind"),
         ({"kind": ...}, "kind"),

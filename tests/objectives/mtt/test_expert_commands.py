@@ -218,6 +218,7 @@ def test_a_wrong_setting_lists_all_of_them(tiny_site, ld3m, training):
     assert all(name in error for name in TrainingOptions.model_fields)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [[], ["plan"], ["train"], ["list"], ["import"]], ids=" ".join)
 def test_help_imports_nothing_heavy(new_process, command):
     program = f"""

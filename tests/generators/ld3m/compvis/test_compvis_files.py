@@ -65,6 +65,7 @@ def test_an_unconditional_checkpoint_has_no_classes(checkpoint, tmp_path):
         convert(tmp_path / "model.ckpt", tmp_path / "other", classes=tmp_path / "names.txt")
 
 
+@pytest.mark.slow
 def test_safetensors_and_a_bare_state_dict_are_read_as_well(checkpoint, tmp_path):
     state = read_state(checkpoint())
     torch.save(state, tmp_path / "bare.pt")
@@ -75,6 +76,7 @@ def test_safetensors_and_a_bare_state_dict_are_read_as_well(checkpoint, tmp_path
         assert all(torch.equal(again[key], state[key]) for key in state)
 
 
+@pytest.mark.slow
 def test_leftovers_of_lightning_and_omegaconf_do_not_stop_the_reading(checkpoint, tmp_path, monkeypatch):
     path = checkpoint()
     content = torch.load(path, weights_only=True)
@@ -108,6 +110,7 @@ class Payload:
         return self.call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole_file", [False, True])
 @pytest.mark.parametrize(
     ("function", "name"), [(os.system, "system"), (runpy.run_path, "run_path"), (os.mkdir, "mkdir")]

@@ -133,6 +133,7 @@ def test_the_scheduler_starts_where_the_published_sampler_starts(pair):
 
 
 # diffusers issue 7240: what has no shape loads silently whatever it says. Each of these must move the golden.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrong", "at_least"),
     [({"attention_head_dim": 8}, 0.1), ({"flip_sin_to_cos": False}, 0.05), ({"freq_shift": 1}, 0.05)],

@@ -143,6 +143,7 @@ def test_half_precision_ends_at_65504(checkpoint, tmp_path):
     assert load_prior(tmp_path / "singles").unet.state_dict()["conv_in.weight"].max() == 7e4
 
 
+@pytest.mark.slow
 def test_of_moving_averages_the_values_that_are_not_used_may_be_anything(original):
     config, state = original("ldm_class_conditional")
     network = [name for name in state if name.startswith("model.")]

@@ -78,6 +78,7 @@ def test_what_is_there_is_not_written_over(checkpoint, tmp_path, refused):
     assert (out / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_pickle_that_asks_for_a_command_does_not_get_it(checkpoint, tmp_path, refused):
     path, mark = checkpoint(), tmp_path / "executed"
     torch.save({**torch.load(path, weights_only=True), "extra": Command(f"touch {mark}")}, path)
@@ -87,6 +88,7 @@ def test_a_pickle_that_asks_for_a_command_does_not_get_it(checkpoint, tmp_path, 
     assert not mark.exists()
 
 
+@pytest.mark.slow
 def test_weights_that_are_no_numbers_leave_nothing_behind(checkpoint, tmp_path, refused):
     bias = "model.diffusion_model.out.2.bias"
     path = checkpoint(change=lambda state: state.update({bias: state[bias] * torch.nan}))

@@ -148,6 +148,7 @@ def test_together_equals_one_by_one_up_to_rounding(train, every_row, together, o
     assert torch.equal(grouped[:, 0], alone[:, 0])
 
 
+@pytest.mark.slow
 def test_networks_that_cannot_be_stacked_are_refused_together(train, task, tiny, tmp_path):
     vit = {"network": "ViT", "network_settings": {}, "together": 2}
     for use in (lambda: train(**vit), lambda: plan_experts(tmp_path / "root", task, tiny(**vit), timed=0)):
