@@ -68,7 +68,7 @@ def edit(folder, **values):
 @pytest.mark.parametrize(
     ("values", "field"),
     [
-        ({"format": 2}, r"format 2.*update"),
+        ({"format": 0}, "format"),
         ({"format": ...}, "format"),
         ({"kind": 3}, "kind"),
         ({"kind": ...}, "kind"),
@@ -92,6 +92,13 @@ def edit(folder, **values):
 def test_a_field_that_is_not_valid_is_named(folder, values, field):
     edit(folder, **values)
     assert f"{folder / 'prior.json'} is damaged ({field}: " in refused(read_facts, folder, "means")
+
+
+def test_a_later_format_is_not_called_damaged(folder):
+    edit(folder, format=2, classes={"in": "another form"})
+    message = refused(read_facts, folder, "means")
+    assert f"{folder / 'prior.json'} has format 2" in message
+    assert "damaged" not in message
 
 
 def test_what_may_be_left_out(folder):
