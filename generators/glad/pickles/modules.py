@@ -48,6 +48,8 @@ class NetworkModules:
         record = self._record
         for place in places:
             record = self._group(record, path, "_modules").get(place)
+        if name == "_modules":
+            return self._group(record, path.removesuffix("._modules"), name)
         attributes = self._attributes(path, record)
         if name != "class" and name not in attributes:
             raise self.error(f"has no {path}")

@@ -101,7 +101,7 @@ def _check_family(network: NetworkModules) -> None:
     kind = network.get("class")
     if kind not in _CLASSES:
         raise network.error(f"a network of class {one_line(kind)} is none of {', '.join(_CLASSES)}")
-    if any(re.fullmatch(r"b\d+", str(name)) for name in network.get("synthesis._modules")):
+    if any(isinstance(name, str) and re.fullmatch(r"b\d+", name) for name in network.get("synthesis._modules")):
         raise network.error("this is a StyleGAN2")
     if network.get("c_dim") and network.get("mapping.embed.class") == "FullyConnectedLayer":
         raise network.error("this is a class-conditional StyleGAN3, which maps classes in another way")

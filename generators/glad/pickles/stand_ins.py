@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,9 @@ class Record:
     """
 
     class_name: str
-    state: Any = None
-    arguments: tuple[Any, ...] = ()
+    # Not printed: a short file can hold what takes exponential time and memory to print.
+    state: Any = field(default=None, repr=False)
+    arguments: tuple[Any, ...] = field(default=(), repr=False)
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
@@ -81,7 +82,7 @@ class StandIn:
         if cls.path in _CLASS_MAKERS:
             return cls.names.find("builtins", "object")
         make = _FUNCTIONS.get(cls.path)
-        return make(*arguments) if make else Record(cls.path, arguments=arguments)
+        return make(*arguments, **named) if make else Record(cls.path, arguments=arguments)
 
     def __setstate__(self, state: Any) -> None:
         """Never called: without it, BUILD would set the attributes of the class."""
@@ -135,6 +136,13 @@ def _encode(text: str, codec: str = "latin1") -> bytearray:
     return bytearray(text, "latin1")
 
 
+def _dictionary(*entries: Any) -> _Dictionary:
+    """Return an empty one, which the pickle fills as it does Python's own; Python 2 and protocols 0 and 1 do not."""
+    if entries:
+        raise RefusedError("gives the entries of a dictionary to a call")
+    return _Dictionary()
+
+
 def _reconstructor(made: Any, _base: Any, *state: Any) -> Any:
     """Return an instance as protocols 0 and 1 have it."""
     if not isinstance(made, type) or not issubclass(made, StandIn):
@@ -148,7 +156,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "_codecs.encode": _encode,
     "builtins.bytes": lambda: bytearray(),
     "copyreg._reconstructor": _reconstructor,
-    **dict.fromkeys(("collections.OrderedDict", "dnnlib.EasyDict", "dnnlib.util.EasyDict"), lambda *_: _Dictionary()),
+    **dict.fromkeys(("collections.OrderedDict", "dnnlib.EasyDict", "dnnlib.util.EasyDict"), _dictionary),
     "torch_utils.persistence._reconstruct_persistent_obj": _persistent,
 }
 

@@ -24,6 +24,8 @@ _STORAGE = "torch.storage._load_from_bytes"
 _STORAGE_CLASSES = re.compile(r"torch (BFloat16|Bool|Double|Float|Half|Int|Long|Short)Storage")
 #: Pickles of a storage, the fourth of which is `('storage', torch.FloatStorage, key, device, number of elements, None)`.
 _STORAGE_PICKLES, _STORAGE_OPCODES = 5, 1000
+#: Arguments in the first two: torch's magic number and version of the format, each after pickle's protocol.
+_STORAGE_START = [2, 0x1950A86A20F9469CFC6C, None, 2, 1001, None]
 _STORAGE_PICKLE = "PROTO MARK BINUNICODE GLOBAL BINUNICODE BINUNICODE (BININT[12]?|LONG1) NONE TUPLE BINPERSID STOP"
 _STORAGE_REFUSED = (REFUSED - {"BINPERSID"}) | {"REDUCE"}
 
@@ -33,7 +35,7 @@ def number_of(value: Any) -> float | None:
     if isinstance(value, Record):
         try:
             value, *others = _numpy_numbers(value)
-        except (AttributeError, IndexError, TypeError, ValueError):
+        except (AttributeError, LookupError, TypeError, ValueError):
             return None
         if others not in ([], [value]):
             return None
@@ -117,7 +119,8 @@ def read_storage(data: bytes | bytearray) -> Tensor:
     for _ in range(_STORAGE_PICKLES):
         opcodes = checked_opcodes(stream, _STORAGE_OPCODES, _STORAGE_REFUSED)
         pickles.append([(name, argument) for name, argument in opcodes if name != "BINPUT"])
-    if not re.fullmatch(_STORAGE_PICKLE, " ".join(name for name, _ in pickles[3])):
+    is_storage = re.fullmatch(_STORAGE_PICKLE, " ".join(name for name, _ in pickles[3]))
+    if not is_storage or [argument for _, argument in pickles[0] + pickles[1]] != _STORAGE_START:
         raise RefusedError("is something else than a storage")
     _, _, _, kind, _, _, claimed, *_ = (argument for _, argument in pickles[3])
     if not (found := _STORAGE_CLASSES.fullmatch(kind)):

@@ -9,6 +9,8 @@ from ld3m_plugin.generators.glad.pickles.network import network_of
 from ld3m_plugin.generators.glad.pickles.stand_ins import Record
 
 LAYER = "synthesis.L2_24_32"
+#: Of numpy, with a dictionary for the state of its dtype.
+ODD_NUMBER = Record("numpy.core.multiarray.scalar", arguments=(Record("numpy.dtype", {"a": 1}, ("f8",)), bytes(8)))
 
 
 def at(entries, place):
@@ -102,7 +104,9 @@ def refused(entries):
         ("", "img_resolution", 32, "3x16"),
         ("", "c_dim", -1, "c_dim"),
         ("", "z_dim", 0, "z_dim"),
+        ("", "z_dim", ODD_NUMBER, "z_dim"),
         ("", "_modules", [], "_modules"),
+        ("synthesis", "_modules", 5, "synthesis has no _modules"),
         ("", "num_ws", 12, "num_ws is 12, not 9"),
     ],
 )
