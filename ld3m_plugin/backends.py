@@ -60,10 +60,12 @@ def get_objective(name: str, *, registry: Registry | None = None, **options: Any
         return cast(Objective, create("objective", name, options))
 
 
-def default_rates(generator: Generator) -> dict[str, float]:
+def default_rates(generator: Generator, objective: str) -> dict[str, float]:
     """Adam's default learning rates of a generator, by latent.
 
-    Generators written for plugin API 0 take the objective's name. They get an empty one, and a `DeprecationWarning`.
+    Args:
+        objective: its registered name, for generators of version 0.1 whose `learning_rates` takes it; they get a
+            `DeprecationWarning`.
     """
     if not inspect.signature(generator.learning_rates).parameters:
         return generator.learning_rates()
@@ -73,7 +75,7 @@ def default_rates(generator: Generator) -> dict[str, float]:
         DeprecationWarning,
         stacklevel=2,
     )
-    return generator.learning_rates("")  # type: ignore[call-arg]
+    return generator.learning_rates(objective)  # type: ignore[call-arg]
 
 
 def get_tracker(name: str, **options: Any) -> Tracker:

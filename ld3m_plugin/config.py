@@ -150,7 +150,7 @@ def resolve(
         UsageError: a file that is missing or not YAML, an unknown preset, setting or value.
     """
     merged: dict[str, Any] = {}
-    for layer in (*map(read_yaml, files), *(load_preset(preset).config for preset in presets)):
+    for layer in (*map(_read_layer, files), *(load_preset(preset).config for preset in presets)):
         for path in _BELONGS_TO:
             part, key = path.split(".")
             if isinstance(layer.get(part), Mapping) and key in layer[part]:
@@ -164,6 +164,17 @@ def resolve(
     for path, value in settings:
         assign(merged, path, value)
     return build(RunConfig, merged, "the configuration")
+
+
+def _read_layer(path: Path) -> dict[str, Any]:
+    layer = read_yaml(path)
+    data = layer.get("data")
+    if isinstance(data, dict) and isinstance(data.get("options"), dict):
+        from ld3m_plugin.data.load import recorded_options  # late: it imports torch
+
+        name = str(data.get("name", DataConfig().name))
+        data["options"] = recorded_options(name, data["options"], by_hand=True)  # the file may be a run's config.yaml
+    return layer
 
 
 def _choose(merged: dict[str, Any], path: str, value: Any) -> None:
@@ -193,6 +204,8 @@ def merge(base: dict[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
             base[key] = copy.deepcopy(value)
         elif key == "options":
             base[key] = {**old, **copy.deepcopy(dict(value))}
+        elif key == "protocol":  # a recipe is one thing: fields of two would be a third
+            base[key] = copy.deepcopy(dict(value))
         else:
             merge(old, value)
     return base
@@ -275,7 +288,8 @@ def completed(config: RunConfig) -> RunConfig:
     data = data_options(config.data.name, config.data.options)
     generator = create("generator", config.generator.name, config.generator.options)
     objective = create("objective", config.objective.name, config.objective.options)
-    rates = {**(default_rates(generator) if config.optimizer.name == "adam" else {}), **config.optimizer.learning_rates}
+    defaults = default_rates(generator, config.objective.name) if config.optimizer.name == "adam" else {}
+    rates = {**defaults, **config.optimizer.learning_rates}
     changes: dict[str, dict[str, Any]] = {
         "data": {"options": data.model_dump(mode="json")},
         "generator": {"options": generator.options.model_dump(mode="json")},

@@ -30,7 +30,7 @@ MODULES = {
     "evaluation.training": "evaluation.train_network",
     "generators.glad.convert": "generators.glad.gan_convert",
     "generators.glad.describe": "generators.glad.gan_describe",
-    "generators.glad.folder": "generators.glad.gan_folder",
+    "generators.glad.folder": "generators.glad.gan_folder generators.glad.stylegan_shape priors.prior_json",
     "generators.glad.generator": "generators.glad.glad_generator",
     "generators.glad.kind": "generators.glad.gan_kind",
     "generators.glad.layers": "generators.glad.stylegan_layers",
@@ -159,6 +159,13 @@ def _search(module: str, homes: str, name: str) -> tuple[str, Any]:
     raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
 
+def _own_names(module: ModuleType) -> list[str]:
+    mine = [
+        name for name, value in vars(module).items() if getattr(value, "__module__", module.__name__) == module.__name__
+    ]
+    return [name for name in mine if name[0] != "_" and not isinstance(vars(module)[name], ModuleType)]
+
+
 class _Finder(MetaPathFinder, Loader):
     """Finds the old modules. It comes last, so that it is asked only for what no file has."""
 
@@ -185,7 +192,7 @@ class _Finder(MetaPathFinder, Loader):
         def get(name: str) -> Any:
             if name == "__all__":  # for `from old import *`
                 news = [import_module(f"{_PACKAGE}.{home}") for home in homes.split()]
-                return sorted({name for new in news for name in getattr(new, "__all__", vars(new)) if name[0] != "_"})
+                return sorted({name for new in news for name in getattr(new, "__all__", None) or _own_names(new)})
             return _search(module.__name__, homes, name)[1]
 
         module.__dict__["__getattr__"] = get

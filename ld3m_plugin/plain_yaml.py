@@ -16,7 +16,7 @@ import yaml
 
 from ld3m_plugin.errors import HostError, UsageError, one_line
 
-_MOST_BYTES, _MOST_DEPTH = 2**20, 50
+_MOST_BYTES, _MOST_DEPTH = 2**18, 50
 
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS = {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}

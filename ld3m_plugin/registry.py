@@ -219,8 +219,8 @@ def _version_problem(plugin: object) -> str | None:
     wanted = getattr(plugin, "api_version", None)
     if wanted is None:
         return None
-    if not isinstance(wanted, int):
-        return f"api_version = {wanted!r} is not a whole number"
+    if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
+        return f"api_version = {wanted!r} is not a whole number of at least 1"
     if wanted > hookspecs.API_VERSION:
         return f"needs plugin API {wanted}, this version has {hookspecs.API_VERSION}: update ld3m-plugin"
     return None

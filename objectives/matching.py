@@ -20,6 +20,8 @@ from ld3m_plugin.networks.build import get_network
 class NetworkOptions(Options):
     """A network and its settings, except those that the task decides."""
 
+    read_later = frozenset({"network_settings"})
+
     network: str = Field("ConvNet", description="registered network that compares the images")
     network_settings: dict[str, Any] = Field(
         default_factory=dict, description="its settings, such as depth, width, norm (default: the network's own)"

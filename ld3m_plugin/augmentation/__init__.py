@@ -16,10 +16,7 @@ if TYPE_CHECKING:
     from ld3m_plugin.augmentation.cutout import DSACutout
     from ld3m_plugin.augmentation.geometric import DSACrop, DSAFlip, DSARotate, DSAScale
     from ld3m_plugin.augmentation.parameters import Operation, Parameters, UniformGenerator, broadcast
-    from ld3m_plugin.augmentation.strategy import DSA, DSADraw
-
-#: The strategy of all six operations, as DSA was published (Zhao and Bilen, ICML 2021).
-FULL = "color_crop_cutout_flip_scale_rotate"
+    from ld3m_plugin.augmentation.strategy import DSA, FULL, DSADraw
 
 _HERE = "ld3m_plugin.augmentation"
 _HOMES = {
@@ -27,7 +24,7 @@ _HOMES = {
     "DSACutout": f"{_HERE}.cutout",
     **dict.fromkeys(("DSACrop", "DSAFlip", "DSARotate", "DSAScale"), f"{_HERE}.geometric"),
     **dict.fromkeys(("Operation", "Parameters", "UniformGenerator", "broadcast"), f"{_HERE}.parameters"),
-    **dict.fromkeys(("DSA", "DSADraw"), f"{_HERE}.strategy"),
+    **dict.fromkeys(("DSA", "DSADraw", "FULL"), f"{_HERE}.strategy"),
 }
 
 __all__ = [

@@ -100,9 +100,9 @@ def main() -> None:
         # The reader (`ld3m plugins | head`) has closed its end.
         sys.stderr.close()
     except OSError as error:
-        if error.filename is None:
+        if error.errno is None:
             raise
-        _exit(f"cannot use {error.filename}: {error.strerror}", ExitCode.FAILED)
+        _exit(f"cannot use {error.filename or 'the output'}: {error.strerror}", ExitCode.FAILED)
 
 
 def _exit(message: str, code: ExitCode) -> None:

@@ -15,7 +15,7 @@ from ld3m_plugin.artefact.distilled_set import METADATA, DistilledSet
 from ld3m_plugin.comparison.settings import difference, run_settings
 from ld3m_plugin.config import RunConfig, dump
 from ld3m_plugin.contracts import Task
-from ld3m_plugin.data.load import load_task
+from ld3m_plugin.data.load import load_task, recorded_options
 from ld3m_plugin.distillation.loop import Distillation, choose_device
 from ld3m_plugin.errors import ArtefactError, HostError, UsageError
 from ld3m_plugin.evaluation import Evaluation, check_evaluation, evaluate_random_real
@@ -81,7 +81,9 @@ class RunRow:
     def check_settings(self) -> None:
         """Raise `UsageError` if the folder has a run with settings that give other images or accuracies."""
         found = (
-            difference(run_settings(read_config(self.folder)), run_settings(self.config)) if self.is_started else None
+            difference(run_settings(_as_now(read_config(self.folder))), run_settings(self.config))
+            if self.is_started
+            else None
         )
         if found is not None:
             setting, old, new = found
@@ -190,6 +192,12 @@ class RandomRealRow:
             include={"data": True, "images_per_class": True, "seed": True, "evaluation": _DECIDING},
             exclude={"data": {"options": {"root"}}},  # the same data may have moved
         )
+
+
+def _as_now(config: RunConfig) -> RunConfig:
+    """The settings of a run without options of its data that version 0.1 recorded and never used."""
+    options = recorded_options(config.data.name, config.data.options)
+    return config.model_copy(update={"data": config.data.model_copy(update={"options": options})})
 
 
 def _facts(task: Task) -> dict[str, Any]:

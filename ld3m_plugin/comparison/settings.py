@@ -80,7 +80,7 @@ def changed(config: RunConfig, part: str, **settings: Any) -> RunConfig:
 
 
 def _latents(config: RunConfig) -> set[str]:
-    return set(default_rates(get_generator(config.generator.name, **config.generator.options)))
+    return set(default_rates(get_generator(config.generator.name, **config.generator.options), config.objective.name))
 
 
 def check_comparable(configs: Mapping[str, RunConfig]) -> None:

@@ -45,10 +45,17 @@ def data_options(name: str, options: Mapping[str, Any]) -> Options:
     return build(_model(base), options, f"data set {base!r}")
 
 
-def recorded_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that a run recorded, without those that version 0.1 wrote for every data set and this one never used."""
-    model, unused = _model(name.partition(":")[0]), DataOptions().model_dump(mode="json")
-    return {key: value for key, value in options.items() if key in model.model_fields or unused.get(key, ...) != value}
+def recorded_options(name: str, options: Mapping[str, Any], *, by_hand: bool = False) -> dict[str, Any]:
+    """Options from a record, without those that version 0.1 wrote for every data set and this one never used.
+
+    Args:
+        by_hand: somebody may have written the record: keep values that are not the defaults, which are then refused.
+    """
+    model, written = _model(name.partition(":")[0]), DataOptions().model_dump(mode="json")
+    unused = {
+        key for key in written if key not in model.model_fields and not (by_hand and options.get(key) != written[key])
+    }
+    return {key: value for key, value in options.items() if key not in unused}
 
 
 def _model(base: str) -> type[Options]:

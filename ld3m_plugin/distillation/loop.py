@@ -122,7 +122,9 @@ class Distillation:
         if not start.learned:
             raise HostError(f"{self._who('generator')} gave no learned latent")
         self.latents = start.clone()
-        self._optimizer = LatentOptimizer(self.config.optimizer, self.latents, default_rates(self.generator))
+        self._optimizer = LatentOptimizer(
+            self.config.optimizer, self.latents, default_rates(self.generator, self.config.objective.name)
+        )
         self._step_rng = stream(seed, "on_step")
         self.objective.prepare(training, self.labels, stream(seed, "objective"))
 

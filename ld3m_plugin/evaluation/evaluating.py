@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ld3m_plugin.augmentation.strategy import parse
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.numbered_images import evenly_spaced
 from ld3m_plugin.errors import ArtefactError, DataError, InvalidOptionError
@@ -109,11 +110,12 @@ def check_evaluation(task: Task, protocol: Protocol, networks: Sequence[str], re
         real_images: number of images of each class that the row of random real images needs; 0 without that row.
 
     Raises:
-        UsageError: an unknown network, or one that does not take images of this size.
+        UsageError: an unknown network or augmentation, or a network that does not take images of this size.
         DataError: no test images, or a class with too few training images.
     """
     if sum(task.test.counts()) == 0:
         raise DataError(f"there is no test image ({task.test.origin}): add some")
+    parse(protocol.dsa)
     for network in tuple(networks) or protocol.networks:
         network_for(task, network, protocol.network_settings.get(network, {}), torch.Generator())
     for name, count in zip(task.class_names, task.train.counts(), strict=True):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from ld3m_plugin.augmentation import FULL
 from ld3m_plugin.backends import conforming
@@ -23,16 +23,18 @@ LEARNED_RATE = "synthetic_learning_rate"
 class Protocol(Options):
     """A training recipe for the networks that are tested."""
 
+    read_later = frozenset({"network_settings"})
+
     name: str
     summary: str
     source: str
-    networks: tuple[str, ...] = Field(description="architectures, in the order of the table")
+    networks: tuple[str, ...] = Field(min_length=1, description="architectures, in the order of the table")
     network_settings: dict[str, dict[str, Any]] = Field(default_factory=dict, description="by architecture")
     repeats: int = Field(ge=1, description="networks trained for each row of the table")
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
-    learning_rates: dict[str, float] = Field(default_factory=dict, description="exceptions, by architecture")
+    learning_rates: dict[str, PositiveFloat] = Field(default_factory=dict, description="exceptions, by architecture")
     learned_rate: bool = Field(
         False, description="the images' own synthetic learning rate takes the place of learning_rate"
     )
@@ -137,25 +139,31 @@ QUICK = Protocol(
 PROTOCOLS = {protocol.name: protocol for protocol in (GLAD_2023, DSA_2021, DC_2021, MTT, QUICK)}
 
 
-def get_protocol(protocol: str | Mapping[str, Any] | Protocol) -> Protocol:
+def get_protocol(name: str | Mapping[str, Any] | Protocol) -> Protocol:
     """Get a protocol by its registered name, from a YAML file, or from the fields of one.
 
-    >>> get_protocol("quick").epochs, get_protocol({**QUICK.model_dump(), "epochs": 3}).epochs
+    >>> get_protocol("quick").epochs, get_protocol({**QUICK.model_dump(), "name": "three", "epochs": 3}).epochs
     (200, 3)
 
     Args:
-        protocol: a name; a path that ends in `.yaml` or `.yml`, whose file has the fields of a `Protocol` (`name` is the file's
-            without one); a mapping of the fields; or a `Protocol`.
+        name: a registered name; a path that ends in `.yaml` or `.yml`, whose file has the fields of a `Protocol` (default of
+            `name`: that of the file); a mapping of the fields; or a `Protocol`.
 
     Raises:
         UsageError: an unknown name, or a file or mapping that is not a protocol.
         PluginLoadError: a plugin registered something else under the name.
     """
-    if isinstance(protocol, Protocol):
-        return protocol
-    if isinstance(protocol, str) and protocol.endswith((".yaml", ".yml")):
-        path = Path(protocol)
-        protocol = {"name": path.stem, "summary": "", "source": path.name, **read_yaml(path)}
-    if isinstance(protocol, Mapping):
-        return build(Protocol, protocol, "the protocol")
-    return conforming("protocol", protocol, current_registry().resolve("protocol", protocol), Protocol)
+    registry, owner = current_registry(), "the protocol"
+    if isinstance(name, Protocol):
+        return name
+    if isinstance(name, str) and name.endswith((".yaml", ".yml")):
+        path, owner = Path(name), f"protocol {name}"
+        name = {"name": path.stem, "summary": "", "source": path.name, **read_yaml(path)}
+    if isinstance(name, str):
+        return conforming("protocol", name, registry.resolve("protocol", name), Protocol)
+    made = build(Protocol, name, owner)
+    if made.name in registry.names("protocol") and registry.resolve("protocol", made.name) != made:
+        raise UsageError(
+            f"{owner} is called {made.name!r} like a registered one with other settings: give it another name"
+        )
+    return made

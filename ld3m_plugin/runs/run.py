@@ -14,6 +14,7 @@ from torch import Tensor
 from ld3m_plugin.artefact.distilled_set import DistilledSet
 from ld3m_plugin.config import RunConfig, completed, digest, dump
 from ld3m_plugin.contracts import Task
+from ld3m_plugin.data.load import load_task, recorded_options
 from ld3m_plugin.distillation.loop import Distillation, Step
 from ld3m_plugin.errors import ArtefactError, NonFiniteError, UsageError
 from ld3m_plugin.evaluation import Evaluation, check_evaluation, evaluate, get_protocol
@@ -111,6 +112,8 @@ def resume(
     with use_registry(registry):
         config = folders.read_config(folder)
         checkpoint = latest_checkpoint(folder, digest(config))
+        if task is None:
+            task = load_task(config.data.name, **recorded_options(config.data.name, config.data.options))
         state = Distillation(config if device is None else config.model_copy(update={"device": device}), task=task)
         check_same_origin(folder, state)
         _check_evaluation(state)

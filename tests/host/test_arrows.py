@@ -1,10 +1,14 @@
 """Which module may reach which: the layout as arrows, read from the sources, imports inside functions and by string counted."""
 
 import ast
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+
+import ld3m_plugin
+from ld3m_plugin import augmentation, evaluation
 
 ROOT = Path(__file__).parents[2]
 SOURCES = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-dir"]
@@ -27,10 +31,25 @@ def for_type_checkers(tree):
     return {inner for block in blocks for statement in block.body for inner in ast.walk(statement)}
 
 
+def constants(tree):
+    """Names that hold one text, such as `where = "ld3m_plugin.cli"` before `f"{where}.distill:distill_command"`."""
+    pairs = [(n.targets[0], n.value) for n in ast.walk(tree) if isinstance(n, ast.Assign)]
+    return {t.id: v.value for t, v in pairs if isinstance(t, ast.Name) and isinstance(v, ast.Constant)}
+
+
+def text_of(node, known):
+    """The text of a string or of an f-string of constants; "" where it is anything else."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(text_of(part, known) for part in node.values)
+    if isinstance(node, ast.FormattedValue):
+        return str(known.get(getattr(node.value, "id", ""), ""))
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
 def reached(path):
     """The project's modules that a file imports: at the top, in functions, or by a string such as "package.module:Class"."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    skipped = for_type_checkers(tree)
+    skipped, known = for_type_checkers(tree), constants(tree)
     for node in ast.walk(tree):
         if node in skipped:
             continue
@@ -40,15 +59,24 @@ def reached(path):
             assert not node.level, f"{path} imports relatively"
             # `from package import module` reaches the module; `from module import name` the module that has the name.
             full = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [name if name in FILES else str(node.module) for name in full]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            names = [node.value.partition(":")[0]] if "." in node.value else []
+            names = [name if name in FILES else LAZY.get(name, str(node.module)) for name in full]
+        elif isinstance(node, ast.Constant | ast.JoinedStr):
+            text = text_of(node, known)
+            names = [text.partition(":")[0]] if "." in text else []
         else:
             continue
         for name in names:
             if name in FILES:
                 yield name
 
+
+#: Names that a package imports on first use, such as `from ld3m_plugin import distill` -> the module that has it.
+LAZY = {
+    f"{package.__name__}.{name}": sys.modules[getattr(package, name).__module__].__name__
+    for package in (ld3m_plugin, evaluation, augmentation)
+    for name in package.__all__
+    if hasattr(getattr(package, name), "__module__")
+}
 
 #: The file that lists old module names as text, and the packages that register their own backends by text.
 LISTS = {"ld3m_plugin.moved"}

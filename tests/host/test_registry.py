@@ -547,7 +547,7 @@ def test_an_iterator_of_steps_keeps_the_registry_it_was_made_with(every_kind):
 def test_learning_rates_that_take_the_objectives_name_go_on_with_a_warning(every_kind):
     class Old(every_kind.resolve("generator", "mine")):
         def learning_rates(self, objective):
-            return {"level": 0.25}
+            return {"dm": {"level": 0.25}}[objective]
 
     with pytest.warns(DeprecationWarning, match=r"Old\.learning_rates"):
-        assert default_rates(Old()) == {"level": 0.25}
+        assert default_rates(Old(), "dm") == {"level": 0.25}

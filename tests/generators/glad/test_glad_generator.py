@@ -21,6 +21,7 @@ def start(prior, task=None, per_class=2, seed=0, **options):
     return generator, generator.initial_latents(task, labels, stream(seed, "latents"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"layer": -1}, {"layer": 0}, {"layer": DEPTH - 1}, {"clamp": "none"}])
 def test_contract_at_every_kind_of_layer(prior, options):
     folder = prior()

@@ -6,15 +6,18 @@ from dataclasses import replace
 import numpy
 import pytest
 import torch
+import yaml
+from safetensors.torch import load_file, save_file
 
 from ld3m_plugin.artefact.distilled_set import DistilledSet
-from ld3m_plugin.config import resolve
+from ld3m_plugin.config import digest, resolve
 from ld3m_plugin.contracts import DifferentiableObjective, Generator, Latents
 from ld3m_plugin.distillation.loop import Distillation
 from ld3m_plugin.errors import ArtefactError, DataError, UsageError
-from ld3m_plugin.evaluation import evaluate
+from ld3m_plugin.evaluation import evaluate, get_protocol
 from ld3m_plugin.registry import Backend, Owner, build_registry
 from ld3m_plugin.runs import run
+from ld3m_plugin.runs.folder import read_config
 from ld3m_plugin.testing import tiny_task
 
 DM = {"batch_real": 6, "network_settings": {"depth": 2, "width": 8}}
@@ -292,3 +295,68 @@ def test_numbers_of_any_library_are_recorded(tmp_path, registry):
     run.start(config(("objective.name", "metrics"), plain=True), tmp_path / "run", task=tiny_task(), registry=registry)
     first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
     assert (first["tensor"], first["numpy"]) == (1.5, 2.5)
+
+
+@pytest.mark.slow
+def test_a_run_of_version_0_1_goes_on_without_options_that_its_data_never_used(tmp_path, ld3m):
+    distil = ("distill", "--data", "fashion-mnist:embedded", "-g", "pixel", "-O", "batch_real=4", "-O", "dsa=none")
+    small = ("-O", "network_settings={width: 8}", "--no-evaluate")
+    assert ld3m(*distil, *small, "--steps", "2", "--out", "whole").code == 0
+    assert ld3m(*distil, *small, "--steps", "1", "--out", "old").code == 0
+    # As version 0.1 recorded it, and one more step to make.
+    path = tmp_path / "old" / "config.yaml"
+    recorded = yaml.safe_load(path.read_text())
+    recorded["data"]["options"] |= {"skip_unreadable": False, "test_fraction": 0.3, "split_seed": 0}
+    path.write_text(yaml.safe_dump({**recorded, "steps": 2}))
+    checkpoint = tmp_path / "old" / "checkpoints" / "step-000001" / "state.safetensors"
+    save_file(load_file(checkpoint), checkpoint, {"settings": digest(read_config(tmp_path / "old"))})
+    resumed = ld3m("distill", "--resume", "old")
+    assert resumed.code == 0, resumed.err
+    images = [DistilledSet.load(tmp_path / name).images for name in ("whole", "old")]
+    assert torch.equal(*images)
+    assert (
+        ld3m(
+            "evaluate", "old", "--networks", "ConvNet", "--repeats", "1", "--test-per-class", "1", "--no-random-real"
+        ).code
+        == 0
+    )
+    # A file may be written by hand: what its data set would ignore is refused, what does nothing is not.
+    refused = ld3m("distill", "--config", path, "--dry-run")
+    assert (refused.code, "test_fraction" in refused.error) == (2, True)
+    recorded["data"]["options"]["test_fraction"] = 0.2
+    path.write_text(yaml.safe_dump(recorded))
+    assert ld3m("distill", "--config", path, "--dry-run").code == 0
+
+
+RECIPE = {"networks": ["ConvNet"], "repeats": 1, "epochs": 1, "batch_size": 8, "learning_rate": 0.01, "dsa": "none"}
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"dsa": "colour_flip"}, "colour"),
+        ({"networks": []}, "networks"),
+        ({"networks": ["ConvNett"]}, "ConvNett"),
+        ({"learning_rates": {"ConvNet": -1}}, "learning_rates"),
+        ({"network_settings": {"ConvNet": {"widht": 8}}}, "widht"),
+        ({"name": "quick"}, "quick"),
+        ({"epochz": 3}, "epochz"),
+    ],
+    ids=str,
+)
+def test_a_protocol_that_cannot_be_used_stops_the_run_before_it_starts(tmp_path, ld3m, values, named):
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**RECIPE, **values}))
+    outcome = ld3m(
+        "distill", "--data", "fashion-mnist:embedded", "-g", "pixel", "--protocol", "mine.yaml", "--out", "run"
+    )
+    assert outcome.code == 2
+    assert named in outcome.error
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_recipes_are_not_mixed(tmp_path):
+    for name, more in (("a", {"ema": 0.9}), ("b", {})):
+        recipe = {**RECIPE, "name": name, "summary": "", "source": "here", **more}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"evaluation": {"protocol": recipe}}))
+    protocol = get_protocol(resolve([tmp_path / "a.yaml", tmp_path / "b.yaml"]).evaluation.protocol)
+    assert (protocol.name, protocol.ema) == ("b", None)
