@@ -18,7 +18,6 @@ from ld3m_plugin.augmentation.parameters import (
     ParameterGenerator,
     Parameters,
     UniformGenerator,
-    broadcast,
     fitted,
     share,
 )
@@ -95,7 +94,7 @@ class DSAScale(Operation):
         super().__init__(UniformGenerator(scale_x=bounds, scale_y=bounds), **kornia)
 
     def augment(self, images: Tensor, params: Parameters, /) -> Tensor:
-        scale_x, scale_y = (broadcast(images, params[name]).view(-1) for name in ("scale_x", "scale_y"))
+        scale_x, scale_y = (_exact(images, params[name]) for name in ("scale_x", "scale_y"))
         return _sampled(images, torch.diag_embed(torch.stack((scale_x, scale_y), dim=-1)))
 
 
@@ -112,7 +111,7 @@ class DSARotate(Operation):
         super().__init__(UniformGenerator(radians=(-largest, largest)), **kornia)
 
     def augment(self, images: Tensor, params: Parameters, /) -> Tensor:
-        radians = broadcast(images, params["radians"]).view(-1)
+        radians = _exact(images, params["radians"])
         cos, sin = radians.cos(), radians.sin()
         return _sampled(images, torch.stack((cos, -sin, sin, cos), dim=-1).view(-1, 2, 2))
 
@@ -128,14 +127,27 @@ def _gathered(images: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
     return framed.gather(2, index.expand(batch, channels, -1)).view_as(images)
 
 
+def _exact(images: Tensor, value: Tensor) -> Tensor:
+    """`value` as (1 or B,) in float32, or in float64 for images in float64: half precision misses whole pixels."""
+    return fitted(images, value).to(torch.promote_types(images.dtype, torch.float32))
+
+
 def _sampled(images: Tensor, theta: Tensor) -> Tensor:
     """Images sampled at theta (1 or B, 2, 2) times their coordinates, which span -1 to 1 from corner to corner."""
     batch, channels, height, width = images.shape
+    if batch == 0:  # torch makes no grid for it
+        return images
     full = F.pad(theta, (0, 1))
     # One row of theta makes a single grid, which all images share. Never in half precision: at the border of 128 pixels,
     # bf16 coordinates are a quarter of a pixel apart (2**-8 of a coordinate that spans 64 pixels).
     with torch.autocast(images.device.type, enabled=False):
         grid = F.affine_grid(full, [len(full), channels, height, width], align_corners=True)
-    return F.grid_sample(
-        images, grid.expand(batch, -1, -1, -1), mode="bilinear", padding_mode="zeros", align_corners=True
+    # torch wants images and grid in one dtype
+    sampled = F.grid_sample(
+        images.to(grid.dtype),
+        grid.expand(batch, -1, -1, -1),
+        mode="bilinear",
+        padding_mode="zeros",
+        align_corners=True,
     )
+    return sampled.to(images.dtype)

@@ -219,6 +219,36 @@ def test_shape_and_dtype_are_kept(name, shape, dtype):
     assert torch.isfinite(out).all()
 
 
+@every_operation
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.bfloat16, 2**-8), (torch.float16, 2**-11)])
+@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_costs_no_more_than_the_rounding_of_the_images(name, dtype, rounding, rows, autocast):
+    images = torch.nn.functional.avg_pool2d(noise(4, 3, 128, 128), 9, 1, 4).to(dtype).requires_grad_()
+    params = {key: value[:rows] for key, value in drawn(name, images.shape, seed=3).items()}
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        out = applied(name, images, params)
+    exact = applied(name, images.detach().double(), params)
+    assert out.dtype == dtype
+    assert (out.double() - exact).abs().mean() <= 3 * rounding * exact.abs().mean()
+    (gradient,) = torch.autograd.grad(out.float().square().sum(), images)
+    assert gradient.dtype == dtype
+
+
+@every_operation
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_empty_batch_passes(name, channels, dtype):
+    images = torch.zeros(0, channels, 8, 6, dtype=dtype, requires_grad=True)
+    for rows in (0, 1):
+        out = applied(name, images, drawn(name, (rows, channels, 8, 6)))
+        assert (out.shape, out.dtype) == (images.shape, dtype)
+        (gradient,) = torch.autograd.grad(out.sum(), images)
+        assert gradient.shape == images.shape
+    with pytest.raises(ValueError, match=r"\(3,\).*\b0\b"):
+        applied(name, images, drawn(name, (3, channels, 8, 6)))
+
+
 @pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
