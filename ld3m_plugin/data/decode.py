@@ -8,6 +8,7 @@ version of torchvision.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ Kind = Literal["grayscale", "colour"]
 _GRAYSCALE_MODES = {"1", "L", "LA", "La"}
 _DEEP_MODES = ("I", "F")  # I, I;16, I;16B, F: more than 8 bits a channel
 _TRANSPARENT_MODES = {"LA", "La", "PA", "RGBA", "RGBa"}
+#: A picture that would be longer than this many squares and have more pixels than this when resized (a line of 20,000
+#: pixels at size 64 has 82 million) is resized in its middle alone.
+_LONG, _LARGE = 16, 2**23
 
 
 class UnreadableImageError(DataError):
@@ -86,7 +90,7 @@ def read_image(path: Path, form: Form) -> Tensor:
     """
     with _naming(path), Image.open(path) as image:
         check_alike(_header(path, image), form)
-        pixels = _square(_flat(ImageOps.exif_transpose(image), form.channels), form.size)
+        pixels = _square(ImageOps.exif_transpose(image), form)
     array = numpy.array(pixels, dtype=numpy.uint8).reshape(form.size, form.size, form.channels)
     return torch.from_numpy(array).permute(2, 0, 1).contiguous()
 
@@ -141,12 +145,37 @@ def _flat(image: Image.Image, channels: int) -> Image.Image:
     return image.convert("L" if channels == 1 else "RGB")
 
 
-def _square(image: Image.Image, size: int) -> Image.Image:
-    """Resize the shorter side to `size` and cut out the middle, with the rounding of torchvision's Resize and CenterCrop."""
-    width, height = image.size
-    shorter = min(width, height)
-    if shorter != size:
-        width, height = (size if side == shorter else int(size * side / shorter) for side in (width, height))
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
+def _square(image: Image.Image, form: Form) -> Image.Image:
+    """Resize the shorter side to `form.size` and cut out the middle, with the rounding of torchvision's Resize and CenterCrop."""
+    size, shorter = form.size, min(image.size)
+    if shorter == size:
+        width, height = image.size
+    else:
+        width, height = (size if side == shorter else int(size * side / shorter) for side in image.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
+    if shorter != size and max(width, height) > _LONG * size and width * height > _LARGE:
+        return _resized_middle(image, form, (width, height), (left, top))
+    image = _flat(image, form.channels)
+    if shorter != size:
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
     return image.crop((left, top, left + size, top + size))
+
+
+def _resized_middle(image: Image.Image, form: Form, resized: tuple[int, int], corner: tuple[int, int]) -> Image.Image:
+    """The square at `corner` of the image as `resized` would be, without the rest of it.
+
+    Pillow holds a box in float32, so it is counted from the edge of a piece: a value may differ by 1 from that of the
+    whole image.
+    """
+    piece, box = [], []  # first and last edge of each axis, in pixels of `image` and of the piece
+    for side, new, first in zip(image.size, resized, corner, strict=True):
+        scale = side / new
+        low, high = first * scale, (first + form.size) * scale
+        reach = math.ceil(max(scale, 1)) + 1  # the filter reads so many pixels beyond the box
+        edge = max(math.floor(low) - reach, 0)
+        piece.append((edge, min(math.ceil(high) + reach, side)))
+        box.append((low - edge, min(high, side) - edge))
+    (left, right), (top, bottom) = piece
+    flat = _flat(image.crop((left, top, right, bottom)), form.channels)
+    (left, right), (top, bottom) = box
+    return flat.resize((form.size, form.size), Image.Resampling.BILINEAR, box=(left, top, right, bottom))

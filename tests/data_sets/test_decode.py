@@ -36,6 +36,56 @@ def test_geometry_equals_torchvisions_on_pillow_images(tmp_path, width, height, 
     assert torch.equal(read_image(tmp_path / "a.png", Form(size, 3)), reference(image))
 
 
+def resized_whole(image, size, channels):
+    """A second implementation that resizes all of the image: (C, size, size)."""
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    square = Compose([Resize(size, InterpolationMode.BILINEAR), CenterCrop(size), PILToTensor()])
+    return square(image.convert("L" if channels == 1 else "RGB"))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "transparent P"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("width", "height", "size"),
+    [(50, 31, 28), (31, 50, 64), (64, 63, 16), (28, 70, 28), (300, 9, 33), (1, 40, 8), (1000, 2, 32), (2, 1000, 32)],
+)
+def test_ordinary_pictures_equal_the_middle_of_the_whole_bit_for_bit(tmp_path, mode, channels, width, height, size):
+    extra = {"transparency": 3} if mode == "transparent P" else {}
+    picture(width, height).convert(mode.split()[-1]).save(tmp_path / "a.png", **extra)
+    expected = resized_whole(Image.open(tmp_path / "a.png"), size, channels)
+    assert torch.equal(read_image(tmp_path / "a.png", Form(size, channels)), expected)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "size", "tolerance"),
+    [(2500, 1, 64, 0), (1, 2501, 64, 0), (4001, 1, 48, 0), (3001, 7, 160, 1), (7, 3001, 160, 1), (3001, 100, 600, 1)],
+)
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_a_long_thin_picture_equals_the_middle_of_the_whole(tmp_path, mode, width, height, size, tolerance):
+    picture(width, height).convert(mode).save(tmp_path / "a.png")
+    got = read_image(tmp_path / "a.png", Form(size, 3)).int()
+    whole = resized_whole(Image.open(tmp_path / "a.png"), size, 3).int()
+    assert (got - whole).abs().max() <= tolerance
+
+
+@pytest.mark.parametrize(("width", "height"), [(20_000, 1), (1, 20_000), (100_000, 3)])
+@pytest.mark.parametrize("size", [8, 64, 256])
+def test_a_long_thin_picture_is_not_resized_whole(tmp_path, monkeypatch, width, height, size):
+    picture(width, height).save(tmp_path / "a.png")
+    sizes, resize = [], Image.Image.resize
+
+    def watched(self, size, *args, **kwargs):
+        sizes.append(size)
+        return resize(self, size, *args, **kwargs)
+
+    monkeypatch.setattr(Image.Image, "resize", watched)
+    assert read_image(tmp_path / "a.png", Form(size, 3)).shape == (3, size, size)
+    assert sizes
+    assert max(w * h for w, h in sizes) <= 2**23  # 32 MiB in Pillow
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_common_mode_becomes_gray_or_colour(tmp_path, mode, channels):
