@@ -177,5 +177,5 @@ def _resized_middle(image: Image.Image, form: Form, resized: tuple[int, int], co
         box.append((low - edge, min(high, side) - edge))
     (left, right), (top, bottom) = piece
     flat = _flat(image.crop((left, top, right, bottom)), form.channels)
-    (left, right), (top, bottom) = box
-    return flat.resize((form.size, form.size), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
+    (x0, x1), (y0, y1) = box
+    return flat.resize((form.size, form.size), Image.Resampling.BILINEAR, box=(x0, y0, x1, y1))

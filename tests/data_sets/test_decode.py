@@ -60,7 +60,7 @@ def test_ordinary_pictures_equal_the_middle_of_the_whole_bit_for_bit(tmp_path, m
 
 @pytest.mark.parametrize(
     ("width", "height", "size", "tolerance"),
-    [(2500, 1, 64, 0), (1, 2501, 64, 0), (4001, 1, 48, 0), (3001, 7, 160, 1), (7, 3001, 160, 1), (3001, 100, 600, 1)],
+    [(2500, 1, 64, 0), (1, 2501, 64, 0), (4001, 1, 48, 0), (3001, 7, 160, 1), (7, 3001, 160, 1)],
 )
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
 def test_a_long_thin_picture_equals_the_middle_of_the_whole(tmp_path, mode, width, height, size, tolerance):
