@@ -38,7 +38,8 @@ def read_classes(path: Path) -> tuple[PriorClass, ...]:
     try:
         return tuple(_line(item) if isinstance(item, str) else item for item in _LISTED.validate_json(text))
     except ValidationError as error:
-        reason = error.errors(include_url=False)[0]["msg"]
+        problem = error.errors(include_url=False)[0]
+        reason = ": ".join([*map(str, problem["loc"][:1]), problem["msg"]])
         raise PriorError(f"{path} is damaged ({one_line(reason)}): {advice}") from error
 
 

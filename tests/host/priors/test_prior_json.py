@@ -181,6 +181,11 @@ def test_what_is_no_list_of_classes_is_refused(tmp_path, name, content):
     assert str(tmp_path / name) in refused(read_classes, tmp_path / name)
 
 
+def test_the_first_class_that_is_not_valid_is_counted(tmp_path):
+    (tmp_path / "a.json").write_text('["tench", 3]')
+    assert f"{tmp_path / 'a.json'} is damaged (1: " in refused(read_classes, tmp_path / "a.json")
+
+
 def test_a_digest_is_of_names_and_bytes_in_order(tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "x").write_bytes(b"one")
