@@ -1,9 +1,9 @@
 """`imagefolder:PATH`: a user's own images, one folder per class.
 
 Two layouts are read. `PATH/train/CLASS/...` with `PATH/val/CLASS/...` (or, without val/, `PATH/test/`): the given split.
-`PATH/CLASS/...`: a share of each class is held out for testing. Classes are the folders' names in sorted order; a WordNet
-id (n and eight digits) as a name is recorded as one. `EXTENSIONS` in `files.py` lists the file endings of images;
-`decode.py` reads them as RGB or grey, channels first.
+`PATH/CLASS/...`: a share of each class is held out for testing. Classes are the folders' names in sorted order,
+compared between splits as `class_names.py` says; a WordNet id (n and eight digits) as a name is recorded as one. `EXTENSIONS`
+in `files.py` lists the file endings of images; `decode.py` reads them as RGB or grey, channels first.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ld3m_plugin.data.class_names import comparable, same_names
 from ld3m_plugin.data.decode import Form, Header, UnreadableImageError, check_alike, read_header
 from ld3m_plugin.data.files import list_images, open_splits
 from ld3m_plugin.data.statistics import channel_statistics
@@ -69,12 +70,18 @@ def read_classes(folder: Path) -> Classes:
     """Class name -> image files, sorted, of a folder with one subfolder per class.
 
     Raises:
-        DataError: the folder has no subfolders, or one without an image.
+        DataError: the folder has no subfolders, one without an image, or two whose names are spellings of one name.
     """
     folders = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not folders:
         loose = " holds image files but" if list_images(folder) else ""
         raise DataError(f"{folder}{loose} has no class folders: put the images of each class into a folder of its own")
+    if same := same_names(entry.name for entry in folders):
+        first, second = (folder / name for name in same)
+        raise DataError(
+            f"class folders {first} and {second} have the same name (case, Unicode form and the separators - _ / and space "
+            "do not count): rename one, or put the images of both into one folder"
+        )
     return {entry.name: class_files(entry) for entry in folders}
 
 
@@ -125,9 +132,12 @@ def _splits(root: Path, options: DataOptions) -> list[tuple[Classes, Path]]:
         )
     folders = root / "train", root / present[1]
     train, test = map(read_classes, folders)
-    for name in sorted(train.keys() ^ test.keys()):
+    spelt, spelt_test = ({comparable(name): name for name in classes} for classes in (train, test))
+    for key in sorted(spelt.keys() ^ spelt_test.keys()):
+        name = spelt.get(key) or spelt_test[key]
         here, there = folders if name in train else reversed(folders)
         raise DataError(f"class {name!r} is in {here} and not in {there}: give both splits the same class folders")
+    test = {name: test[spelt_test[key]] for key, name in spelt.items()}
     return list(zip((train, test), folders, strict=True))
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from difflib import get_close_matches
 from pathlib import Path
 
 from ld3m_plugin.contracts import Task
+from ld3m_plugin.data.class_names import comparable, composed
 from ld3m_plugin.errors import InvalidOptionError, nearest
 from ld3m_plugin.plain_yaml import read_yaml
 from ld3m_plugin.priors.prior_json import PriorFacts
@@ -28,8 +28,8 @@ def rows_of_classes(task: Task, facts: PriorFacts, class_map: Path | None, unmat
     """
     chosen = read_class_map(class_map, task) if class_map is not None else {}
     rows = []
-    for name, wordnet_id in zip(task.class_names, task.wordnet_ids, strict=True):
-        wanted = chosen.get(name, chosen.get(wordnet_id or ""))
+    for k, (name, wordnet_id) in enumerate(zip(task.class_names, task.wordnet_ids, strict=True)):
+        wanted = chosen.get(k)
         if wanted is not None:
             row: int | None = _row(facts, wanted, f"class_map {class_map}")
         else:
@@ -38,20 +38,41 @@ def rows_of_classes(task: Task, facts: PriorFacts, class_map: Path | None, unmat
     return rows
 
 
-def read_class_map(path: Path, task: Task) -> dict[str, str]:
-    """Read a class map from a YAML or JSON file.
+def read_class_map(path: Path, task: Task) -> dict[int, str]:
+    """Read a class map from a YAML or JSON file: index of the task's class -> class of the prior.
 
     Raises:
-        InvalidOptionError: the file is not readable, not a mapping of text to text, or names an unknown class of the task.
+        InvalidOptionError: the file is not readable, not a mapping of text to text, names an unknown class of the task, or maps
+            a class twice.
     """
     content = read_yaml(path, InvalidOptionError, as_text=True)
     if not all(isinstance(value, str) for value in content.values()):
         raise InvalidOptionError(f"class_map {path} must map class names of the task to class names of the prior")
-    known = {*task.class_names, *(wordnet_id for wordnet_id in task.wordnet_ids if wordnet_id)}
-    for name in content:
-        if name not in known:
-            raise InvalidOptionError(f"class_map {path}: the task has no class {name!r}; {nearest(name, known)}")
-    return content
+    chosen: dict[int, str] = {}
+    keys: dict[int, str] = {}
+    for key, wanted in content.items():
+        for k in _classes_of_key(key, task, path):
+            if k in keys:
+                raise InvalidOptionError(
+                    f"class_map {path} maps class {task.class_names[k]!r} twice, by {keys[k]!r} and {key!r}: remove one line"
+                )
+            keys[k], chosen[k] = key, wanted
+    return chosen
+
+
+def _classes_of_key(key: str, task: Task, path: Path) -> list[int]:
+    """Indices of the task's classes that a key of a class map names: as written, by WordNet id, or else by another spelling."""
+    labels = list(enumerate(zip(task.class_names, task.wordnet_ids, strict=True)))
+    if found := [k for k, label in labels if key in label]:
+        return found
+    found = [k for k, (name, _) in labels if comparable(name) == comparable(key)]
+    if not found:
+        known = {*task.class_names, *filter(None, task.wordnet_ids)}
+        raise InvalidOptionError(f"class_map {path}: the task has no class {key!r}; {nearest(key, known)}")
+    if len(found) > 1:
+        alike = " or ".join(repr(task.class_names[k]) for k in found)
+        raise InvalidOptionError(f"class_map {path}: class {key!r} may be {alike}: write the name as the task does")
+    return found
 
 
 def _match(facts: PriorFacts, name: str, wordnet_id: str | None) -> int | None:
@@ -61,9 +82,9 @@ def _match(facts: PriorFacts, name: str, wordnet_id: str | None) -> int | None:
     rows = [
         row
         for row, known in enumerate(facts.classes)
-        if _plain(known.name) == _plain(name) and None in (wordnet_id, known.wordnet_id)
+        if comparable(known.name) == comparable(name) and None in (wordnet_id, known.wordnet_id)
     ]
-    exact = [row for row in rows if facts.classes[row].name == name]
+    exact = [row for row in rows if composed(facts.classes[row].name) == composed(name)]
     rows = exact or rows
     if len(rows) > 1:
         ids = " and ".join(str(facts.classes[row].wordnet_id) for row in rows)
@@ -111,7 +132,3 @@ def _choices(facts: PriorFacts, name: str) -> str:
     if len(names) <= _LISTED:
         return nearest(name, names)
     return nearest(name, get_close_matches(name, names, 3, 0.4)) + f" and others, {len(names)} in all"
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]+", " ", name).strip().casefold()

@@ -6,10 +6,10 @@ import re
 from importlib import resources
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
-from ld3m_plugin.errors import PriorError
-from ld3m_plugin.priors.prior_json import PriorClass, read_as
+from ld3m_plugin.errors import PriorError, one_line
+from ld3m_plugin.priors.prior_json import PriorClass
 from ld3m_plugin.storage import read_text
 
 _LISTED = TypeAdapter(list[str | PriorClass])
@@ -31,9 +31,16 @@ def read_classes(path: Path) -> tuple[PriorClass, ...]:
         PriorError: the file cannot be read or holds something else.
     """
     advice = "write one name a line"
+    # Editors on Windows begin a file with a byte order mark; lists that are put together have more of them.
+    text = read_text(path, lambda message: PriorError(f"{message}: {advice}")).replace("\ufeff", "")
     if path.suffix != ".json":
-        return _parse_lines(read_text(path, lambda message: PriorError(f"{message}: {advice}")))
-    return tuple(_line(item) if isinstance(item, str) else item for item in read_as(_LISTED, path, advice))
+        return _parse_lines(text)
+    try:
+        return tuple(_line(item) if isinstance(item, str) else item for item in _LISTED.validate_json(text))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        reason = ": ".join([*map(str, problem["loc"][:1]), problem["msg"]])
+        raise PriorError(f"{path} is damaged ({one_line(reason)}): {advice}") from error
 
 
 def class_names(

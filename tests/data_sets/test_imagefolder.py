@@ -147,6 +147,37 @@ def test_a_class_in_one_split_alone_is_an_error(tree, split, other):
         load_folder(tree)
 
 
+def test_the_splits_may_spell_a_class_in_two_ways(tmp_path):
+    # Decomposed, the name sorts before "pb"; composed, after it.
+    for split, name, first in (("train", "p\xe2t\xe9", 0), ("val", "pa\u0302te\u0301", 50)):
+        fill(tmp_path / split / name, 2, first=first)
+        fill(tmp_path / split / "pb", 2, first=first + 100)
+        fill(tmp_path / split / ("T-shirt" if split == "train" else "t_shirt"), 1, first=first + 20)
+    task = load_folder(tmp_path)
+    assert task.class_names == ("T-shirt", "pb", "p\xe2t\xe9")
+    assert [int(task.test.read(k, torch.arange(1))[0, 0, 0, 0]) for k in range(3)] == [70, 150, 50]
+
+
+@pytest.mark.parametrize("split", [".", "train", "val"])
+@pytest.mark.parametrize(("one", "other"), [("p\xe2t\xe9", "pa\u0302te\u0301"), ("Cat", "cat"), ("a-b", "a_b")])
+def test_two_folders_of_one_name_are_an_error_that_names_both(tree, split, one, other):
+    root = tree / "flat" if split == "." else tree
+    for name in (one, other):
+        fill(root / split / name)
+    if split == "train":
+        fill(root / "val" / one)
+    with pytest.raises(DataError) as caught:
+        load_folder(root)
+    assert all(str(root / split / name) in str(caught.value) for name in (one, other))
+
+
+def test_names_that_differ_in_signs_are_two_classes(tmp_path):
+    names = ("+", "-", "C", "C#", "C++")
+    for first, name in enumerate(names):
+        fill(tmp_path / name, 2, first=10 * first)
+    assert load_folder(tmp_path).class_names == names
+
+
 def test_an_empty_class_is_an_error_that_names_its_folder(tree):
     (tree / "train" / "bird").mkdir()
     with pytest.raises(DataError, match=r"train/bird\b"):

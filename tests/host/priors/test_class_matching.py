@@ -1,5 +1,6 @@
 """From the task's classes to rows of the prior's class embedding."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -32,8 +33,33 @@ def test_wordnet_ids_go_before_names():
     assert rows(["crane", "crane "], ["n03126707", "n02012849"]) == [2, 1]
 
 
-def test_names_match_without_case_and_punctuation():
+def test_names_match_without_case_and_separators():
     assert rows(["t shirt TOP", "Tench"]) == [3, 0]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("C#", "C++"), ("C", "C#"), ("+", "-"), ("\U0001f642", "\U0001f643")])
+def test_a_sign_is_not_taken_for_another(ours, theirs, tmp_path):
+    facts = PriorFacts((PriorClass(theirs), PriorClass("b")))
+    with pytest.raises(InvalidOptionError, match=re.escape(repr(ours))):
+        rows([ours], facts=facts)
+    with pytest.raises(InvalidOptionError, match=re.escape(repr(ours))):
+        rows(["a"], unmatched=ours, facts=facts)
+    path = tmp_path / "map.yaml"
+    path.write_text(f'"{ours}": b\n', encoding="utf-8")
+    with pytest.raises(InvalidOptionError, match=re.escape(repr(ours))):
+        rows([theirs], class_map=path, facts=facts)
+
+
+COMPOSED, DECOMPOSED = "p\xe2t\xe9", "pa\u0302te\u0301"
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
+def test_composed_and_decomposed_letters_are_one_name(tmp_path, ours, theirs):
+    facts = PriorFacts((PriorClass("b"), PriorClass(theirs), PriorClass(theirs.upper())))
+    assert rows([ours], facts=facts) == [1]
+    path = tmp_path / "map.yaml"
+    path.write_text(f"{theirs}: b\n", encoding="utf-8")
+    assert rows([ours], class_map=path, facts=facts) == [0]
 
 
 CARDIGANS = PriorFacts((PriorClass("Cardigan", "n02113186"), PriorClass("cardigan", "n02963159")))
@@ -77,6 +103,33 @@ def test_keys_and_values_of_a_class_map_are_the_text_that_is_written(tmp_path):
     path.write_text("0: tench\nno: unconditional\n007: no\n")
     facts = PriorFacts((PriorClass("tench"), PriorClass("no")), 2)
     assert rows(["0", "no", "007"], class_map=path, facts=facts) == [0, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "content", ["Tench: crane\ntench: goldfish", "tench: goldfish\nn01440764: goldfish", "t_e: a\nT-E: a"]
+)
+def test_a_class_that_is_mapped_twice_is_refused(tmp_path, content):
+    path = tmp_path / "map.yaml"
+    path.write_text(content)
+    first, second = (line.partition(":")[0] for line in content.splitlines())
+    with pytest.raises(InvalidOptionError, match=rf"{path}.*'{first}'.*'{second}'"):
+        rows(["tench", "t e"], ["n01440764", None], path)
+
+
+def test_a_key_that_may_be_two_classes_is_refused(tmp_path):
+    path = tmp_path / "map.yaml"
+    path.write_text("TENCH: goldfish\n")
+    with pytest.raises(InvalidOptionError, match=rf"{path}.*'TENCH'.*'tench'.*'Tench'"):
+        rows(["tench", "Tench"], class_map=path)
+    path.write_text("tench: T-shirt/top\nTench: tench\n")
+    assert rows(["tench", "Tench"], class_map=path) == [3, 0]
+
+
+@pytest.mark.parametrize("content", ["a: tench\n", '{"a": "tench"}'])
+def test_a_class_map_may_begin_with_a_byte_order_mark(tmp_path, content):
+    path = tmp_path / "map.yaml"
+    path.write_text(content, encoding="utf-8-sig")
+    assert rows(["a"], class_map=path) == [0]
 
 
 @pytest.mark.parametrize(

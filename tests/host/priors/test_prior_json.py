@@ -148,6 +148,20 @@ def test_a_file_that_is_too_large_is_refused(tmp_path, monkeypatch, name):
 @pytest.mark.parametrize(
     ("name", "content"),
     [
+        ("a.txt", "\ufeffn01440764 tench\r\nn01443537 goldfish\r\n"),
+        ("a.txt", "n01440764 tench\n\ufeffn01443537 goldfish\n\ufeff\n"),
+        ("a.json", '\ufeff["n01440764 tench", {"name": "goldfish", "wordnet_id": "n01443537"}]'),
+    ],
+)
+def test_a_byte_order_mark_is_no_letter_of_a_class(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content.encode())
+    assert read_classes(tmp_path / name) == (PriorClass("tench", "n01440764"), PriorClass("goldfish", "n01443537"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "n01440764 tench\r\n".encode("utf-16")),
         ("a.json", b'["tench"'),
         ("a.json", b'{"name": "tench"}'),
         ("a.json", b"[3]"),
@@ -165,6 +179,11 @@ def test_what_is_no_list_of_classes_is_refused(tmp_path, name, content):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     assert str(tmp_path / name) in refused(read_classes, tmp_path / name)
+
+
+def test_the_first_class_that_is_not_valid_is_counted(tmp_path):
+    (tmp_path / "a.json").write_text('["tench", 3]')
+    assert f"{tmp_path / 'a.json'} is damaged (1: " in refused(read_classes, tmp_path / "a.json")
 
 
 def test_a_digest_is_of_names_and_bytes_in_order(tmp_path):
