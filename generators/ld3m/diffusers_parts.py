@@ -84,6 +84,12 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "stochastic_sampling": (False, None),
     "scale_factors": (None,),  # the resolution changes from level to level
 }
+#: Values of settings that are followed.
+_VALUES: Mapping[str, tuple[Any, ...]] = {
+    "use_flow_sigmas": (True, False, None),
+    "final_sigmas_type": ("zero", "sigma_min", None),
+    "timestep_type": ("discrete", "continuous", None),
+}
 #: Settings with which a flow-matching schedule visits other levels; schedulers with betas only choose among their own.
 _FLOW_GRIDS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
 #: Settings that change neither the levels a model was trained on nor the meaning of its prediction, by the reason why.
@@ -278,11 +284,7 @@ def _followed(path: Path, name: str, config: Mapping[str, Any]) -> tuple[dict[st
     if name.startswith("FlowMatch"):
         return dict(config), True
     own = _own_defaults(name)
-    for key, allowed in {
-        "use_flow_sigmas": (True, False, None),
-        "final_sigmas_type": ("zero", "sigma_min", None),
-        "timestep_type": ("discrete", "continuous", None),
-    }.items():
+    for key, allowed in _VALUES.items():
         if config.get(key) not in allowed:
             raise PriorError(f"{path}: {key} = {config[key]!r} must be one of {', '.join(map(repr, allowed[:-1]))}")
     if config.get("use_flow_sigmas"):
@@ -313,7 +315,7 @@ def _shifted(scheduler: Any, scale: float | None) -> Any:
 
 
 def _is_continuous(folder: Path) -> bool:
-    return files.read_json(folder / "scheduler_config.json").get("timestep_type") == "continuous"
+    return bool(files.read_json(folder / "scheduler_config.json").get("timestep_type") == "continuous")
 
 
 def load_embedding(
