@@ -293,7 +293,7 @@ def _followed(path: Path, name: str, config: Mapping[str, Any]) -> tuple[dict[st
         shift = config.get("flow_shift", 1.0)
         return {"num_train_timesteps": config.get("num_train_timesteps", 1000), "shift": shift}, True
     # A setting that is left out has the default of its own class.
-    defaults = {key: own[key] for key in ("snr_shift_scale", "set_alpha_to_one") if key in own}
+    defaults: dict[str, Any] = {key: own[key] for key in ("snr_shift_scale", "set_alpha_to_one") if key in own}
     stated = {**defaults, **config}
     if config.get("final_sigmas_type") == "sigma_min":  # the last state is that of timestep 0
         stated["set_alpha_to_one"] = False
