@@ -98,7 +98,7 @@ def read_text(path: Path, error: Refusal) -> str:
             content = file.read(_LARGEST + 1)
         if len(content) > _LARGEST:
             raise error(f"{path} is damaged: it has more than {_LARGEST // 2**20} MiB")
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig")  # editors may add a byte order mark
     except (FileNotFoundError, NotADirectoryError) as problem:
         raise error(f"{path} is missing") from problem
     except (UnicodeDecodeError, OSError) as problem:

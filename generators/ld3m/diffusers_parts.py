@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ld3m_plugin import errors
 from ld3m_plugin.errors import PriorError
 from ld3m_plugin.generators.ld3m import ldm_folder as files
 from ld3m_plugin.generators.ld3m.schedule import NoiseLevels, noise_levels
+from ld3m_plugin.generators.ld3m.scheduler_settings import OF_BETAS, OF_FLOWS, check_fields, followed, shifted
 from ld3m_plugin.randomness import lent_to_global, stream
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -109,6 +111,11 @@ def load_levels(folder: Path) -> NoiseLevels:
     scheduler = load_scheduler(folder)
     try:
         levels = noise_levels(scheduler)
+        if levels.prediction == "v_prediction" and _is_continuous(folder):
+            # EulerDiscreteScheduler: a quarter of log sigma, where sigma is noise over signal.
+            levels = replace(levels, model_times=(levels.noise / levels.signal).log() / 4)
+            if not levels.model_times.isfinite().all():
+                raise PriorError("timestep_type = 'continuous' needs some signal at the last timestep")
         both = torch.stack([levels.signal, levels.noise])
         if not ((both >= 0) & (both <= 1)).all() or levels.noise[-1] == 0:  # false for NaN too
             raise PriorError("signal and noise must lie between 0 and 1, with some noise at the last timestep")
@@ -135,14 +142,23 @@ def load_scheduler(folder: Path) -> Any:
     flow = name.startswith("FlowMatch")
     if not flow and not config.get("trained_betas") and not {"beta_start", "beta_end", "beta_schedule"} <= set(config):
         raise PriorError(f"{path}: this {name} has no betas; use a scheduler with betas or of flow matching")
+    if name.removeprefix("Flax").removesuffix("Scheduler") not in OF_BETAS + OF_FLOWS:
+        raise PriorError(f"{path}: {name} is not supported: use a DDIM, DDPM or FlowMatch scheduler")
     _check_config(path, config)
+    check_fields(path, name, config)
+    config, flow = followed(path, name, config)
     # All schedulers with betas describe the same noise levels by the same names.
     known = diffusers.FlowMatchEulerDiscreteScheduler if flow else diffusers.DDIMScheduler
     allowed = set(known.__init__.__annotations__) - {"return"}
     try:
-        return known(**{key: value for key, value in config.items() if key in allowed})
+        scheduler = known(**{key: value for key, value in config.items() if key in allowed})
+        return shifted(scheduler, config.get("snr_shift_scale"))
     except Exception as error:  # as in `load_model`
         raise PriorError(f"{path} does not fit {known.__name__}: {one_line(error)}") from error
+
+
+def _is_continuous(folder: Path) -> bool:
+    return bool(files.read_json(folder / "scheduler_config.json").get("timestep_type") == "continuous")
 
 
 def load_embedding(

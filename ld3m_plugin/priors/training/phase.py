@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
@@ -118,7 +119,7 @@ def run(
 
 
 def make_accelerator(task: Task, options: PriorTrainingOptions) -> Accelerator:
-    """Create an `Accelerator` for the task's device and the options' precision.
+    """Create an `Accelerator` for the task's device and the options' precision, whatever earlier trainings of this process had.
 
     Raises:
         InvalidOptionError: the device does not support the precision.
@@ -126,14 +127,26 @@ def make_accelerator(task: Task, options: PriorTrainingOptions) -> Accelerator:
     precision, on_cpu = options.mixed_precision, task.device.type == "cpu"
     if precision == "fp16" and on_cpu:
         raise InvalidOptionError("mixed_precision = 'fp16' needs a GPU: give 'bf16' or 'no'")
+    _forget_settings()
     try:
         # Models are already on the task's device: accelerate would move them to the first GPU.
         return Accelerator(mixed_precision=precision, cpu=on_cpu, device_placement=False)
-    except ValueError as error:  # accelerate allows one precision and device a process
+    except ValueError as error:  # the device does not have the precision
         reason = one_line(str(error))
         raise InvalidOptionError(
             f"mixed_precision = {precision!r} on {task.device} is not available: {reason}"
         ) from error
+
+
+def _forget_settings() -> None:
+    """Let the next `Accelerator` have another precision and device than those before it.
+
+    accelerate shares one precision and device among all instances of a process, and its reset is private and empties the
+    state of instances in use. New dictionaries leave them theirs. The process group of several processes stays.
+    """
+    AcceleratorState._shared_state = {}
+    if PartialState._shared_state.get("num_processes", 1) == 1:
+        PartialState._shared_state = {}
 
 
 def _go_on(state: _State, model: nn.Module, options: PriorTrainingOptions, reporter: TrainingReporter) -> None:

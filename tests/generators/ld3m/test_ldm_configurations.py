@@ -1,11 +1,16 @@
 """Configurations of a prior's parts that cannot be, and parts that do not belong together."""
 
+import inspect
+import json
 import re
 import shutil
 
 import pytest
 import torch
 
+from ld3m_plugin.errors import PriorError
+from ld3m_plugin.generators.ld3m import scheduler_settings
+from ld3m_plugin.generators.ld3m.diffusers_parts import load_levels
 from ld3m_plugin.generators.ld3m.ldm_prior import Codec, load_autoencoder, load_prior
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -138,6 +143,117 @@ def test_other_schedulers_of_the_same_betas_give_the_same_levels(copied, priors,
     levels = load_prior(folder).levels
     assert torch.equal(levels.signal, original.signal)
     assert levels.prediction == "epsilon"
+
+
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+#: Class, settings beyond the betas.
+FOLLOWED = [
+    *(
+        (name, {})
+        for name in ("DDIM", "DDPM", "DPMSolverMultistep", "EulerAncestralDiscrete", "HeunDiscrete", "KDPM2Discrete")
+    ),
+    *((name, {}) for name in ("LCM", "TCD", "PNDM", "DEISMultistep", "CogVideoXDDIM", "CogVideoXDPM")),
+    ("CogVideoXDDIM", {"snr_shift_scale": 1.0}),
+    ("CogVideoXDPM", {"snr_shift_scale": 2.5}),
+    ("CogVideoXDDIM", {"snr_shift_scale": 2.5, "rescale_betas_zero_snr": True}),
+    ("DDPM", {"rescale_betas_zero_snr": True}),
+    ("UniPCMultistep", {"rescale_betas_zero_snr": True}),
+    ("DPMSolverMultistep", {"use_karras_sigmas": True}),
+]
+
+
+@pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # of diffusers
+@pytest.mark.parametrize(("name", "values"), FOLLOWED, ids=str)
+def test_levels_are_those_of_the_scheduler_itself(tmp_path, name, values):
+    import diffusers
+
+    known = getattr(diffusers, f"{name}Scheduler")
+    own = known(**BETAS, **values, prediction_type="v_prediction")
+    write_scheduler(tmp_path, known.__name__, **BETAS, **values, prediction_type="v_prediction")
+    levels = load_levels(tmp_path)
+    torch.testing.assert_close(levels.signal.square(), own.alphas_cumprod.double(), atol=2e-6, rtol=0)
+    if hasattr(own, "final_alpha_cumprod"):
+        assert levels.last[0] ** 2 == pytest.approx(float(own.final_alpha_cumprod), abs=2e-6)
+
+
+def write_scheduler(folder, name, **values):
+    (folder / "scheduler_config.json").write_text(json.dumps({"_class_name": name, **values}))
+
+
+@pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # of diffusers
+@pytest.mark.parametrize("name", ["UniPCMultistep", "DPMSolverMultistep"])
+def test_flow_of_a_solver_is_followed(tmp_path, name):
+    import diffusers
+
+    values = {**BETAS, "use_flow_sigmas": True, "flow_shift": 3.0, "prediction_type": "flow_prediction"}
+    values["num_train_timesteps"] = 100
+    own = getattr(diffusers, f"{name}Scheduler")(**values)
+    own.set_timesteps(99)  # all levels of training but the first or the last
+    write_scheduler(tmp_path, f"{name}Scheduler", **values)
+    levels = load_levels(tmp_path)
+    assert levels.prediction == "flow"
+    distance, index = (levels.noise[:, None] - own.sigmas[:-1].double()).abs().min(0)
+    assert distance.max() < 1e-5
+    assert len(set(index.tolist())) == 99
+    assert (levels.model_times[index] - own.timesteps).abs().max() < 1.001  # diffusers rounds them down
+
+
+def test_continuous_timesteps_are_followed(tmp_path):
+    import diffusers
+
+    values = {**BETAS, "timestep_type": "continuous", "prediction_type": "v_prediction"}
+    own = diffusers.EulerDiscreteScheduler(**values)
+    write_scheduler(tmp_path, "EulerDiscreteScheduler", **values)
+    torch.testing.assert_close(load_levels(tmp_path).model_times.flip(0).float(), own.timesteps, atol=1e-4, rtol=0)
+
+
+def test_a_last_level_with_noise_is_followed(tmp_path):
+    write_scheduler(tmp_path, "EulerDiscreteScheduler", **BETAS, final_sigmas_type="sigma_min")
+    levels = load_levels(tmp_path)
+    assert levels.last == (float(levels.signal[0]), float(levels.noise[0]))
+
+
+#: Class, setting and value.
+NOT_FOLLOWED = [
+    ("DDIM", "snr_shift_scale", 3.0),
+    ("CogVideoXDDIM", "snr_shift_scale", 0),
+    ("CogVideoXDDIM", "snr_shift_scale", "x"),
+    ("UniPCMultistep", "use_flow_sigmas", True),
+    ("UniPCMultistep", "use_flow_sigmas", "yes"),
+    ("DDIM", "use_flow_sigmas", True),
+    ("DDIM", "timestep_type", "continuous"),
+    ("EulerDiscrete", "timestep_type", "wavy"),
+    ("EulerDiscrete", "final_sigmas_type", "half"),
+    ("EulerDiscrete", "sigma_max", 700.0),
+    ("PNDM", "rescale_betas_zero_snr", True),
+    ("DDIM", "thresholding", True),
+    ("DDIM", "shift", 2.0),
+    ("DDPM", "predict_epsilon", False),
+    ("DDIM", "a_setting_of_tomorrow", 1),
+    ("FlowMatchEulerDiscrete", "use_beta_sigmas", True),
+    ("FlowMatchEulerDiscrete", "use_dynamic_shifting", True),
+    ("FlowMatchLCM", "scale_factors", [0.5, 1.0]),
+]
+
+
+@pytest.mark.parametrize(("name", "key", "value"), NOT_FOLLOWED, ids=str)
+def test_a_setting_that_is_not_followed_is_named(tmp_path, name, key, value):
+    write_scheduler(tmp_path, f"{name}Scheduler", **({} if name.startswith("Flow") else BETAS), **{key: value})
+    with pytest.raises(PriorError) as error:
+        load_levels(tmp_path)
+    message = str(error.value)
+    assert str(tmp_path / "scheduler_config.json") in message
+    assert key in message
+    assert "\n" not in message
+
+
+def test_every_setting_of_the_supported_schedulers_is_known():
+    import diffusers
+
+    known = {*scheduler_settings._READ, *scheduler_settings._NEUTRAL, *scheduler_settings._HARMLESS}
+    for name in scheduler_settings.OF_BETAS + scheduler_settings.OF_FLOWS:
+        own = set(inspect.signature(getattr(diffusers, f"{name}Scheduler").__init__).parameters)
+        assert own - {"self", "args", "kwargs"} <= known, name
 
 
 @pytest.mark.parametrize("vq", [False, True], ids=["KL config, VQ weights", "VQ config, KL weights"])

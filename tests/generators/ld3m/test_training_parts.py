@@ -9,7 +9,6 @@ from itertools import pairwise
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -359,18 +358,24 @@ def test_each_of_two_processes_goes_on_with_its_own_draws(tmp_path):
     assert ended.stdout.split() == ["pictures"] * 2  # one of each finished training, from the main process alone
 
 
-@pytest.fixture
-def other_precision():
-    """accelerate keeps one precision a process: this test may have another one."""
-    AcceleratorState._reset_state(True)
-    yield
-    AcceleratorState._reset_state(True)
-
-
-def test_one_precision_a_process(tmp_path, other_precision):
+def test_each_training_of_a_process_has_its_precision(tmp_path):
     task, ask = tiny_task(), {"autoencoder_channels": (24, 48, 64)}
-    first = start(task, LdmTrainingOptions(mixed_precision="bf16", **ask), 0, tmp_path / "one", TrainingReporter())
-    assert first.accelerator.mixed_precision == "bf16"
-    with pytest.raises(InvalidOptionError, match="mixed_precision = 'no'") as error:
-        start(task, LdmTrainingOptions(**ask), 0, tmp_path / "two", TrainingReporter())
-    assert "\n" not in str(error.value)
+
+    def accelerator(name, precision):
+        options = LdmTrainingOptions(mixed_precision=precision, **ask)
+        return start(task, options, 0, tmp_path / name, TrainingReporter()).accelerator
+
+    precisions = ["no", "bf16", "no"]
+    made = [accelerator(str(number), precision) for number, precision in enumerate(precisions)]
+    assert [one.mixed_precision for one in made] == precisions  # a later one leaves an earlier one its own
+    layer, values = torch.nn.Linear(2, 2), torch.ones(1, 2)
+    types = []
+    for one in made:
+        with one.autocast():
+            types.append(layer(values).dtype)
+    assert types == [torch.float32, torch.bfloat16, torch.float32]
+
+
+def test_a_precision_that_the_device_lacks_is_refused(tmp_path):
+    with pytest.raises(InvalidOptionError, match="mixed_precision = 'fp16'"):
+        start(tiny_task(), LdmTrainingOptions(mixed_precision="fp16"), 0, tmp_path, TrainingReporter())
