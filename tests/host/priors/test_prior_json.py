@@ -136,7 +136,7 @@ def test_a_missing_file_and_a_folder_in_its_place_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["prior.json", "list.json", "list.txt"])
 def test_a_file_that_is_too_large_is_refused(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(storage, "_LARGEST", 7)
+    monkeypatch.setattr(storage.bounded, "_LARGEST", 7)
     path = tmp_path / name
     path.write_text('["abc"]')
     if name == "list.json":
