@@ -187,6 +187,7 @@ def _power(seeds: int, effect: float, level: float) -> float:
 
     freedom, shift = seeds - 1, effect * math.sqrt(seeds)
     critical = float(t.isf(level / 2, freedom))
-    # The other tail is below 1e-5 from a shift of 3 on, and its series ends in NaN far out. Beyond 50 all power is above 0.9999.
-    other = float(nct.cdf(-critical, freedom, shift)) if shift < 3 else 0.0
-    return float(nct.sf(critical, freedom, min(shift, 50.0))) + other
+    with np.errstate(all="ignore"):  # older versions of scipy divide by zero on the way
+        # The other tail is below 1e-5 from a shift of 3 on, and NaN far out. Beyond 50 all power is above 0.9999.
+        other = float(nct.cdf(-critical, freedom, shift)) if shift < 3 else 0.0
+        return float(nct.sf(critical, freedom, min(shift, 50.0))) + other

@@ -104,6 +104,12 @@ def test_a_column_that_no_row_fills_is_left_out_where_people_read(summary):
     assert "baseline" not in shown(plain).note
 
 
+def test_a_grid_without_a_finished_row(tmp_path):
+    write_tables(summarise([], "glad"), tmp_path)
+    assert json.loads((tmp_path / "table.json").read_text(encoding="utf-8"))["rows"] == []
+    assert r"\begin{tabular}" in (tmp_path / "table.tex").read_text(encoding="utf-8")
+
+
 def test_the_note_says_what_intervals_are_over(summary):
     assert "seeds alone" in shown(summary).note
     right = np.array([[True, False, False, True]])
