@@ -72,6 +72,8 @@ class Task:
         train: real training images.
         device: where images are wanted.
         read_with: options of the data set that were given to `load_task`, for the record and for commands in messages.
+        test_groups: a number for each test image, class by class: images with the same number belong together, such as those of
+            one artist or one device. Intervals of a comparison then resample groups. None: each image is a group of its own.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Task:
     test_images: ImagesByClass | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     read_with: Mapping[str, Any] = field(default_factory=dict)
+    test_groups: tuple[int, ...] | None = field(default=None, repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -109,7 +112,7 @@ class Task:
 
     def for_training(self) -> Task:
         """The same task without its test set: what generators and objectives are given."""
-        return replace(self, test_images=None)
+        return replace(self, test_images=None, test_groups=None)
 
     def to(self, device: torch.device | str) -> Task:
         """The same task with images wanted on `device`."""

@@ -4,6 +4,7 @@
 - `train_network`: training one network, and its accuracy
 - `evaluating`: the rows of a table
 - `table`: the table and its record
+- `predictions`: what each network predicted, in a file beside the results
 
 Listing plugins imports this module, so it imports no torch.
 """

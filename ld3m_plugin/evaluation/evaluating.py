@@ -13,11 +13,10 @@ from torch import Tensor
 
 from ld3m_plugin.augmentation.strategy import parse
 from ld3m_plugin.contracts import Task
-from ld3m_plugin.data.numbered_images import evenly_spaced
 from ld3m_plugin.errors import ArtefactError, DataError, InvalidOptionError
 from ld3m_plugin.evaluation.protocols import Protocol, get_protocol
 from ld3m_plugin.evaluation.table import RANDOM_REAL, Evaluation, Row
-from ld3m_plugin.evaluation.train_network import accuracy, train
+from ld3m_plugin.evaluation.train_network import predict, share_correct, test_groups, test_labels, train
 from ld3m_plugin.networks.build import network_for
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.registry import Registry, use_registry
@@ -111,10 +110,15 @@ def check_evaluation(task: Task, protocol: Protocol, networks: Sequence[str], re
 
     Raises:
         UsageError: an unknown network or augmentation, or a network that does not take images of this size.
-        DataError: no test images, or a class with too few training images.
+        DataError: no test images, groups of other images, or a class with too few training images.
     """
     if sum(task.test.counts()) == 0:
         raise DataError(f"there is no test image ({task.test.origin}): add some")
+    if task.test_groups is not None and len(task.test_groups) != sum(task.test.counts()):
+        raise DataError(
+            f"{task.name!r} has {sum(task.test.counts())} test images and {len(task.test_groups)} test_groups "
+            f"({task.test.origin}): give a group to each image, class by class"
+        )
     parse(protocol.dsa)
     for network in tuple(networks) or protocol.networks:
         network_for(task, network, protocol.network_settings.get(network, {}), torch.Generator())
@@ -145,14 +149,17 @@ class _Test:
         check_evaluation(task, recipe, networks, real_images)
         chosen = tuple(networks) or recipe.networks
         rows = tuple(self.row(kind, name, repeats or recipe.repeats) for name in chosen for kind in kinds)
-        tests = sum(len(evenly_spaced(count, self.per_class)) for count in task.test.counts())
+        labels, seconds = test_labels(task, self.per_class), time.perf_counter() - started
         return Evaluation(
-            recipe, rows, tests, self.seed, time.perf_counter() - started, task.source, test_per_class=self.per_class
+            *(recipe, rows, len(labels), self.seed, seconds, task.source),
+            test_per_class=self.per_class,
+            test_labels=labels,
+            test_groups=test_groups(task, self.per_class),
         )
 
     def row(self, images: str, network: str, repeats: int) -> Row:
         """Train and test `repeats` networks on images of one kind."""
-        accuracies, task, recipe = [], self.task, self.protocol
+        predicted, task, recipe = [], self.task, self.protocol
         for repeat in range(repeats):
             self.on_progress(f"{network} on {images} images, {repeat + 1} of {repeats}")
             pictures, labels = self.images, self.labels
@@ -162,8 +169,10 @@ class _Test:
             student = network_for(task, network, recipe.network_settings.get(network, {}), rng)
             on_device = pictures.to(task.device), labels.to(task.device)
             trained = train(student, *on_device, recipe, recipe.rate(network), rng)
-            accuracies.append(accuracy(trained, task, self.per_class))
-        return Row(images, network, tuple(accuracies))
+            predicted.append(predict(trained, task, self.per_class))
+        labels = test_labels(task, self.per_class)
+        accuracies = tuple(share_correct(classes, labels) for classes in predicted)
+        return Row(images, network, accuracies, torch.stack(predicted))
 
 
 def random_real_images(labels: Tensor, task: Task, seed: int, repeat: int) -> tuple[Tensor, Tensor]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Self
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
+from torch import Tensor
 
 from ld3m_plugin.evaluation.protocols import Protocol
 
@@ -23,11 +24,15 @@ class Row:
         images: name of the training images, such as `distilled` or `random real`.
         network: the architecture.
         accuracies: in percent, one a trained network.
+        predicted: class of each test image, (networks, test images) int64; None in a table that was read from its record.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
 
     images: str
     network: str
     accuracies: Annotated[tuple[float, ...], Field(min_length=1)]
+    predicted: Tensor | None = field(default=None, compare=False, repr=False)
 
     @property
     def n(self) -> int:
@@ -56,7 +61,11 @@ class Evaluation:
     Attributes:
         test_images: number of test images that each network was tested on.
         test_per_class: number of test images of each class that was asked for; None: all.
+        test_labels, test_groups: class and group of each test image, (test images,) int64, in the order of `Row.predicted`; None
+            in a table that was read from its record. The groups are None where the task has none.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
 
     protocol: Protocol
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
@@ -65,14 +74,22 @@ class Evaluation:
     seconds: float
     data: str = ""
     test_per_class: int | None = None
+    test_labels: Tensor | None = field(default=None, compare=False, repr=False)
+    test_groups: Tensor | None = field(default=None, compare=False, repr=False)
 
     def mean(self, images: str) -> float:
         """Mean accuracy over architectures, percent."""
         return statistics.fmean(row.mean for row in self.rows if row.images == images)
 
     def record(self) -> dict[str, Any]:
-        """Return the table as plain data, for JSON."""
-        rows = [{**asdict(row), "mean": row.mean, "std": row.std, "n": row.n} for row in self.rows]
+        """Return the table as plain data, for JSON. What was predicted has a file of its own (`predictions.save_predictions`)."""
+        rows = [
+            {
+                **{name: getattr(row, name) for name in ("images", "network", "accuracies")},
+                **{"mean": row.mean, "std": row.std, "n": row.n},
+            }
+            for row in self.rows
+        ]
         return {
             "protocol": self.protocol.model_dump(mode="json"),
             "rows": rows,

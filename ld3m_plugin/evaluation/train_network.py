@@ -89,19 +89,40 @@ def train(
     return network if average is None else average.network
 
 
-@torch.no_grad()
 def accuracy(network: Network, task: Task, per_class: int | None = None) -> float:
     """Compute the share of test images that `network` classifies correctly, in percent.
 
     Args:
         per_class: number of test images of each class, evenly spaced over it; default: all.
     """
+    return share_correct(predict(network, task, per_class), test_labels(task, per_class))
+
+
+def share_correct(predicted: Tensor, labels: Tensor) -> float:
+    """Compute the share of predicted classes (n,) that are the labels (n,), in percent."""
+    return 100 * int((predicted == labels).sum()) / len(labels)
+
+
+@torch.no_grad()
+def predict(network: Network, task: Task, per_class: int | None = None) -> Tensor:
+    """Predict the class of each test image: (n,) int64, on the CPU, in the order of `test_batches`."""
     network = for_forward(network.eval())
-    correct = total = 0
-    for images, labels in test_batches(task, per_class):
-        correct += int((network(task.normalise(images)).argmax(1).cpu() == labels).sum())
-        total += len(labels)
-    return 100 * correct / total
+    batches = test_batches(task, per_class)
+    return torch.cat([network(task.normalise(images)).argmax(1).cpu() for images, _ in batches])
+
+
+def test_labels(task: Task, per_class: int | None) -> Tensor:
+    """The classes of the test images: (n,) int64, class by class."""
+    used = torch.tensor([len(evenly_spaced(count, per_class)) for count in task.test.counts()])
+    return torch.arange(len(used)).repeat_interleave(used)
+
+
+def test_groups(task: Task, per_class: int | None) -> Tensor | None:
+    """The groups of the test images: (n,) int64; None where the task has none."""
+    if task.test_groups is None:
+        return None
+    by_class = torch.tensor(task.test_groups).split(list(task.test.counts()))
+    return torch.cat([groups[evenly_spaced(len(groups), per_class)] for groups in by_class])
 
 
 def test_batches(task: Task, per_class: int | None) -> Iterator[tuple[Tensor, Tensor]]:

@@ -18,6 +18,7 @@ from ld3m_plugin.data.load import load_task, recorded_options
 from ld3m_plugin.distillation.loop import Distillation, Step
 from ld3m_plugin.errors import ArtefactError, NonFiniteError, UsageError
 from ld3m_plugin.evaluation import Evaluation, check_evaluation, evaluate, get_protocol
+from ld3m_plugin.evaluation.predictions import PREDICTIONS, save_predictions
 from ld3m_plugin.evaluation.protocols import check_learned
 from ld3m_plugin.registry import Registry, use_registry
 from ld3m_plugin.runs import folder as folders
@@ -196,6 +197,7 @@ class _Run:
             "final": {"step": self.state.iteration, **final.record()},
             "best_over_test_set_evaluations": self.best,
         }
+        save_predictions(self.folder / folders.DISTILLED / PREDICTIONS, final)
         distilled.save_metadata(self.folder / folders.DISTILLED)
         return final
 
