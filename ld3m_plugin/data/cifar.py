@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy
 import torch
@@ -179,12 +178,9 @@ def _read_files(place: Path, names: Sequence[str]) -> dict[str, bytes]:
     """Contents of the files `names`, in that order, in a folder or a `.tar.gz`."""
     try:
         if place.is_dir():
-            found = {}
-            for path in (place / name for name in names if (place / name).is_file()):
-                with path.open("rb") as file:
-                    found[path.name] = _bounded(file, path)
+            found = {name: _content(place / name) for name in names if (place / name).is_file()}
         else:
-            with gzip.open(place) as file, tarfile.open(fileobj=io.BytesIO(_bounded(file, place))) as tar:
+            with tarfile.open(fileobj=io.BytesIO(_content(place, packed=True))) as tar:
                 found = dict(_members(tar, names))
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot read {place}: {error}; get it again") from error
@@ -196,9 +192,10 @@ def _read_files(place: Path, names: Sequence[str]) -> dict[str, bytes]:
     return {name: found[name] for name in names}
 
 
-def _bounded(file: IO[bytes], path: Path) -> bytes:
-    """The rest of a file, or of what it unpacks to: a small archive may unpack to anything."""
-    content = file.read(LARGEST_FILE + 1)
+def _content(path: Path, *, packed: bool = False) -> bytes:
+    """The content of a file, or what it unpacks to: a small archive may unpack to anything."""
+    with gzip.open(path) if packed else path.open("rb") as file:
+        content = file.read(LARGEST_FILE + 1)
     if len(content) > LARGEST_FILE:
         raise DataError(f"{path} is larger than {LARGEST_FILE} bytes (uncompressed): get it again")
     return content

@@ -67,10 +67,14 @@ def _inside_wrapper(root: Path, left_out: LeftOut, *, of_splits: bool) -> Path:
     """
     passed = [root]
     while len(passed) <= _DEEPEST_WRAPPER:
-        inside = subfolders(passed[-1])
+        here = passed[-1]
+        inside = subfolders(here)
+        if here != root and has_loose_images(here):  # a class with subfolders
+            passed = [root]
+            break
         if len(inside) > 1 or (of_splits and any(_role(folder.name) and subfolders(folder) for folder in inside)):
             break
-        if not inside or has_loose_images(passed[-1]):
+        if not inside or has_loose_images(here):
             passed = [root]
             break
         passed.append(inside[0])
