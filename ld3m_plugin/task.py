@@ -36,7 +36,10 @@ class DataOptions(FileOptions):
     """Options of a folder of images without a split of its own, and of data sets that state no options."""
 
     test_fraction: float = Field(
-        0.2, gt=0, lt=1, description="share of each class held out when a folder has no val/ or test/"
+        0.2,
+        gt=0,
+        lt=1,
+        description="share of each class held out when a folder has no val/ or test/, train/ alone included",
     )
     split_seed: int = Field(0, ge=0, description="seed of that split")
 
@@ -74,6 +77,7 @@ class Task:
         read_with: options of the data set that were given to `load_task`, for the record and for commands in messages.
         test_groups: a number for each test image, class by class: images with the same number belong together, such as those of
             one artist or one device. Intervals of a comparison then resample groups. None: each image is a group of its own.
+        notes: what is wrong with the data and does not stop a run, one line each; shown as warnings.
     """
 
     name: str
@@ -88,6 +92,7 @@ class Task:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     read_with: Mapping[str, Any] = field(default_factory=dict)
     test_groups: tuple[int, ...] | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -98,6 +103,22 @@ class Task:
     def channels(self) -> int:
         """C."""
         return len(self.mean)
+
+    def described(self) -> tuple[str, ...]:
+        """Lines that a command shows before it works with the data: `source`, and a warning for each note."""
+        return f"data: {self.source}", *(f"warning: {note}" for note in self.notes)
+
+    def check_classes(self) -> None:
+        """Check that there is something to tell apart.
+
+        Raises:
+            DataError: there is one class alone; the message names it.
+        """
+        if self.num_classes < 2:
+            raise DataError(
+                f"data set {self.name!r} has one class alone, {self.class_names[0]!r}: networks learn to tell two or more apart; "
+                f"add the images of another class ({self.train.origin})"
+            )
 
     @property
     def test(self) -> ImagesByClass:

@@ -63,7 +63,8 @@ def evaluate_command(
         if out.is_dir():
             raise UsageError(f"--out {out} is a folder: name a file")
         out.parent.mkdir(parents=True, exist_ok=True)
-    typer.echo(f"data: {task.source}", err=True)
+    for line in task.described():
+        typer.echo(line, err=True)
     with ConsoleReporter() as reporter:
         result = evaluate(
             distilled,

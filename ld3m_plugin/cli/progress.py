@@ -93,7 +93,8 @@ class ConsoleReporter(LiveConsole, Reporter):
         config = state.config
         # A comparison has several runs: forget best and speed of the last one.
         self._folder, self._best, self._seconds_a_step = folder, None, None
-        self.say(f"data: {state.task.source}")
+        for line in state.task.described():
+            self.say(line)
         self.say(
             f"distilling {len(state.labels)} images ({config.images_per_class} a class, {state.task.image_size}x"
             f"{state.task.image_size}) with generator {config.generator.name!r} and objective {config.objective.name!r} "

@@ -7,6 +7,8 @@ Pickles are read without running anything in them (`safe_pickle`); torchvision's
 
 from __future__ import annotations
 
+import gzip
+import io
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -176,16 +178,27 @@ def _read_files(place: Path, names: Sequence[str]) -> dict[str, bytes]:
     """Contents of the files `names`, in that order, in a folder or a `.tar.gz`."""
     try:
         if place.is_dir():
-            found = {name: (place / name).read_bytes() for name in names if (place / name).is_file()}
+            found = {name: _content(place / name) for name in names if (place / name).is_file()}
         else:
-            with tarfile.open(place, "r|gz") as tar:
+            with tarfile.open(fileobj=io.BytesIO(_content(place, packed=True))) as tar:
                 found = dict(_members(tar, names))
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot read {place}: {error}; get it again") from error
+    except MemoryError as error:
+        raise DataError(f"{place} needs more memory than there is") from error
     missing = [name for name in names if name not in found]
     if missing:
         raise DataError(f"{place} lacks {', '.join(missing)}: get it again")
     return {name: found[name] for name in names}
+
+
+def _content(path: Path, *, packed: bool = False) -> bytes:
+    """The content of a file, or what it unpacks to: a small archive may unpack to anything."""
+    with gzip.open(path) if packed else path.open("rb") as file:
+        content = file.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise DataError(f"{path} is larger than {LARGEST_FILE} bytes (uncompressed): get it again")
+    return content
 
 
 def _members(tar: tarfile.TarFile, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:

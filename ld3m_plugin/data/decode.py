@@ -9,10 +9,13 @@ version of torchvision.
 from __future__ import annotations
 
 import math
+import stat
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Condition
 from typing import Literal
 
 import numpy
@@ -20,6 +23,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from ld3m_plugin.data.picture_formats import formats
 from ld3m_plugin.errors import DataError
 
 Kind = Literal["grayscale", "colour"]
@@ -30,6 +34,9 @@ _TRANSPARENT_MODES = {"LA", "La", "PA", "RGBA", "RGBa"}
 #: A picture that would be longer than this many squares and have more pixels than this when resized (a line of 20,000
 #: pixels at size 64 has 82 million) is resized in its middle alone.
 _LONG, _LARGE = 16, 2**23
+#: Most pixels of a picture, 67 million. Pillow takes 4 bytes for each, and transparency needs four such buffers: 1 GiB.
+MOST_PIXELS = 2**26
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the limit here is lower, and an error
 
 
 class UnreadableImageError(DataError):
@@ -74,10 +81,10 @@ def read_header(path: Path) -> Header:
     """Read the kind and size of an image file.
 
     Raises:
-        UnreadableImageError: Pillow cannot identify the file.
+        UnreadableImageError: Pillow cannot identify the file, or the picture has more than `MOST_PIXELS`.
         DataError: the image has more than 8 bits a channel.
     """
-    with _naming(path), Image.open(path) as image:
+    with _opened(path) as image:
         return _header(path, image)
 
 
@@ -85,12 +92,14 @@ def read_image(path: Path, form: Form) -> Tensor:
     """Read an image file as uint8 (C, size, size), RGB or grey.
 
     Raises:
-        UnreadableImageError: the file is missing, truncated or damaged, or exceeds Pillow's limit of pixels.
-        DataError: the image has more than 8 bits a channel, or differs from `form.like` where it must not.
+        UnreadableImageError: the file is missing, truncated or damaged, or the picture has more than `MOST_PIXELS`.
+        DataError: the image has more than 8 bits a channel, or differs from `form.like` where it must not, or the memory does
+            not suffice.
     """
-    with _naming(path), Image.open(path) as image:
+    with _opened(path) as image:
         check_alike(_header(path, image), form)
-        pixels = _square(ImageOps.exif_transpose(image), form)
+        with _IN_MEMORY.of(image.width * image.height):
+            pixels = _square(ImageOps.exif_transpose(image), form)
     array = numpy.array(pixels, dtype=numpy.uint8).reshape(form.size, form.size, form.channels)
     return torch.from_numpy(array).permute(2, 0, 1).contiguous()
 
@@ -113,13 +122,49 @@ def check_alike(header: Header, form: Form) -> None:
         raise DataError(f"images differ in size: {shapes}; choose one with image_size")
 
 
+class _Pixels:
+    """Pictures that threads decode at once; together they have at most `MOST_PIXELS`."""
+
+    def __init__(self) -> None:
+        self._free = Condition()
+        self._taken = 0
+
+    @contextmanager
+    def of(self, pixels: int) -> Iterator[None]:
+        """Wait until a picture of that many pixels may be decoded."""
+        with self._free:
+            self._free.wait_for(lambda: not self._taken or self._taken + pixels <= MOST_PIXELS)
+            self._taken += pixels
+        try:
+            yield
+        finally:
+            with self._free:
+                self._taken -= pixels
+                self._free.notify_all()
+
+
+_IN_MEMORY = _Pixels()
+
+
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Turn Pillow's errors into ones that name the file; damaged bytes can make its decoders raise nearly anything."""
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image of the known formats, and turn Pillow's errors into ones that name the file.
+
+    Damaged bytes can make its decoders raise nearly anything.
+    """
     try:
-        yield
-    except (DataError, MemoryError):
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
+            raise UnreadableImageError(path, "not a regular file")
+        with Image.open(path, formats=formats()) as image:
+            width, height = image.size
+            if width * height > MOST_PIXELS:
+                limit = f"more than {MOST_PIXELS // 10**6} million: shrink it"
+                raise UnreadableImageError(path, f"it has {width}x{height} pixels, {limit}")
+            yield image
+    except DataError:
         raise
+    except MemoryError as error:  # not the file's fault alone: leaving it out would make the data depend on the machine
+        raise DataError(f"image {path} needs more memory than there is: shrink it, or remove it") from error
     except Exception as error:
         raise UnreadableImageError(path, " ".join(str(error).split()) or type(error).__name__) from error
 

@@ -1,4 +1,4 @@
-"""Images read from files: into memory if they fit, else on use. `EXTENSIONS` lists the file endings that count as images."""
+"""Images read from files: into memory if they fit, else on use."""
 
 from __future__ import annotations
 
@@ -6,31 +6,22 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ld3m_plugin.data.copies import check_apart
 from ld3m_plugin.data.decode import Form, UnreadableImageError, read_image
 from ld3m_plugin.data.memory import InMemoryImages
+from ld3m_plugin.data.picture_listing import LeftOut
 from ld3m_plugin.errors import DataError
 from ld3m_plugin.task import ImagesByClass
 
 #: Bytes of decoded images to keep per split: a split that fits is decoded once, of a larger one the images used last stay.
 MEMORY_BUDGET = 2 * 2**30
-#: Endings of image files, in any case, for `imagefolder` and `imagenet`.
-EXTENSIONS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-
-
-def list_images(folder: Path) -> list[Path]:
-    """Image files (`EXTENSIONS`) in a folder and its subfolders, sorted by path; hidden files and folders are ignored."""
-    found: list[Path] = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(parent, name) for name in files if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
-        ]
-    return sorted(found)
+Classes = Mapping[str, Sequence[Path]]
 
 
 class ImageFiles(ImagesByClass):
@@ -78,66 +69,94 @@ class ImageFiles(ImagesByClass):
 
 
 def open_files(
-    classes: Mapping[str, Sequence[Path]],
+    classes: Classes,
     form: Form,
     folder: Path,
     *,
-    skip_unreadable: bool = False,
+    decoded: dict[Path, Tensor] | None = None,
     budget: int = MEMORY_BUDGET,
-) -> tuple[ImagesByClass, int]:
-    """Open the images of one split; return them and the number of unreadable files left out.
+) -> ImagesByClass:
+    """Open the images of one split.
 
     A split that fits the budget is decoded here, so that a damaged file stops a run before it starts. A larger one is
-    decoded on use; with `skip_unreadable` it is decoded once here as well, to find the files to leave out.
+    decoded on use.
 
     Args:
         classes: class name -> files, in label order.
         form: size and channels of the images.
         folder: folder of the split, for error messages.
-        skip_unreadable: leave damaged files out instead of stopping.
+        decoded: images that have been read before; they are taken out.
         budget: bytes of memory.
 
     Raises:
         UnreadableImageError: a file is damaged.
-        DataError: a class has no (readable) image.
+        DataError: a class has no image.
     """
-    total = sum(len(files) for files in classes.values())
-    if total * _image_bytes(form) <= budget:
-        kept = {name: _decode_class(files, form, skip_unreadable) for name, files in classes.items()}
-        images: ImagesByClass = InMemoryImages(list(kept.values()), str(folder))
-    else:
-        if skip_unreadable:
-            classes = {name: [path for path, _ in _decoded(files, form, True)] for name, files in classes.items()}
-        images = ImageFiles(list(classes.values()), form, str(folder), budget)
-    for name, count in zip(classes, images.counts(), strict=True):
-        if count == 0:
+    for name, files in classes.items():
+        if not files:
             raise DataError(f"class {name!r} in {folder} has no image that can be read")
-    return images, total - sum(images.counts())
+    if sum(map(len, classes.values())) * _image_bytes(form) > budget:
+        return ImageFiles(list(classes.values()), form, str(folder), budget)
+    return InMemoryImages([_decode_class(files, form, decoded or {}) for files in classes.values()], str(folder))
+
+
+def readable(
+    classes: Classes, form: Form, left_out: LeftOut, budget: int = MEMORY_BUDGET
+) -> tuple[dict[str, list[Path]], dict[Path, Tensor]]:
+    """Read all files once to find those that can be read; the others are left out.
+
+    Returns:
+        Class name -> readable files, and the images (C, H, W), empty if they exceed the budget.
+    """
+    keep = sum(map(len, classes.values())) * _image_bytes(form) <= budget
+    good: dict[str, list[Path]] = {}
+    images: dict[Path, Tensor] = {}
+    for name, files in classes.items():
+        good[name] = []
+        for path, image in _decoded(files, form, skip_unreadable=True):
+            good[name].append(path)
+            if keep:
+                images[path] = image
+        left_out.add("unreadable", set(files).difference(good[name]))
+    return good, images
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Training and test images; `counts` says how many, for `Task.source`, and `notes` are for `Task.notes`."""
+
+    train: ImagesByClass
+    test: ImagesByClass
+    counts: str
+    notes: tuple[str, ...]
 
 
 def open_splits(
-    splits: Sequence[tuple[Mapping[str, Sequence[Path]], Path]], form: Form, skip_unreadable: bool
-) -> tuple[ImagesByClass, ImagesByClass, str]:
-    """Open the training and the test images as `open_files` does; the text counts them, for `Task.source`.
+    splits: Sequence[tuple[Classes, Path]], form: Form, left_out: LeftOut, decoded: dict[Path, Tensor] | None = None
+) -> Splits:
+    """Open the training and the test images as `open_files` does, and look for copies among them.
 
     Args:
         splits: files by class, and the folder, of both.
+        left_out: what was left out before, for the text.
+        decoded: images that have been read before; they are taken out.
+
+    Raises:
+        DataError: as `open_files`, or the splits are the same pictures.
     """
-    (train, lost), (test, lost_test) = (
-        open_files(classes, form, folder, skip_unreadable=skip_unreadable) for classes, folder in splits
-    )
+    train, test = (open_files(classes, form, folder, decoded=decoded) for classes, folder in splits)
+    (files, here), (tested, there) = splits
+    notes = check_apart(files, tested, (here, there))
     counts = f"{sum(train.counts())} train, {sum(test.counts())} test"
-    left_out = f", {lost + lost_test} unreadable left out" if lost + lost_test else ""
-    return train, test, counts + left_out
+    return Splits(train, test, left_out.after(counts), notes)
 
 
-def _decode_class(files: Sequence[Path], form: Form, skip_unreadable: bool) -> Tensor:
+def _decode_class(files: Sequence[Path], form: Form, decoded: dict[Path, Tensor]) -> Tensor:
     images = torch.empty(len(files), form.channels, form.size, form.size, dtype=torch.uint8)
-    count = 0
-    for _, image in _decoded(files, form, skip_unreadable):
-        images[count] = image
-        count += 1
-    return images[:count]
+    missing = _decoded([path for path in files if path not in decoded], form)
+    for row, path in enumerate(files):
+        images[row] = decoded.pop(path) if path in decoded else next(missing)[1]
+    return images
 
 
 def _decoded(files: Sequence[Path], form: Form, skip_unreadable: bool = False) -> Iterator[tuple[Path, Tensor]]:

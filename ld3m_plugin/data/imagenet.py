@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from torch import Tensor
+
 from ld3m_plugin.data.decode import Form
-from ld3m_plugin.data.files import list_images, open_splits
-from ld3m_plugin.data.imagefolder import Classes, class_files
+from ld3m_plugin.data.files import Classes, open_splits, readable
+from ld3m_plugin.data.imagefolder import class_files
 from ld3m_plugin.data.imagenet_subsets import ALIASES, SUBSETS, subset_hash
+from ld3m_plugin.data.picture_listing import LeftOut, list_images
 from ld3m_plugin.data.statistics import channel_statistics
 from ld3m_plugin.errors import DataError, InvalidOptionError, nearest
 from ld3m_plugin.options import takes
@@ -40,20 +43,29 @@ def load(argument: str, options: FileOptions) -> Task:
     subset = _subset(argument)
     root = _root(options)
     form = Form(options.image_size or DEFAULT_SIZE, 1 if options.grayscale else 3)
-    splits = [(_find(folder, subset), folder) for folder in (root / "train", root / "val")]
-    train, test, counts = open_splits(splits, form, options.skip_unreadable)
-    mean, std = channel_statistics(train) if options.grayscale else (MEAN, STD)
+    left_out = LeftOut()
+    decoded: dict[Path, Tensor] = {}
+    splits: list[tuple[Classes, Path]] = []
+    for folder in (root / "train", root / "val"):
+        classes: Classes = _find(folder, subset, left_out)
+        if options.skip_unreadable:
+            classes, images = readable(classes, form, left_out)
+            decoded |= images
+        splits.append((classes, folder))
+    opened = open_splits(splits, form, left_out, decoded)
+    mean, std = channel_statistics(opened.train) if options.grayscale else (MEAN, STD)
     ids, names = zip(*SUBSETS[subset], strict=True)
     return Task(
         name=f"imagenet:{argument}",
-        source=f"imagenet:{subset} (labels {subset_hash(subset)}) from {root}: {counts}",
+        source=f"imagenet:{subset} (labels {subset_hash(subset)}) from {root}: {opened.counts}",
         class_names=names,
         wordnet_ids=ids,
         mean=mean,
         std=std,
         image_size=form.size,
-        train=train,
-        test_images=test,
+        train=opened.train,
+        test_images=opened.test,
+        notes=opened.notes,
     )
 
 
@@ -75,7 +87,7 @@ def _root(options: FileOptions) -> Path:
     return root
 
 
-def _find(folder: Path, subset: str) -> Classes:
+def _find(folder: Path, subset: str, left_out: LeftOut) -> Classes:
     """Class name -> files, in label order, of a split."""
     if not folder.is_dir():
         raise DataError(
@@ -87,4 +99,4 @@ def _find(folder: Path, subset: str) -> Classes:
         raise DataError(f"{folder} has {loose}: sort the images into one folder per WordNet id, as in train/")
     if absent:
         raise DataError(f"{folder} lacks class folders of imagenet:{subset}: {', '.join(absent)}; add them")
-    return {name: class_files(folder / wordnet_id) for wordnet_id, name in SUBSETS[subset]}
+    return {name: class_files(folder / wordnet_id, left_out) for wordnet_id, name in SUBSETS[subset]}

@@ -39,9 +39,11 @@ def load_arrays(data: bytes, path: Path) -> Any:
             ) from None
 
     try:
-        return unpickle(io.BytesIO(data), allowed)
-    except (DataError, MemoryError):
+        return _FrugalUnpickler(io.BytesIO(data), allowed).load()
+    except DataError:
         raise
+    except MemoryError as error:
+        raise DataError(f"{path} asks for more memory than there is: get it again") from error
     except Exception as error:  # a damaged pickle can make the unpickler raise nearly anything
         raise DataError(f"cannot read {path}: {type(error).__name__}: {error}; get it again") from error
 
@@ -59,6 +61,20 @@ def unpickle(file: IO[bytes] | mmap, find_class: Callable[[str, str], Any]) -> A
     return _Unpickler(file, find_class).load()
 
 
+class _FrugalUnpickler(pickle._Unpickler):
+    """Python's unpickler in Python, which keeps places in a dictionary.
+
+    The one in C makes a table as long as the largest place says: eleven bytes can ask for 64 GB.
+    """
+
+    def __init__(self, file: IO[bytes], find_class: Callable[[str, str], Any]) -> None:
+        super().__init__(file, encoding="latin1")
+        self._find_class = find_class
+
+    def find_class(self, module: str, name: str) -> Any:
+        return self._find_class(module, name)
+
+
 class _Unpickler(pickle.Unpickler):
     def __init__(self, file: IO[bytes] | mmap, find_class: Callable[[str, str], Any]) -> None:
         super().__init__(file, encoding="latin1")
@@ -68,6 +84,11 @@ class _Unpickler(pickle.Unpickler):
         return self._find_class(module_name, global_name)
 
 
+def _empty_array(*_: object) -> numpy.ndarray:
+    """Stand in for numpy's `_reconstruct`, which would fill an array of any length; pickles set shape and content later."""
+    return numpy.empty(0, dtype=numpy.uint8)
+
+
 def _latin1(text: object, encoding: object = "latin1") -> bytes:
     """Stand in for `_codecs.encode`, which old protocols use for bytes; other codecs could decompress data."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
@@ -75,12 +96,11 @@ def _latin1(text: object, encoding: object = "latin1") -> bytes:
     return text.encode("latin1")
 
 
-# Taken from an array, not imported: its module's name differs between numpy 1 and 2, and the old name warns in 2.
-_RECONSTRUCT = numpy.empty(0).__reduce__()[0]
+# The module's name differs between numpy 1 and 2. What names the class gets a text: calling it is an error.
 _ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy", "ndarray"): numpy.ndarray,
+    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy", "ndarray"): "numpy.ndarray",
     ("numpy", "dtype"): numpy.dtype,
     ("_codecs", "encode"): _latin1,
 }

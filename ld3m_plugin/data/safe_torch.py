@@ -41,8 +41,10 @@ def load_tensors(
             warnings.simplefilter("ignore")  # torch warns of pickles of other protocols
             mmap = mapped and zipfile.is_zipfile(path)  # the format before torch 1.6 cannot be mapped
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except MemoryError:
-        raise
+    except MemoryError as problem:
+        raise error(
+            f"{path} needs more memory than there is: it is damaged, or too large for this machine"
+        ) from problem
     except Exception as problem:  # a damaged pickle can make the unpickler raise nearly anything
         raise error(_one_line(path, problem, what, needed_for)) from problem
 

@@ -99,6 +99,7 @@ class Distillation:
         device = choose_device(self.config.device)
         with use_registry(registry) as self._registry:
             self.task = (task or load_task(data.name, **data.options)).to(device)
+            self.task.check_classes()
             self.generator: Generator = create("generator", generator.name, generator.options)
             self.objective: Objective = create("objective", objective.name, objective.options)
             self._prepare()

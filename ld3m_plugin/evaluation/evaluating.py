@@ -110,8 +110,9 @@ def check_evaluation(task: Task, protocol: Protocol, networks: Sequence[str], re
 
     Raises:
         UsageError: an unknown network or augmentation, or a network that does not take images of this size.
-        DataError: no test images, groups of other images, or a class with too few training images.
+        DataError: one class alone, no test images, groups of other images, or a class with too few training images.
     """
+    task.check_classes()
     if sum(task.test.counts()) == 0:
         raise DataError(f"there is no test image ({task.test.origin}): add some")
     if task.test_groups is not None and len(task.test_groups) != sum(task.test.counts()):

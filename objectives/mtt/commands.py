@@ -87,7 +87,8 @@ def train_command(
     smaller = "lower -S together, or choose a smaller -S batch_size or network"
     with TrainingConsole() as reporter, orderly_end(reporter.stopped, smaller):
         task = read_data(data, assignments(data_options), device).for_training()
-        reporter.say(f"data: {task.source}")
+        for line in task.described():
+            reporter.say(line)
         folder = train_experts(root, task, options, first=first, reporter=reporter)
     typer.echo(f"experts: {folder} (`ld3m experts list --root {root}` lists the stores)")
 

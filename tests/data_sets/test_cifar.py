@@ -1,9 +1,11 @@
 """CIFAR in its four distributed forms, and pickles that ask for more than arrays."""
 
 import dataclasses
+import gzip
 import hashlib
 import os
 import pickle
+import resource
 import shutil
 import tarfile
 
@@ -246,3 +248,31 @@ def test_damaged_pickles_are_errors_that_name_the_file(tmp_path):
     for data in (b"", whole[:50], whole[:-3], b"garbage", b"c_codecs\nencode\n(S'a'\nS'zip'\ntR."):
         with pytest.raises(DataError, match=str(tmp_path / "batch")):
             load_arrays(data, tmp_path / "batch")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02Nr\xff\xff\xff\x7f0.",  # a place in a table of 2**31
+        b"\x80\x02]r\xff\xff\xff\xff.",
+        b"\x80\x04\x8e" + b"\xff" * 5 + b"\0\0\0.",  # bytes, 2**40 of them
+        b"\x80\x04\x95" + b"\xff" * 6 + b"\0\0.",
+        b"\x80\x02cnumpy\nndarray\n(J\xff\xff\xff\x7fU\x01OtR.",
+        b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nJ\xff\xff\xff\x7fU\x01OtR.",
+    ],
+)
+def test_pickles_that_ask_for_much_memory_are_refused_without_taking_it(tmp_path, content):
+    folder = write_python(SMALL10, tmp_path)
+    (folder / "data_batch_1").write_bytes(content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataError, match=r"data_batch_1"):
+        load_variant(SMALL10, "", DataOptions(root=tmp_path))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # KiB
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("ld3m_plugin.data.cifar.LARGEST_FILE", 10_000)
+    archive = tmp_path / SMALL10.archives[1]
+    archive.write_bytes(gzip.compress(bytes(10_001)))
+    with pytest.raises(DataError, match=archive.name):
+        load_variant(SMALL10, "", DataOptions(root=tmp_path))

@@ -1,12 +1,27 @@
 """Decoding of one image file: modes, orientation, geometry, and damaged files."""
 
+import os
+import struct
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
 import numpy
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, PILToTensor, Resize
 
-from ld3m_plugin.data.decode import Form, Header, UnreadableImageError, check_alike, read_header, read_image
+from ld3m_plugin.data.decode import (
+    MOST_PIXELS,
+    Form,
+    Header,
+    UnreadableImageError,
+    _Pixels,
+    check_alike,
+    read_header,
+    read_image,
+)
 from ld3m_plugin.errors import DataError
 
 
@@ -176,3 +191,96 @@ def test_a_file_unlike_the_first_is_an_error_only_where_nothing_was_chosen(tmp_p
     check_alike(gray, Form(8, 3, like=first, same_size=True))
     check_alike(large, Form(8, 3, like=first, same_kind=True))
     check_alike(gray, Form(8, 3))
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+def test_a_postscript_file_with_the_ending_of_a_picture_starts_no_program(tmp_path, monkeypatch):
+    started = tmp_path / "started"
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "gs"
+    program.write_text(f'#!/bin/sh\necho "$@" >> "{started}"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    (tmp_path / "x.png").write_bytes(POSTSCRIPT)
+    for attempt in (read_header, lambda path: read_image(path, Form(8, 3))):
+        with pytest.raises(UnreadableImageError, match=r"x\.png"):
+            attempt(tmp_path / "x.png")
+    assert not started.exists()
+    # That the file is one that Pillow by itself hands to the program:
+    with Image.open(tmp_path / "x.png") as image, suppress(Exception):
+        image.load()
+    assert started.exists()
+
+
+def test_a_picture_with_another_ending_than_its_format_is_read(tmp_path):
+    picture().save(tmp_path / "a.jpg", format="PNG")
+    assert torch.equal(read_image(tmp_path / "a.jpg", Form(20, 3)), PILToTensor()(picture()))
+
+
+def blank_png(path, width, height):
+    """A picture of one bit a pixel whose file is small; Pillow's own limits do not hold for writing."""
+    Image.new("1", (width, height)).save(path)
+
+
+@pytest.mark.parametrize(("width", "height"), [(8193, 8192), (13_000, 13_100), (2**26 + 1, 1), (20_000, 20_000)])
+def test_pictures_over_the_limit_of_pixels_are_refused_before_they_are_decoded(tmp_path, width, height):
+    rows = zlib.compress(b"")
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", rows), (b"IEND", b""))
+    body = b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+    (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    for attempt in (read_header, lambda path: read_image(path, Form(8, 3))):
+        with pytest.raises(UnreadableImageError, match=r"huge\.png"):
+            attempt(tmp_path / "huge.png")
+
+
+@pytest.mark.slow
+def test_a_strip_of_many_pixels_is_read(tmp_path):
+    blank_png(tmp_path / "strip.png", 12_500_000, 1)
+    assert not read_image(tmp_path / "strip.png", Form(64, 3)).any()
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UnreadableImageError, match=r"pipe\.png"):
+        read_header(tmp_path / "pipe.png")
+
+
+def test_pictures_decoded_at_once_stay_under_the_limit_together():
+    gate, most, inside = _Pixels(), [], []
+
+    def decode(pixels):
+        with gate.of(pixels):
+            inside.append(pixels)
+            most.append(sum(inside))
+            inside.remove(pixels)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(decode, [MOST_PIXELS // 3] * 50 + [MOST_PIXELS] * 5 + [1] * 50))
+    assert len(most) == 105
+    assert max(most) <= MOST_PIXELS
+
+
+@pytest.mark.slow
+def test_the_end_of_memory_is_one_line_that_names_the_picture(tmp_path, new_process):
+    blank_png(tmp_path / "large.png", 8000, 8000)
+    script = """
+import resource, sys
+from pathlib import Path
+from ld3m_plugin.data.decode import Form, UnreadableImageError, read_image
+from ld3m_plugin.errors import DataError
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + 2**26,) * 2)
+try:
+    read_image(Path(sys.argv[1]), Form(8, 3))
+except DataError as error:
+    print(type(error).__name__, error)
+"""
+    done = new_process("-c", script, tmp_path / "large.png", OMP_NUM_THREADS="1")
+    assert done.stdout.startswith("DataError "), done.stderr
+    assert str(tmp_path / "large.png") in done.stdout

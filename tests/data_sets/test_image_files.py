@@ -6,8 +6,9 @@ from PIL import Image
 
 from ld3m_plugin.data import files
 from ld3m_plugin.data.decode import Form, UnreadableImageError
-from ld3m_plugin.data.files import ImageFiles, list_images, open_files
+from ld3m_plugin.data.files import ImageFiles, open_files, readable
 from ld3m_plugin.data.memory import InMemoryImages
+from ld3m_plugin.data.picture_listing import LeftOut, list_images
 from ld3m_plugin.errors import DataError
 
 FORM = Form(4, 1)
@@ -33,9 +34,9 @@ def levels(images, class_index, which):
     ("budget", "kind"), [(10_000, InMemoryImages), (5 * 16, InMemoryImages), (79, ImageFiles), (0, ImageFiles)]
 )
 def test_both_ways_give_the_same_images(classes, tmp_path, budget, kind):
-    images, lost = open_files(classes, FORM, tmp_path, budget=budget)
+    images = open_files(classes, FORM, tmp_path, budget=budget)
     assert isinstance(images, kind)
-    assert (images.counts(), images.origin, lost) == ((3, 2), str(tmp_path), 0)
+    assert (images.counts(), images.origin) == ((3, 2), str(tmp_path))
     for _ in range(2):
         assert levels(images, 0, [2, 0, 2]) == [2, 0, 2]
         assert levels(images, 1, [1]) == [11]
@@ -61,23 +62,27 @@ def test_what_was_read_last_is_not_read_again(classes, tmp_path, monkeypatch):
 def test_unreadable_files_stop_or_are_left_out_and_counted(classes, tmp_path, budget):
     classes["a"][1].write_bytes(b"rubbish")
     with pytest.raises(UnreadableImageError, match=r"01\.png"):
-        open_files(classes, FORM, tmp_path, budget=budget)[0].read(0, torch.arange(3))
-    images, lost = open_files(classes, FORM, tmp_path, budget=budget, skip_unreadable=True)
-    assert (images.counts(), lost) == ((2, 2), 1)
+        open_files(classes, FORM, tmp_path, budget=budget).read(0, torch.arange(3))
+    left_out = LeftOut()
+    good, decoded = readable(classes, FORM, left_out, budget)
+    assert str(left_out) == "1 unreadable"
+    assert bool(decoded) == bool(budget)
+    images = open_files(good, FORM, tmp_path, decoded=decoded, budget=budget)
+    assert images.counts() == (2, 2)
     assert levels(images, 0, [0, 1]) == [0, 2]
 
 
-@pytest.mark.parametrize("budget", [10_000, 0])
-def test_a_class_with_nothing_left_is_an_error(classes, tmp_path, budget):
+def test_what_was_decoded_before_is_not_read_again(classes, tmp_path, monkeypatch):
+    good, decoded = readable(classes, FORM, LeftOut())
+    monkeypatch.setattr(files, "read_image", None)
+    images = open_files(good, FORM, tmp_path, decoded=decoded)
+    assert (levels(images, 0, [0, 1, 2]), levels(images, 1, [0, 1])) == ([0, 1, 2], [10, 11])
+
+
+def test_a_class_with_nothing_left_is_an_error(classes, tmp_path):
     for path in classes["b"]:
         path.write_bytes(b"")
+    good, _ = readable(classes, FORM, LeftOut())
     with pytest.raises(DataError, match="'b'") as caught:
-        open_files(classes, FORM, tmp_path, budget=budget, skip_unreadable=True)
+        open_files(good, FORM, tmp_path)
     assert str(tmp_path) in str(caught.value)
-
-
-def test_only_images_are_listed_sorted_and_with_subfolders(tmp_path):
-    for name in ("b.PNG", "a.jpg", "sub/c.webp", ".hidden.png", ".cache/d.png", "notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)] == ["a.jpg", "b.PNG", "sub/c.webp"]

@@ -172,4 +172,4 @@ def test_unreadable_files_stop_or_are_left_out(root):
         load("nette", DataOptions(root=root))
     task = load("nette", DataOptions(root=root, skip_unreadable=True))
     assert task.train.counts() == (1, *(2,) * 9)
-    assert task.source.endswith("19 train, 10 test, 1 unreadable left out")
+    assert task.source.endswith("19 train, 10 test; left out: 1 unreadable")
