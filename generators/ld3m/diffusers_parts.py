@@ -21,6 +21,7 @@ from torch import Tensor
 from ld3m_plugin import errors
 from ld3m_plugin.errors import PriorError
 from ld3m_plugin.generators.ld3m import ldm_folder as files
+from ld3m_plugin.generators.ld3m.model_settings import check_model_fields, class_name
 from ld3m_plugin.generators.ld3m.schedule import NoiseLevels, noise_levels
 from ld3m_plugin.generators.ld3m.scheduler_settings import OF_BETAS, OF_FLOWS, check_fields, followed, shifted
 from ld3m_plugin.randomness import lent_to_global, stream
@@ -31,10 +32,8 @@ _CODE_BOOK = "quantize.embedding.weight"
 #: Settings that must be a whole number above 0 if they are given.
 _COUNTS = (
     *("in_channels", "out_channels", "latent_channels", "norm_num_groups", "cross_attention_dim"),
-    *("num_vq_embeddings", "vq_embed_dim", "num_train_timesteps"),
+    *("num_vq_embeddings", "vq_embed_dim", "num_train_timesteps", "num_layers", "patch_size", "num_embeds_ada_norm"),
 )
-#: Settings of a U-Net that needs other inputs than time and class embedding.
-_OTHER_INPUTS = ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type", "addition_embed_type")
 
 
 def load_model(folder: Path, known: Sequence[str], device: torch.device | str = "cpu") -> Any:
@@ -50,10 +49,11 @@ def load_model(folder: Path, known: Sequence[str], device: torch.device | str = 
 
     path = folder / "config.json"
     config = files.read_json(path)
-    name = config.get("_class_name")
+    name = class_name(config)
     if name not in known:
         raise PriorError(f"{path}: _class_name is {name!r}; known: {', '.join(known)}")
     _check_config(path, config)
+    check_model_fields(path, name, config)
     _check_tensors(folder, name)
     try:
         with lent_to_global(stream(0, "overwritten")), _silent_loading():  # modules draw random weights before loading
@@ -170,11 +170,6 @@ def load_embedding(
         PriorError: it is missing or damaged, or fits neither the U-Net nor `prior.json`.
     """
     path = folder / files.CLASS_EMBEDDING
-    other = [key for key in _OTHER_INPUTS if unet.config.get(key) is not None]
-    if other:
-        raise PriorError(
-            f"{folder / 'unet'} needs {', '.join(other)}: only class embeddings for cross-attention are supported"
-        )
     if type(unet).__name__ != "UNet2DConditionModel":
         if path.is_file():
             raise PriorError(f"{path} does not belong to the U-Net beside it, which is unconditional")
@@ -252,11 +247,13 @@ def some(names: Iterable[Any], count: int = 5) -> str:
 
 @contextmanager
 def _silent_loading() -> Iterator[None]:
-    """Silence diffusers' log about weights that do not fit: `load_model` raises one line about them."""
-    logger = logging.getLogger("diffusers.models.modeling_utils")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """Silence diffusers' log about weights and settings that do not fit: `load_model` raises one line about them."""
+    loggers = [logging.getLogger(f"diffusers.{name}") for name in ("models.modeling_utils", "configuration_utils")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
