@@ -227,3 +227,26 @@ def test_a_refusal_or_a_reading_logs_nothing(copied, edit_json, refused, caplog)
         edit_json(folder / "unet" / "config.json", a_setting_of_tomorrow=1)
         refused(folder)
     assert not caplog.records
+
+
+#: Part, setting and a value with which diffusers would build for hours, or take all memory.
+ENORMOUS = [
+    ("unet", "layers_per_block", 10**9),
+    ("unet", "transformer_layers_per_block", [1, [10**9]]),
+    ("unet", "block_out_channels", [8, 65536]),
+    ("unet", "conv_in_kernel", 100_001),
+    ("scheduler", "num_train_timesteps", 10**12),
+    ("vae", "layers_per_block", 10**9),
+    ("vae", "latent_channels", 10**7),
+    ("vqvae", "num_vq_embeddings", 10**10),
+    ("transformer", "num_layers", 10**9),
+    ("transformer", "num_embeds_ada_norm", 10**8),
+    ("transformer", "sample_size", 10**6),
+]
+
+
+@pytest.mark.parametrize(("part", "key", "value"), ENORMOUS, ids=str)
+def test_a_model_that_is_larger_than_its_weights_is_not_built(copied, own_dit, edit_json, refused, part, key, value):
+    folder = own_dit() if part == "transformer" else copied(vq=part == "vqvae")
+    edit_json(folder / part / ("scheduler_config.json" if part == "scheduler" else "config.json"), **{key: value})
+    assert str(folder / part) in refused(folder)
