@@ -31,7 +31,7 @@ def test_weights_are_frozen_float32_in_evaluation_mode(copied, priors):
     save_prior(folder, **parts, class_embedding=whole.class_embedding, half=True)
     assert {tensor.dtype for tensor in load_file(folder / UNET).values()} == {torch.float16}
     half = load_prior(folder)
-    for part in (attrgetter("unet"), attrgetter("codec.model")):
+    for part in (attrgetter("denoiser"), attrgetter("codec.model")):
         model, original = part(half), part(whole)
         assert not model.training
         assert not any(parameter.requires_grad for parameter in model.parameters())
