@@ -228,7 +228,7 @@ def cin256(arguments: argparse.Namespace) -> None:
     started = time.perf_counter()
     state = Distillation(resolve(settings=settings.items()), task=task)
     built = time.perf_counter() - started
-    count = sum(parameter.numel() for parameter in state.generator._prior.unet.parameters())
+    count = sum(parameter.numel() for parameter in state.generator._prior.denoiser.parameters())
     done = state.step()
     print(
         f"cin256-v2 layout, U-Net of {count:,} parameters, T = {arguments.denoising_steps}, "

@@ -7,6 +7,7 @@ random numbers and warns, and reads pickled weights if an index of shards names 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +22,7 @@ from torch import Tensor
 from ld3m_plugin import errors
 from ld3m_plugin.errors import PriorError
 from ld3m_plugin.generators.ld3m import ldm_folder as files
+from ld3m_plugin.generators.ld3m.model_settings import check_model_fields, class_name
 from ld3m_plugin.generators.ld3m.schedule import NoiseLevels, noise_levels
 from ld3m_plugin.generators.ld3m.scheduler_settings import OF_BETAS, OF_FLOWS, check_fields, followed, shifted
 from ld3m_plugin.randomness import lent_to_global, stream
@@ -28,13 +30,15 @@ from ld3m_plugin.randomness import lent_to_global, stream
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _CODE_BOOK = "quantize.embedding.weight"
+#: Settings that say how often something is built, also in lists.
+_LAYERS = ("num_layers", "layers_per_block", "transformer_layers_per_block", "reverse_transformer_layers_per_block")
+_MOST_TIMESTEPS = 1_000_000
+_SLACK = 2**20  # numbers that are not stored, such as positions
 #: Settings that must be a whole number above 0 if they are given.
 _COUNTS = (
     *("in_channels", "out_channels", "latent_channels", "norm_num_groups", "cross_attention_dim"),
-    *("num_vq_embeddings", "vq_embed_dim", "num_train_timesteps"),
+    *("num_vq_embeddings", "vq_embed_dim", "num_train_timesteps", "num_layers", "patch_size", "num_embeds_ada_norm"),
 )
-#: Settings of a U-Net that needs other inputs than time and class embedding.
-_OTHER_INPUTS = ("class_embed_type", "num_class_embeds", "encoder_hid_dim_type", "addition_embed_type")
 
 
 def load_model(folder: Path, known: Sequence[str], device: torch.device | str = "cpu") -> Any:
@@ -50,13 +54,16 @@ def load_model(folder: Path, known: Sequence[str], device: torch.device | str = 
 
     path = folder / "config.json"
     config = files.read_json(path)
-    name = config.get("_class_name")
+    name = class_name(config)
     if name not in known:
         raise PriorError(f"{path}: _class_name is {name!r}; known: {', '.join(known)}")
     _check_config(path, config)
-    _check_tensors(folder, name)
+    check_model_fields(path, name, config)
+    stored = _check_tensors(folder, name)
+    _check_layers(path, config, len(stored))
     try:
         with lent_to_global(stream(0, "overwritten")), _silent_loading():  # modules draw random weights before loading
+            _check_size(getattr(diffusers, name), config, sum(stored.values()))
             model, report = getattr(diffusers, name).from_pretrained(
                 folder,
                 use_safetensors=True,
@@ -170,11 +177,6 @@ def load_embedding(
         PriorError: it is missing or damaged, or fits neither the U-Net nor `prior.json`.
     """
     path = folder / files.CLASS_EMBEDDING
-    other = [key for key in _OTHER_INPUTS if unet.config.get(key) is not None]
-    if other:
-        raise PriorError(
-            f"{folder / 'unet'} needs {', '.join(other)}: only class embeddings for cross-attention are supported"
-        )
     if type(unet).__name__ != "UNet2DConditionModel":
         if path.is_file():
             raise PriorError(f"{path} does not belong to the U-Net beside it, which is unconditional")
@@ -184,7 +186,7 @@ def load_embedding(
             f"{folder} has no {files.CLASS_EMBEDDING}: models that are conditioned on text are not supported"
         )
     names = _float_tensors(path)
-    if names != ["weight"]:
+    if list(names) != ["weight"]:
         raise PriorError(f"{path} must hold only the tensor 'weight', it has: {some(names)}")
     weight = load_file(path)["weight"].float()
     expected = unet.config.cross_attention_dim
@@ -214,28 +216,57 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:
         sides = value if key == "sample_size" and isinstance(value, list) and len(value) == 2 else [value]
         if value is not None and not all(type(side) is int and side > 0 for side in sides):
             raise PriorError(f"{path}: {key} = {value!r} must be a whole number above 0")
+    if (config.get("num_train_timesteps") or 0) > _MOST_TIMESTEPS:
+        raise PriorError(
+            f"{path}: num_train_timesteps = {config['num_train_timesteps']} is more than {_MOST_TIMESTEPS:,}"
+        )
     if config.get("quantization_config") is not None:
         raise PriorError(f"{path} describes quantised weights: use a prior with floating-point weights")
 
 
-def _check_tensors(folder: Path, name: str) -> None:
-    tensors = [tensor for path in weight_files(folder) for tensor in _float_tensors(path)]
+def _check_tensors(folder: Path, name: str) -> dict[str, int]:
+    """Check the kinds of the tensors of a part; return how many numbers each has."""
+    tensors = {tensor: size for path in weight_files(folder) for tensor, size in _float_tensors(path).items()}
     if name in ("AutoencoderKL", "VQModel") and (name == "VQModel") != (_CODE_BOOK in tensors):
         has = "a" if _CODE_BOOK in tensors else "no"
         raise PriorError(f"{folder}: config.json describes {name}, but the weights have {has} code book ({_CODE_BOOK})")
+    return tensors
 
 
-def _float_tensors(path: Path) -> list[str]:
-    """Names of the tensors in a safetensors file; rejects a damaged file and tensors that are not floating point."""
+def _check_layers(path: Path, config: Mapping[str, Any], tensors: int) -> None:
+    """Reject more layers than tensors: building them would take hours."""
+    for key in _LAYERS:
+        left = [config.get(key)]
+        while left:
+            value = left.pop()
+            if isinstance(value, list):
+                left += value
+            elif isinstance(value, int | float) and value > tensors:
+                raise PriorError(f"{path}: {key} = {value!r} is more than the {tensors} tensors of the weights")
+
+
+def _check_size(kind: Any, config: Mapping[str, Any], stored: int) -> None:
+    """Reject a model that is much larger than its weights, before memory is taken for it."""
+    with torch.device("meta"):
+        model = kind.from_config(config)
+    described = sum(tensor.numel() for part in (model.parameters(), model.buffers()) for tensor in part)
+    if described > 2 * stored + _SLACK:
+        raise ValueError(f"config.json describes a model of {described:,} numbers, and the weights have {stored:,}")
+
+
+def _float_tensors(path: Path) -> dict[str, int]:
+    """How many numbers each tensor of a safetensors file has; rejects a damaged file and tensors that are not floating point."""
     try:
         with safe_open(path, framework="pt") as file:
-            types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            types = {name: found.get_dtype() for name, found in slices.items()}
+            sizes = {name: math.prod(found.get_shape()) for name, found in slices.items()}
     except (SafetensorError, OSError) as error:
         raise PriorError(f"{path} is damaged ({one_line(error)}): download or write it again") from error
     other = [f"{name} ({kind})" for name, kind in types.items() if kind not in _FLOATS]
     if other:
         raise PriorError(f"{path} has tensors that are not floating point: {some(other)}")
-    return list(types)
+    return sizes
 
 
 def _check_finite(path: Path, name: str, tensor: Tensor) -> None:
@@ -252,11 +283,13 @@ def some(names: Iterable[Any], count: int = 5) -> str:
 
 @contextmanager
 def _silent_loading() -> Iterator[None]:
-    """Silence diffusers' log about weights that do not fit: `load_model` raises one line about them."""
-    logger = logging.getLogger("diffusers.models.modeling_utils")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """Silence diffusers' log about weights and settings that do not fit: `load_model` raises one line about them."""
+    loggers = [logging.getLogger(f"diffusers.{name}") for name in ("models.modeling_utils", "configuration_utils")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

@@ -118,8 +118,8 @@ class LD3MGenerator(PriorGenerator):
     def _step_bytes(self, latents: Latents) -> int:
         """Bytes that the graph of one denoising step of `latents` keeps."""
         if self._bytes is None:
-            # Two evaluations of the U-Net, once a run. Under autocast, a step also keeps copies of the weights, which do not grow
-            # with the rows.
+            # Two evaluations of the network, once a run. Under autocast, a step also keeps copies of the weights, which do not
+            # grow with the rows.
             one, two = (self._bytes_of_rows(latents, rows) for rows in (1, 2))
             self._bytes = (2 * one - two, two - one)
         fixed, per_row = self._bytes
@@ -132,7 +132,7 @@ class LD3MGenerator(PriorGenerator):
         embedding = latents.get("class_embedding")
         embedding = None if embedding is None else embedding.detach()[which].requires_grad_()
         predict = partial(self._prior.predict, state, self._chain.timesteps[0], embedding)
-        return saved_bytes(predict, self._prior.unet.parameters())
+        return saved_bytes(predict, self._prior.denoiser.parameters())
 
     def on_step(self, latents: Latents, step: int, rng: torch.Generator) -> Latents:
         """Redraw the noise if the option `noise` is `redrawn`."""

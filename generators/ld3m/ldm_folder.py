@@ -1,11 +1,13 @@
 """Layout of a latent diffusion prior on disk: a diffusers folder of safetensors and JSON files.
 
     model_index.json               class of each part, as diffusers' pipelines write it
-    unet/ vae/ or vqvae/ scheduler/  config.json and diffusion_pytorch_model.safetensors
+    unet/ or transformer/            config.json and diffusion_pytorch_model.safetensors
+    vae/ or vqvae/, scheduler/
     class_embedding.safetensors    `weight` (rows, d): one row a class, and the null class; absent when unconditional
     prior.json                     class names and WordNet ids in row order, the null row, source, licence
 
-A folder that another program wrote may lack the last two: it is then an unconditional prior.
+A folder that another program wrote may lack the last two: it is then an unconditional prior, or that of a transformer, which has
+a class embedding of its own.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from ld3m_plugin.storage import complete_folder, write_json, write_tensors
 INDEX, CLASS_EMBEDDING = "model_index.json", "class_embedding.safetensors"
 #: Folder names of an autoencoder; a prior has one of them.
 AUTOENCODERS = ("vqvae", "vae")
-_PARTS = ("unet", *AUTOENCODERS, "scheduler")
+#: Folder names of the network that denoises; a prior has one of them.
+NETWORKS = ("unet", "transformer")
+_PARTS = (*NETWORKS, *AUTOENCODERS, "scheduler")
 _KIND = "ldm"
 
 

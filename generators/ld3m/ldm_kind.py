@@ -36,7 +36,7 @@ class LatentDiffusionKind(FolderKind):
 
     def recognises(self, path: Path) -> bool:
         if path.is_dir():
-            has_autoencoder = any((path / part).is_dir() for part in files.AUTOENCODERS)
-            return (path / files.INDEX).is_file() and (path / "unet").is_dir() and has_autoencoder
+            has = [any((path / part).is_dir() for part in parts) for parts in (files.NETWORKS, files.AUTOENCODERS)]
+            return (path / files.INDEX).is_file() and all(has)
         # torch.save writes a zip file; `convert` reports a damaged one.
         return path.suffix in _CHECKPOINTS or zipfile.is_zipfile(path)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ld3m_plugin.errors import InvalidOptionError, PriorError
+from ld3m_plugin.generators.ld3m import dit
 from ld3m_plugin.generators.ld3m import ldm_folder as files
+from ld3m_plugin.generators.ld3m.codec import Codec as Codec
 from ld3m_plugin.generators.ld3m.diffusers_parts import (
     load_embedding,
     load_levels,
@@ -22,6 +22,7 @@ from ld3m_plugin.generators.ld3m.diffusers_parts import (
     some,
     weight_files,
 )
+from ld3m_plugin.generators.ld3m.model_settings import DIT
 from ld3m_plugin.generators.ld3m.schedule import NoiseLevels
 
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -30,54 +31,6 @@ SHIPPED = {"embedded": EMBEDDED / "fashion-mnist"}
 
 _UNETS = ("UNet2DConditionModel", "UNet2DModel")
 _AUTOENCODERS = ("VQModel", "AutoencoderKL")
-
-
-class Codec:
-    """A frozen autoencoder between pictures (n, P, H, W) in [-1, 1] and the latents (n, L, h, w) that a U-Net works on.
-
-    Latents are (code − mean)/std · scale, with mean, std and scale from the autoencoder's configuration.
-
-    Raises:
-        ValueError: one of these numbers is not finite, or std or scale is not positive.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        config = model.config
-        self.channels: int = config.in_channels
-        # A code book may have fewer dimensions than the encoder's output.
-        self.latent_channels: int = config.get("vq_embed_dim") or config.latent_channels
-        self.factor = int(2 ** (len(config.block_out_channels) - 1))
-        (shift,) = _numbers(config, "shift_factor", 0.0)
-        mean = _numbers(config, "latents_mean", shift, self.latent_channels)
-        std = _numbers(config, "latents_std", 1.0, self.latent_channels, positive=True)
-        (scale,) = _numbers(config, "scaling_factor", 1.0, positive=True)
-        like = next(model.parameters())
-        self._mean = torch.tensor(mean).view(1, -1, 1, 1).to(like)
-        self._std = (torch.tensor(std).view(1, -1, 1, 1) / scale).to(like)
-
-    @property
-    def quantises(self) -> bool:
-        """Whether the codes come from a code book (VQ) or are continuous (KL)."""
-        return hasattr(self.model, "quantize")
-
-    def encode(self, pictures: Tensor) -> Tensor:
-        """Encode pictures to latents: before quantisation (VQ), or the mean of the posterior (KL)."""
-        encoded = self.model.encode(pictures)
-        code: Tensor = encoded.latents if self.quantises else encoded.latent_dist.mode()
-        return (code - self._mean) / self._std
-
-    def quantise(self, latents: Tensor) -> Tensor:
-        """Replace latents by the nearest code book entries, with a straight-through gradient; KL latents stay as they are."""
-        if not self.quantises:
-            return latents
-        code: Tensor = self.model.quantize(latents * self._std + self._mean)[0]
-        return (code - self._mean) / self._std
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Decode latents to pictures; a VQ model quantises them first."""
-        pictures: Tensor = self.model.decode(latents * self._std + self._mean).sample
-        return pictures
 
 
 @dataclass
@@ -93,23 +46,28 @@ class FrozenAutoencoder:
         """Height and width of an image must be a multiple of this factor."""
         return self.codec.factor
 
+    @property
+    def image_size(self) -> int | None:
+        """The only height and width of an image that the prior can make; None: any multiple of `downsampling`."""
+        return None
+
 
 @dataclass
 class Prior(FrozenAutoencoder):
     """A frozen latent diffusion model.
 
     Attributes:
-        unet: a diffusers UNet2DConditionModel or UNet2DModel.
+        denoiser: a diffusers UNet2DConditionModel or UNet2DModel.
         class_embedding: (rows, d), or None for an unconditional model.
     """
 
-    unet: Any
+    denoiser: Any
     levels: NoiseLevels
     class_embedding: Tensor | None
 
     @property
     def downsampling(self) -> int:
-        return int(self.codec.factor * 2 ** (len(self.unet.config.block_out_channels) - 1))
+        return int(self.codec.factor * 2 ** (len(self.denoiser.config.block_out_channels) - 1))
 
     @property
     def null_embedding(self) -> Tensor | None:
@@ -118,9 +76,37 @@ class Prior(FrozenAutoencoder):
         return None if self.class_embedding is None or row is None else self.class_embedding[row].view(1, 1, -1)
 
     def predict(self, state: Tensor, time: float, embedding: Tensor | None) -> Tensor:
-        """Run the U-Net; returns (n, L, h, w), see `sampler.Model`."""
-        output: Tensor = self.unet(state, time, *([] if embedding is None else [embedding])).sample
+        """Run the network; returns (n, L, h, w), see `sampler.Model`."""
+        if embedding is not None:
+            output: Tensor = self.denoiser(state, time, embedding).sample
+            return output
+        # UNet2DModel cuts a number to a whole one, but not a tensor.
+        when = time if isinstance(time, int) else torch.tensor(time, device=state.device)
+        output = self.denoiser(state, when).sample
         return output
+
+
+@dataclass
+class TransformerPrior(Prior):
+    """A frozen latent diffusion model whose network is a DiT without its tables of labels, see `dit.take_tables`.
+
+    Guidance applies to all latent channels, as in diffusers; the published sampling code guides the first three alone.
+    """
+
+    @property
+    def downsampling(self) -> int:
+        return int(self.codec.factor * self.denoiser.config.patch_size)
+
+    @property
+    def image_size(self) -> int:
+        return int(self.codec.factor * self.denoiser.config.sample_size)
+
+    def predict(self, state: Tensor, time: float, embedding: Tensor | None) -> Tensor:
+        """Run the transformer on vectors (n, 1, d); a learned variance is left out."""
+        times = torch.full((len(state),), time, device=state.device)
+        vectors = None if embedding is None else embedding.flatten(1)
+        output: Tensor = self.denoiser(state, timestep=times, class_labels=vectors).sample
+        return output[:, : state.shape[1]]
 
 
 def find_prior(name: str, revision: str | None = None) -> Path:
@@ -149,15 +135,15 @@ def _from_hub(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    parts = ("unet", "scheduler", *files.AUTOENCODERS)
+    parts = (*files.NETWORKS, "scheduler", *files.AUTOENCODERS)
     wanted = [files.INDEX, files.FACTS, files.CLASS_EMBEDDING]
     wanted += [f"{part}/*{suffix}" for part in parts for suffix in (".json", ".safetensors")]
     what: dict[str, Any] = {"revision": revision, "allow_patterns": wanted, "ignore_patterns": ["*.fp16.*"]}
     try:
         with suppress(LocalEntryNotFoundError, PriorError):
             found = Path(snapshot_download(name, local_files_only=True, **what))
-            for part in ("unet", _autoencoder_part(found)):
-                weight_files(found / part)  # raises for the rest of an interrupted download
+            for kind in ("network", "autoencoder"):
+                weight_files(found / _part(found, kind))  # raises for the rest of an interrupted download
             return found
         return Path(snapshot_download(name, **what))
     except Exception as error:  # the hub's client raises errors of its HTTP library
@@ -173,22 +159,51 @@ def load_prior(folder: Path, device: torch.device | str = "cpu") -> Prior:
     Raises:
         PriorError: a part is missing, damaged, of an unknown class, or its tensors do not fit its configuration.
     """
+    part = _part(folder, "network")
+    if part == "transformer":
+        dit.check_dit(folder / part / "config.json")
     frozen = load_autoencoder(folder, device)
+    return (_load_transformer if part == "transformer" else _load_unet)(folder, frozen, device)
+
+
+def _load_unet(folder: Path, frozen: FrozenAutoencoder, device: torch.device | str) -> Prior:
     unet = _load_part(folder, "unet", _UNETS, device)
-    taken, made, latent = unet.config.in_channels, unet.config.out_channels, frozen.codec.latent_channels
-    if not taken == made == latent:
-        raise PriorError(
-            f"{folder / 'unet'} takes {taken} channels and makes {made}, and the latents have {latent}: the three "
-            "must be equal"
-        )
+    _check_channels(folder / "unet", unet.config.in_channels, unet.config.out_channels, frozen.codec)
     embedding = load_embedding(folder, unet, frozen.facts, device)
     levels = load_levels(folder / "scheduler")
-    return Prior(**vars(frozen), unet=unet, levels=levels, class_embedding=embedding)
+    if unet.config.get("time_embedding_type") == "learned":
+        times, known = levels.model_times, unet.config.num_train_timesteps
+        if times.is_floating_point() or times.max() >= known:
+            raise PriorError(
+                f"{folder / 'unet'} has learned {known} whole timesteps, and the scheduler has others, to {float(times.max()):g}"
+            )
+    return Prior(**vars(frozen), denoiser=unet, levels=levels, class_embedding=embedding)
+
+
+def _load_transformer(folder: Path, frozen: FrozenAutoencoder, device: torch.device | str) -> TransformerPrior:
+    model = _load_part(folder, "transformer", (DIT,), device)
+    path = folder / "transformer" / "config.json"
+    dit.check_shape(path, model.config)
+    taken = model.config.in_channels
+    _check_channels(folder / "transformer", taken, taken, frozen.codec)
+    if (folder / files.CLASS_EMBEDDING).is_file():
+        raise PriorError(f"{folder / files.CLASS_EMBEDDING} does not belong to a transformer, which has its own table")
+    embedding = dit.take_tables(model)
+    known = {**vars(frozen), "facts": dit.facts_of_labels(folder, frozen.facts, len(embedding))}
+    levels = load_levels(folder / "scheduler")
+    return TransformerPrior(**known, denoiser=model, levels=levels, class_embedding=embedding)
+
+
+def _check_channels(part: Path, taken: int, made: int, codec: Codec) -> None:
+    if not taken == made == codec.latent_channels:
+        raise PriorError(
+            f"{part} makes {made} channels of {taken}, and the latents have {codec.latent_channels}: the three must be equal"
+        )
 
 
 def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> FrozenAutoencoder:
     """Read only the autoencoder and the facts of a prior folder; raises the same errors as `load_prior`."""
-    part = _autoencoder_part(folder)
+    part = _part(folder, "autoencoder")
     model = _load_part(folder, part, _AUTOENCODERS, device)
     path = folder / part / "config.json"
     if model.config.in_channels != model.config.out_channels:
@@ -199,7 +214,8 @@ def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> Frozen
         raise PriorError(f"{path}: {error}") from error
 
 
-def _autoencoder_part(folder: Path) -> str:
+def _part(folder: Path, kind: Literal["network", "autoencoder"]) -> str:
+    """Name of the folder that holds the network or the autoencoder: the one that the index names, or that is there."""
     index = folder / files.INDEX
     if folder.is_file():
         raise PriorError(
@@ -208,10 +224,11 @@ def _autoencoder_part(folder: Path) -> str:
     if not index.is_file():
         raise PriorError(f"{folder} is not a prior folder: it has no {files.INDEX}")
     content = files.read_json(index)
-    named = [part for part in files.AUTOENCODERS if content.get(part)]
-    named = named or [part for part in files.AUTOENCODERS if (folder / part).is_dir()]
+    parts = files.NETWORKS if kind == "network" else files.AUTOENCODERS
+    named = [part for part in parts if content.get(part)]
+    named = named or [part for part in parts if (folder / part).is_dir()]
     if len(named) != 1:
-        raise PriorError(f"{index} must name one autoencoder, in vqvae/ or vae/; found: {some(named)}")
+        raise PriorError(f"{index} must name one {kind}, in {'/ or '.join(parts)}/; found: {some(named)}")
     return named[0]
 
 
@@ -219,21 +236,8 @@ def _load_part(folder: Path, part: str, known: tuple[str, ...], device: torch.de
     """Load the model of a part; reject it if the index states another class: the part belongs to another model."""
     model = load_model(folder / part, known, device)
     stated, name = files.read_json(folder / files.INDEX).get(part), type(model).__name__
-    if isinstance(stated, list) and stated[-1] in (*_UNETS, *_AUTOENCODERS) and stated[-1] != name:
+    if isinstance(stated, list) and stated[-1] in (*_UNETS, DIT, *_AUTOENCODERS) and stated[-1] != name:
         raise PriorError(
             f"{folder / files.INDEX} states class {stated[-1]} for {part}, but its config.json states {name}"
         )
     return model
-
-
-def _numbers(
-    config: Mapping[str, Any], name: str, default: float, channels: int = 1, *, positive: bool = False
-) -> list[float]:
-    """Read one number, or one for each of `channels`."""
-    value = default if config.get(name) is None else config[name]
-    values = value if isinstance(value, (list, tuple)) else [value]
-    finite = all(type(v) in (int, float) and math.isfinite(v) for v in values)
-    if len(values) not in (1, channels) or not finite or (positive and min(values) <= 0):
-        more = f", or {channels} of them" if channels > 1 else ""
-        raise ValueError(f"{name} = {value!r} must be a finite number{' above 0' if positive else ''}{more}")
-    return [float(v) for v in values]

@@ -38,6 +38,11 @@ class PriorGenerator(Generator):
                 f"this prior makes pictures of {made} channels, the task has {wanted}: only 1 and 3 channels are converted "
                 f"into each other; use a prior of {wanted}"
             )
+        if prior.image_size not in (None, task.image_size):
+            raise InvalidOptionError(
+                f"image size {task.image_size}: this prior's transformer has positions for {prior.image_size} alone: give "
+                f"-D image_size={prior.image_size}, or another prior"
+            )
         check_multiple(task, prior.downsampling)
         self._prior, self._pictures = prior, PictureSpace(task, made, self.options.clamp)
         facts = {"prior": self.options.prior, "prior_sha256": digest(prior.folder), "prior_source": prior.facts.source}

@@ -170,7 +170,7 @@ def train_prior(task: Task, options: LdmTrainingOptions, seed: int, out: Path, r
         return
     save_prior(
         out,
-        unet=prior.unet,
+        unet=prior.denoiser,
         autoencoder=autoencoder,
         scheduler=build_scheduler(options),
         facts=prior.facts,
@@ -222,7 +222,7 @@ def _as_prior(training: Training, codec: Codec, model: Denoiser) -> Prior:
         codec=codec,
         facts=PriorFacts(classes, null, source, options.licence),
         folder=training.folder,
-        unet=model.unet,
+        denoiser=model.unet,
         levels=noise_levels(build_scheduler(options)),
         class_embedding=model.embedding.weight.detach()[: len(classes) + (null is not None)],
     )

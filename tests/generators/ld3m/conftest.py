@@ -78,6 +78,67 @@ def make_prior(
     return folder
 
 
+def make_dit(folder, *, equal_tables=True, learned_variance=True, flow=False, **settings):
+    """Writes a folder as `DiTPipeline.save_pretrained` does, with a DiT of two blocks on 3x4x4 latents, and gives it."""
+    import diffusers
+
+    with lent_to_global(stream(0, "tiny transformer")):
+        transformer = diffusers.DiTTransformer2DModel(
+            **{
+                **{
+                    "num_attention_heads": 2,
+                    "attention_head_dim": 8,
+                    "num_layers": 2,
+                    "patch_size": 2,
+                    "sample_size": 4,
+                },
+                **{"in_channels": 3, "out_channels": 6 if learned_variance else 3, "num_embeds_ada_norm": len(CLASSES)},
+                **settings,
+            }
+        )
+        vae = diffusers.AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            block_out_channels=(4, 8, 8),
+            latent_channels=3,
+            norm_num_groups=4,
+            mid_block_add_attention=False,
+            scaling_factor=0.5,
+        )
+    if equal_tables:  # as conversions of the published weights
+        first, *others = (block.norm1.emb.class_embedder.embedding_table for block in transformer.transformer_blocks)
+        for other in others:
+            other.load_state_dict(first.state_dict())
+    scheduler = diffusers.DDIMScheduler(clip_sample=False, steps_offset=1)
+    if flow:
+        scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    diffusers.DiTPipeline(transformer, vae, scheduler).save_pretrained(folder)
+    index = folder / "model_index.json"
+    labels = {str(row): f"{name}, alias {row}" for row, name in enumerate(CLASSES)}
+    index.write_text(json.dumps({**json.loads(index.read_text()), "id2label": labels}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dits(tmp_path_factory):
+    """`dits(**what)`: the folder of a tiny DiT, made once a session. Do not write into it."""
+    made = {}
+
+    def get(**what):
+        key = tuple(sorted(what.items()))
+        if key not in made:
+            made[key] = make_dit(tmp_path_factory.mktemp("dit") / "prior", **what)
+        return made[key]
+
+    return get
+
+
+@pytest.fixture
+def own_dit(tmp_path):
+    """Like `dits`, in a folder of the test's own."""
+    return lambda **what: make_dit(tmp_path / "dit", **what)
+
+
 @pytest.fixture(scope="session")
 def priors(tmp_path_factory):
     """`priors(**what)`: the folder of a tiny prior, made once a session. Do not write into it."""
@@ -180,7 +241,7 @@ def rewritten():
         old = load_prior(folder)
         save_prior(
             folder,
-            unet=unet or old.unet,
+            unet=unet or old.denoiser,
             autoencoder=autoencoder or old.codec.model,
             scheduler=diffusers.DDIMScheduler.from_pretrained(folder / "scheduler"),
             facts=old.facts,

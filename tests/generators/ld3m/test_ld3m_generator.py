@@ -124,8 +124,10 @@ def test_auto_keeps_activations_until_the_budget_is_spent(priors, started):
     for budget in (4.0, 1e-6):
         generator = ld3m(priors(), memory_budget=budget)
         latents = started(generator)
-        inner, count = generator._prior.unet.forward, []
-        generator._prior.unet.forward = lambda *a, inner=inner, count=count, **k: (count.append(1), inner(*a, **k))[1]
+        inner, count = generator._prior.denoiser.forward, []
+        generator._prior.denoiser.forward = lambda *a, inner=inner, count=count, **k: (count.append(1), inner(*a, **k))[
+            1
+        ]
         rendering = render_with_pull_back(generator, latents)
         rendering.pull_back(torch.ones_like(rendering.images))
         evaluations.append(len(count))
@@ -140,7 +142,7 @@ def test_the_estimate_of_auto_is_what_the_chain_keeps(priors, started, precision
     leaves = latents.detach(requires_grad=True)
     with precision():
         estimate = 3 * generator._step_bytes(latents)
-        kept = saved_bytes(lambda: generator.denoise(leaves), generator._prior.unet.parameters())
+        kept = saved_bytes(lambda: generator.denoise(leaves), generator._prior.denoiser.parameters())
     assert estimate == pytest.approx(kept, rel=0.1)
 
 
@@ -152,7 +154,9 @@ def test_with_checkpoints_what_is_kept_does_not_grow_by_activations(priors, star
             generator = ld3m(priors(), memory=memory, steps=steps)
             leaves = started(generator).detach(requires_grad=True)
             generator.denoise(leaves)  # what is measured once a run is over
-            kept[memory, steps] = saved_bytes(partial(generator.denoise, leaves), generator._prior.unet.parameters())
+            kept[memory, steps] = saved_bytes(
+                partial(generator.denoise, leaves), generator._prior.denoiser.parameters()
+            )
     assert kept["graph", 16] > 3.5 * kept["graph", 4]
     # States between steps are kept: 3 of 16 numbers a step and row, and class embeddings.
     assert kept["checkpoint", 16] - kept["checkpoint", 4] < 0.02 * kept["graph", 16]

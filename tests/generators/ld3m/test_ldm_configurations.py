@@ -309,7 +309,7 @@ def test_a_unet_that_predicts_more_than_noise_is_refused(copied, refused, rewrit
     import diffusers
 
     folder = copied()
-    config = {**load_prior(folder).unet.config, "out_channels": 6}
+    config = {**load_prior(folder).denoiser.config, "out_channels": 6}
     rewritten(folder, unet=diffusers.UNet2DConditionModel.from_config(config))
     assert re.search(r"unet\b.*\b6\b.*\b3\b", refused(folder))
 

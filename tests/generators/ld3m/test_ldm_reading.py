@@ -27,11 +27,11 @@ def test_weights_are_frozen_float32_in_evaluation_mode(copied, priors):
 
     folder, whole = copied(), load_prior(priors())
     scheduler = diffusers.DDIMScheduler.from_pretrained(folder / "scheduler")
-    parts = {"unet": whole.unet, "autoencoder": whole.codec.model, "scheduler": scheduler, "facts": whole.facts}
+    parts = {"unet": whole.denoiser, "autoencoder": whole.codec.model, "scheduler": scheduler, "facts": whole.facts}
     save_prior(folder, **parts, class_embedding=whole.class_embedding, half=True)
     assert {tensor.dtype for tensor in load_file(folder / UNET).values()} == {torch.float16}
     half = load_prior(folder)
-    for part in (attrgetter("unet"), attrgetter("codec.model")):
+    for part in (attrgetter("denoiser"), attrgetter("codec.model")):
         model, original = part(half), part(whole)
         assert not model.training
         assert not any(parameter.requires_grad for parameter in model.parameters())

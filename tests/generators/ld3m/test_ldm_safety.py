@@ -77,7 +77,7 @@ def flip(path):
 @pytest.fixture
 def sharded(copied):
     folder = copied()
-    unet = load_prior(folder).unet
+    unet = load_prior(folder).denoiser
     (folder / UNET).unlink()
     unet.save_pretrained(folder / "unet", max_shard_size="20KB")
     assert len(list((folder / "unet").glob("*.safetensors"))) > 1
@@ -86,7 +86,7 @@ def sharded(copied):
 
 @pytest.mark.slow
 def test_shards_are_read_and_are_in_the_digest(sharded, priors):
-    whole, parts = load_prior(priors()).unet.state_dict(), load_prior(sharded).unet.state_dict()
+    whole, parts = load_prior(priors()).denoiser.state_dict(), load_prior(sharded).denoiser.state_dict()
     assert all(torch.equal(parts[name], whole[name]) for name in whole)
     before = digest(sharded)
     flip(sorted((sharded / "unet").glob("*.safetensors"))[-1])

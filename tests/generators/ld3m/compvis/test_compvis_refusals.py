@@ -138,9 +138,9 @@ def test_half_precision_ends_at_65504(checkpoint, tmp_path):
     assert CONV in message
     assert "65504" in message
     convert(checkpoint(change=one(CONV, spoilt(6.5e4))), tmp_path / "halves", half=True)
-    assert load_prior(tmp_path / "halves").unet.state_dict()["conv_in.weight"].max() == 6.4992e4  # multiples of 32
+    assert load_prior(tmp_path / "halves").denoiser.state_dict()["conv_in.weight"].max() == 6.4992e4  # multiples of 32
     convert(checkpoint(change=one(CONV, spoilt(7e4))), tmp_path / "singles")
-    assert load_prior(tmp_path / "singles").unet.state_dict()["conv_in.weight"].max() == 7e4
+    assert load_prior(tmp_path / "singles").denoiser.state_dict()["conv_in.weight"].max() == 7e4
 
 
 @pytest.mark.slow

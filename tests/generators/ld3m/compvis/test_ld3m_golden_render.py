@@ -56,7 +56,7 @@ def start(folder, values, about, double):
     names = {"latent": "latents", "class_embedding": "class_embedding", "noise": "noise"}
     tensors = {n: values[f"render.{g}"] for n, g in names.items() if f"render.{g}" in values}
     if double:
-        generator._prior.unet.double()
+        generator._prior.denoiser.double()
         generator._prior.codec.model.double()
         for name in ("_mean", "_std"):
             setattr(generator._prior.codec, name, getattr(generator._prior.codec, name).double())
