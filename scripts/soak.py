@@ -31,7 +31,7 @@ from typing import Any
 import numpy
 import torch
 import yaml
-from soak_process import KINDS, Ended, Moment, run_process, steps_recorded
+from soak_process import KINDS, Moment, run_process, steps_recorded
 
 from ld3m_plugin.registry import current_registry
 from ld3m_plugin.storage import is_temporary
@@ -129,8 +129,7 @@ def make_reference(out: Path, pair: str) -> Reference:
         for home in homes.values():
             shutil.rmtree(home, ignore_errors=True)
             home.mkdir(parents=True)
-        words = distill_words(out, pair, homes["process"])
-        _ld3m(words)
+        _ld3m(distill_words(out, pair, homes["process"]))
         ended = run_process(distill_words(out, pair, homes["fork"]), homes["fork"])
         found = differences(homes["process"] / "run", homes["fork"] / "run")
         if ended.code or found:
@@ -171,6 +170,9 @@ def soak_run(out: Path, seed: int, references: dict[str, Reference], number: int
         moment = moments.pop(0) if moments else None
         ended = run_process(distill_words(out, pair, home), home, moment)
         if ended.code == 0 and not result.kills and moment is not None:  # it was over before its moment came
+            if moment == moment.earlier():
+                result.problems.append(f"nothing of the kind {moment.kind!r} happens in this run")
+                break
             shutil.rmtree(home)
             home.mkdir()
             moments.insert(0, moment.earlier())
@@ -178,16 +180,12 @@ def soak_run(out: Path, seed: int, references: dict[str, Reference], number: int
         elif ended.killed_in is not None:
             result.kills.append((ended.killed_in, steps_recorded(home / "run") > 0))
     result.litter = sum(map(is_temporary, (home / "run").rglob("*")))
-    result.problems = _problems(ended, reference.run, home / "run")
+    result.problems += (
+        [f"exit code {ended.code}: {ended.output}"] if ended.code else differences(reference.run, home / "run")
+    )
     if not result.problems:
         shutil.rmtree(home)
     return result
-
-
-def _problems(ended: Ended, expected: Path, run: Path) -> list[str]:
-    if ended.code:
-        return [f"exit code {ended.code}: {ended.output}"]
-    return differences(expected, run)
 
 
 def differences(expected: Path, run: Path) -> list[str]:
@@ -244,7 +242,7 @@ def _line(name: str, results: list[Killed]) -> list[object]:
 
 
 def prepare(out: Path, chosen: list[str]) -> None:
-    """Write the settings of the chosen pairs, train experts if one needs them, and import what runs import: forks start at once."""
+    """Write settings of the chosen pairs, train experts if one needs them, and import what runs import: forks start at once."""
     for pair in chosen:
         generator, objective = pair.split("-")
         backends = {
@@ -255,9 +253,7 @@ def prepare(out: Path, chosen: list[str]) -> None:
     torch.set_num_threads(1)  # of the forks
     os.environ |= {"LD3M_EXPERTS": str(out / "experts"), "OMP_NUM_THREADS": "1"}
     if any(pair.endswith("-mtt") for pair in chosen) and not (out / "experts").is_dir():
-        _ld3m(
-            ["experts", "train", "--data", _DATA, "-S", f"network_settings={_NETWORK['network_settings']}", *_EXPERTS]
-        )
+        _ld3m(["experts", "train", "--data", _DATA, "-S", "network_settings={width: 16}", *_EXPERTS])
     for module in ("cli.distill", "cli.progress", "cli.tables", "runs.run"):
         importlib.import_module(f"ld3m_plugin.{module}")
     for kind, names in (("generator", GENERATORS), ("objective", OBJECTIVES)):
@@ -281,8 +277,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     record = out / f"results-seed{arguments.seed}.jsonl"
     lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
-    results = [Killed(**json.loads(line)) for line in lines]
-    results = [result for result in results if result.number < arguments.runs]
+    results = [result for line in lines if (result := Killed(**json.loads(line))).number < arguments.runs]
     todo = [number for number in range(arguments.runs) if number not in {result.number for result in results}]
     pairs = sorted({PAIRS[number % len(PAIRS)] for number in todo})
     prepare(out, pairs)
