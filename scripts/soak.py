@@ -22,7 +22,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -94,7 +93,7 @@ class Killed:
     """What became of one run.
 
     Attributes:
-        kills: kind of each kill, and whether it came between the first step and the end.
+        kills: kind of each, and whether it came between the first step and the end.
         problems: what failed or differs; empty: the artefact is identical.
         litter: number of incomplete files that the kills left and the end of the run did not remove.
     """
@@ -153,7 +152,7 @@ def choose_moments(number: int, rng: numpy.random.Generator, reference: Referenc
         if kind == "metrics" and is_new:  # a line; a run that goes on writes the whole file anew
             moments.append(Moment(kind, int(rng.integers(_CHECKPOINTS)), int(rng.integers(120))))
         else:
-            moments.append(Moment(kind, int(rng.integers(most if is_new else min(most, 4))), within, delay))
+            moments.append(Moment(kind, int(rng.integers(most if is_new else min(most, 8))), within, delay))
         is_new = is_new and kind in ("lock", "settings")
     return moments
 
@@ -217,9 +216,8 @@ def _timeless(value: Any) -> Any:
     return [_timeless(item) for item in value] if isinstance(value, list) else value
 
 
-def print_table(results: Iterable[Killed]) -> None:
+def print_table(results: list[Killed]) -> None:
     """Print a line a pair: runs, kills by kind of moment, runs that went on to the end, and identical ones."""
-    results = list(results)
     head = ["pair", "runs", "kills", *KINDS, "went on", "identical", "litter"]
     lines = [_line(pair, [result for result in results if result.pair == pair]) for pair in PAIRS]
     lines.append(_line("all", results))
@@ -234,11 +232,11 @@ def print_table(results: Iterable[Killed]) -> None:
 
 
 def _line(name: str, results: list[Killed]) -> list[object]:
-    by_kind = Counter(kind for result in results for kind, _ in result.kills)
+    kinds = Counter(kind for result in results for kind, _ in result.kills)
     went_on = sum(not any("exit code" in problem for problem in result.problems) for result in results)
     identical = sum(not result.problems for result in results)
     litter = sum(result.litter for result in results)
-    return [name, len(results), by_kind.total(), *(by_kind[kind] for kind in KINDS), went_on, identical, litter]
+    return [name, len(results), kinds.total(), *(kinds[kind] for kind in KINDS), went_on, identical, litter]
 
 
 def prepare(out: Path, chosen: list[str]) -> None:
@@ -297,4 +295,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on")

@@ -121,8 +121,6 @@ def _read(reader: int) -> bytes:
 
 
 def _child(words: list[str], home: Path, moment: Moment | None, writer: int) -> NoReturn:
-    from ld3m_plugin import cli
-
     code, hook = 70, _Hook(home, moment)
     try:
         os.dup2(writer, 1)
@@ -130,16 +128,26 @@ def _child(words: list[str], home: Path, moment: Moment | None, writer: int) -> 
         os.chdir(home)
         sys.argv = ["ld3m", *words]
         sys.addaudithook(hook)
+        code = _command()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        _tell({"events": hook.events})
+    finally:  # also where nobody reads any more: this process must not return into the work of its parent
+        os._exit(code)
+
+
+def _command() -> int:
+    """Run the `ld3m` command of `sys.argv`; return its exit code."""
+    from ld3m_plugin import cli
+
+    try:
         cli.main()
-        code = 0
     except SystemExit as left:
-        code = left.code if isinstance(left.code, int) else int(left.code is not None)
+        return left.code if isinstance(left.code, int) else int(left.code is not None)
     except BaseException:
         traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    _tell({"events": hook.events})
-    os._exit(code)
+        return 70
+    return 0
 
 
 def _tell(what: dict[str, Any]) -> None:
