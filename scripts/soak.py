@@ -178,7 +178,7 @@ def soak_run(out: Path, seed: int, references: dict[str, Reference], number: int
             ended = None
         elif ended.killed_in is not None:
             result.kills.append((ended.killed_in, steps_recorded(home / "run") > 0))
-    result.litter = sum(map(is_temporary, (home / "run").rglob("*")))
+    result.litter = sum(map(is_temporary, home.rglob("*")))
     result.problems += (
         [f"exit code {ended.code}: {ended.output}"] if ended.code else differences(reference.run, home / "run")
     )
@@ -287,8 +287,7 @@ def main() -> None:
         with record.open("a", encoding="utf-8") as file:
             for result in pool.imap_unordered(soak, todo):
                 results.append(result)
-                file.write(json.dumps(asdict(result)) + "\n")
-                file.flush()
+                print(json.dumps(asdict(result)), file=file, flush=True)
                 print(f"{len(results)} of {arguments.runs}: {asdict(result)}", file=sys.stderr)
     print_table(results)
     sys.exit(any(result.problems for result in results))
