@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Callable
 from mmap import mmap
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import numpy
 
@@ -39,7 +39,7 @@ def load_arrays(data: bytes, path: Path) -> Any:
             ) from None
 
     try:
-        return unpickle(io.BytesIO(data), allowed)
+        return _ArrayUnpickler(io.BytesIO(data), allowed).load()
     except (DataError, MemoryError):
         raise
     except Exception as error:  # a damaged pickle can make the unpickler raise nearly anything
@@ -68,6 +68,31 @@ class _Unpickler(pickle.Unpickler):
         return self._find_class(module_name, global_name)
 
 
+class _ArrayUnpickler(pickle._Unpickler):
+    """The unpickler in Python: that in C reserves memory up to the largest number of an object, which a few bytes can state.
+
+    The instruction of protocol 5 for byte arrays is left out: it reserves what the file says before it reads.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        code: act for code, act in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]
+    }
+
+    def __init__(self, file: IO[bytes], find_class: Callable[[str, str], Any]) -> None:
+        super().__init__(file, encoding="latin1")
+        self._find_class = find_class
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        return self._find_class(module_name, global_name)
+
+
+def _empty_array(_subtype: object, shape: object, _code: object) -> Any:
+    """Stand in for numpy's `_reconstruct`, which picklers call for an empty array; a large one would take memory here."""
+    if shape != (0,):
+        raise pickle.UnpicklingError("an array is made of another shape than (0,)")
+    return _RECONSTRUCT(numpy.ndarray, (0,), b"b")
+
+
 def _latin1(text: object, encoding: object = "latin1") -> bytes:
     """Stand in for `_codecs.encode`, which old protocols use for bytes; other codecs could decompress data."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
@@ -76,11 +101,11 @@ def _latin1(text: object, encoding: object = "latin1") -> bytes:
 
 
 # Taken from an array, not imported: its module's name differs between numpy 1 and 2, and the old name warns in 2.
-_RECONSTRUCT = numpy.empty(0).__reduce__()[0]
+_RECONSTRUCT: Any = numpy.empty(0).__reduce__()[0]
 _ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy", "ndarray"): numpy.ndarray,
+    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy", "ndarray"): "numpy.ndarray",  # an argument alone: called, it makes an array of any size
     ("numpy", "dtype"): numpy.dtype,
     ("_codecs", "encode"): _latin1,
 }

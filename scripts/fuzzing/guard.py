@@ -29,9 +29,8 @@ _CHANGES = {
     "os.remove",
     "os.rename",
     "os.rmdir",
+    "shutil.rmtree",
     "os.mkdir",
-    "os.link",
-    "os.symlink",
     "os.chmod",
     "os.chown",
     "os.truncate",
@@ -91,6 +90,8 @@ class Guard:
             return f"{event} {arguments[0]!r:.200}"
         if event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITES:
             return self._outside("open for writing", arguments[0])
+        if event in ("os.remove", "os.rmdir") and arguments[-1] != -1:
+            return None  # a name below a folder that `shutil.rmtree` opened; its own event has the path
         if event in _CHANGES:
             return self._outside(event, arguments[0])
         return None

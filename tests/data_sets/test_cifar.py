@@ -6,6 +6,8 @@ import os
 import pickle
 import shutil
 import tarfile
+import tracemalloc
+from contextlib import suppress
 
 import numpy
 import pytest
@@ -173,6 +175,7 @@ def test_a_truncated_archive_is_an_error(tmp_path):
         {"data": numpy.zeros((20, 7), numpy.uint8), "labels": [0] * 20},
         {"data": numpy.zeros((20, 3072), numpy.uint8), "labels": ["0"] * 20},
         {"data": numpy.zeros((20, 3072), numpy.uint8), "labels": [10] * 20},
+        {"data": numpy.zeros((20, 3072), numpy.uint8), "labels": [1] * 19},
     ],
 )
 def test_a_pickle_of_something_else_is_an_error(tmp_path, batch):
@@ -246,3 +249,32 @@ def test_damaged_pickles_are_errors_that_name_the_file(tmp_path):
     for data in (b"", whole[:50], whole[:-3], b"garbage", b"c_codecs\nencode\n(S'a'\nS'zip'\ntR."):
         with pytest.raises(DataError, match=str(tmp_path / "batch")):
             load_arrays(data, tmp_path / "batch")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"Nr\xff\xff\xff\x7f",
+        b"Np2147483647\n",
+        b"\x96" + (2**40).to_bytes(8, "little") + b"x",
+        b"cnumpy\nndarray\n(I1099511627776\ntR",
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I1099511627776\ntS'b'\ntR",
+    ],
+    ids=["number of an object", "number in text", "byte array", "array", "reconstructed array"],
+)
+def test_a_few_bytes_reserve_no_memory(tmp_path, content):
+    tracemalloc.start()
+    try:
+        with suppress(DataError):  # only the number of an object is harmless here
+            load_arrays(b"\x80\x05" + content + b".", tmp_path / "batch")
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_huge_file_takes_no_more_memory_than_the_largest_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr("ld3m_plugin.data.cifar.LARGEST_FILE", 2**20)
+    path = write_binary(SMALL10, tmp_path) / "data_batch_1.bin"
+    os.truncate(path, 2**40)  # no block of it is on the disk
+    with pytest.raises(DataError, match=r"data_batch_1\.bin"):
+        load_variant(SMALL10, "", DataOptions(root=tmp_path))
