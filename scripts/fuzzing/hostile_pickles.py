@@ -6,6 +6,7 @@ import io
 import pickle
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 from fuzzing.guard import CANARY
@@ -31,10 +32,12 @@ _CALLS = {
 def write(path: Path, which: str, protocol: int) -> None:
     """Put a hostile pickle in the place of a file, or into the zip archive that the file is."""
     content = _content(which, protocol)
-    if protocol % 2 and zipfile.is_zipfile(path):
-        _into_archive(path, content)
-    else:
-        path.write_bytes(content)
+    try:
+        if protocol % 2 and zipfile.is_zipfile(path):
+            return _into_archive(path, content)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, zlib.error, OSError):
+        pass  # an earlier damage of the plan
+    path.write_bytes(content)
 
 
 def _content(which: str, protocol: int) -> bytes:
