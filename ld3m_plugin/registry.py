@@ -24,7 +24,7 @@ from typing import Any
 import pluggy
 
 from ld3m_plugin import hookspecs
-from ld3m_plugin.errors import DuplicateBackendError, PluginLoadError, UnknownBackendError, nearest
+from ld3m_plugin.errors import DuplicateBackendError, PluginLoadError, UnknownBackendError, nearest, one_line
 
 HOST_DISTRIBUTION = "ld3m-plugin"
 _ANY_NAME = (re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), "'-', '_' and '.'")
@@ -124,7 +124,9 @@ class Registry:
             )
         if key not in self._backends:
             failed = "".join(f"; {record.owner} {record.status}" for record in self.records if record.problems)
-            raise UnknownBackendError(f"unknown {kind} {name!r}: {nearest(name, self.names(kind))}{failed}")
+            raise UnknownBackendError(
+                f"unknown {kind} {one_line(repr(name))}: {nearest(name, self.names(kind))}{failed}"
+            )
         return self._backends[key]
 
     def resolve(self, kind: str, name: str) -> Any:

@@ -8,6 +8,8 @@ import pickle
 import resource
 import shutil
 import tarfile
+import tracemalloc
+from contextlib import suppress
 
 import numpy
 import pytest
@@ -175,6 +177,7 @@ def test_a_truncated_archive_is_an_error(tmp_path):
         {"data": numpy.zeros((20, 7), numpy.uint8), "labels": [0] * 20},
         {"data": numpy.zeros((20, 3072), numpy.uint8), "labels": ["0"] * 20},
         {"data": numpy.zeros((20, 3072), numpy.uint8), "labels": [10] * 20},
+        {"data": numpy.zeros((20, 3072), numpy.uint8), "labels": [1] * 19},
     ],
 )
 def test_a_pickle_of_something_else_is_an_error(tmp_path, batch):
@@ -275,4 +278,33 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     archive = tmp_path / SMALL10.archives[1]
     archive.write_bytes(gzip.compress(bytes(10_001)))
     with pytest.raises(DataError, match=archive.name):
+        load_variant(SMALL10, "", DataOptions(root=tmp_path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"Nr\xff\xff\xff\x7f",
+        b"Np2147483647\n",
+        b"\x96" + (2**40).to_bytes(8, "little") + b"x",
+        b"cnumpy\nndarray\n(I1099511627776\ntR",
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I1099511627776\ntS'b'\ntR",
+    ],
+    ids=["number of an object", "number in text", "byte array", "array", "reconstructed array"],
+)
+def test_a_few_bytes_reserve_no_memory(tmp_path, content):
+    tracemalloc.start()
+    try:
+        with suppress(DataError):  # only the number of an object is harmless here
+            load_arrays(b"\x80\x05" + content + b".", tmp_path / "batch")
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_huge_file_takes_no_more_memory_than_the_largest_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr("ld3m_plugin.data.cifar.LARGEST_FILE", 2**20)
+    path = write_binary(SMALL10, tmp_path) / "data_batch_1.bin"
+    os.truncate(path, 2**40)  # no block of it is on the disk
+    with pytest.raises(DataError, match=r"data_batch_1\.bin"):
         load_variant(SMALL10, "", DataOptions(root=tmp_path))
