@@ -18,7 +18,7 @@ from ld3m_plugin.data.decode import Form, Header, UnreadableImageError, check_al
 from ld3m_plugin.data.files import list_images, open_splits
 from ld3m_plugin.data.statistics import channel_statistics
 from ld3m_plugin.errors import DataError, InvalidOptionError
-from ld3m_plugin.options import takes
+from ld3m_plugin.options import Place, takes
 from ld3m_plugin.task import DataOptions, Task
 
 Classes = dict[str, list[Path]]
@@ -28,7 +28,7 @@ _WORDNET_ID = re.compile(r"n\d{8}")
 _HEADERS_LOOKED_AT = 64
 
 
-@takes(DataOptions)
+@takes(DataOptions, argument=Place())
 def load(argument: str, options: DataOptions) -> Task:
     """Read a folder of images.
 

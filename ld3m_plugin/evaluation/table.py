@@ -56,6 +56,7 @@ class Evaluation:
     Attributes:
         test_images: number of test images that each network was tested on.
         test_per_class: number of test images of each class that was asked for; None: all.
+        data_digest: of class names, training and test images (`data.identity.task_digest`); "" in older records.
     """
 
     protocol: Protocol
@@ -65,6 +66,7 @@ class Evaluation:
     seconds: float
     data: str = ""
     test_per_class: int | None = None
+    data_digest: str = ""
 
     def mean(self, images: str) -> float:
         """Mean accuracy over architectures, percent."""
@@ -77,6 +79,7 @@ class Evaluation:
             "protocol": self.protocol.model_dump(mode="json"),
             "rows": rows,
             "data": self.data,
+            "data_digest": self.data_digest,
             "test_images": self.test_images,
             "test_per_class": self.test_per_class,
             "seed": self.seed,
