@@ -68,11 +68,13 @@ def distill_command(
     """
     given = compose(locals())
     others = {"--config": config, "--preset": preset, "--out": out, "--dry-run": dry_run}
-    if resume is not None and any(others.values()):
-        refused = next(name for name, value in others.items() if value)
-        raise UsageError(
-            f"{refused} cannot be given with --resume: the run goes on with its own settings; leave it out"
-        )
+    if resume is not None:
+        refused = [name for name, value in others.items() if value]
+        refused += [path for path, _ in given if path not in ("device", "data.name") and ".options." not in path]
+        if refused:
+            raise UsageError(
+                f"{refused[0]} cannot be given with --resume, since the run goes on with its own settings: leave it out"
+            )
     from ld3m_plugin.cli.progress import ConsoleReporter
     from ld3m_plugin.cli.tables import print_accuracies
     from ld3m_plugin.config import completed, dump, resolve

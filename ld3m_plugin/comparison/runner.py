@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from ld3m_plugin.comparison.comparison_table import NUMBERS, PICTURES, Comparison, write_comparison
@@ -70,15 +70,14 @@ def compare(
             reporter.say(f"{run.name} is finished: read from {run.folder}")
     made = [run.finished or run.make(task, reporter) for run in runs]
     real = [row.finished or row.make(task, reporter) for row in random_real]
-    _check_same_images(
-        {run.folder: run.evaluation for run in made} | {folder / _RANDOM_REAL: evaluation for evaluation in real}
-    )
+    recorded = [(run.folder, run.evaluation) for run in made]
+    _check_same_images([*recorded, *((folder / _RANDOM_REAL, evaluation) for evaluation in real)])
     return write_comparison(folder, made, real)
 
 
-def _check_same_images(evaluations: Mapping[Path, Evaluation]) -> None:
+def _check_same_images(evaluations: Sequence[tuple[Path, Evaluation]]) -> None:
     """Raise `ArtefactError` if two evaluations, by where they are recorded, were made with other images."""
-    (first, base), *others = evaluations.items()
+    (first, base), *others = evaluations
     for path, evaluation in others:
         if not same_digest(base.data_digest, evaluation.data_digest):
             raise ArtefactError(

@@ -46,7 +46,7 @@ class InMemoryImages(ImagesByClass):
 
     def digest(self, class_index: int) -> str:
         """SHA-256 of the pixels of all images of a class."""
-        return f"pixels:{hashlib.sha256(self._images[class_index].contiguous().numpy()).hexdigest()}"
+        return f"pixels:{hashlib.sha256(self._images[class_index].contiguous().numpy().data).hexdigest()}"
 
 
 class ReshapedImages(ImagesByClass):

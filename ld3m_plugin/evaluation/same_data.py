@@ -1,4 +1,4 @@
-"""Whether a distilled set and a data set fit: labels mean the same, pixels are scaled alike, images are those it was made from."""
+"""Whether a distilled set and a data set fit: labels mean the same, pixels are scaled alike, images are those it is of."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ld3m_plugin.config import RunConfig
+from ld3m_plugin.config import DataConfig, RunConfig
 from ld3m_plugin.data.load import absolute_data, argument_place, data_model, moved_data, recorded_options
 from ld3m_plugin.errors import ArtefactError, UsageError
 from ld3m_plugin.options import Place, build, options_model, places, recorded
@@ -43,11 +43,18 @@ def moved(config: RunConfig, given: Iterable[tuple[str, Any]]) -> RunConfig:
         if part != "data"
     }
     if name != config.data.name or "data" in options:
-        known, new = recorded_options(name, config.data.options), options.get("data", {})
-        is_named = name != config.data.name
-        changes["data"] = absolute_data(*((name, {**known, **new}) if is_named else moved_data(name, known, new)))
+        changes["data"] = _moved_data(config.data, name, options.get("data", {}))
     parts = {part: getattr(config, part).model_copy(update=change) for part, change in changes.items()}
     return config.model_copy(update=parts)
+
+
+def _moved_data(data: DataConfig, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    known = recorded_options(name, data.options)
+    if name == data.name:
+        return absolute_data(*moved_data(name, known, given))
+    # A new name is the whole new place: the former root is no part of it.
+    kept = {key: value for key, value in known.items() if key not in _places("data", name)}
+    return absolute_data(name, {**kept, **given})
 
 
 def check_places(config: RunConfig, folder: Path, data: bool = True) -> None:
@@ -70,7 +77,7 @@ def same_places(one: RunConfig, other: RunConfig) -> bool:
 
 
 def _places_of(config: RunConfig) -> list[Any]:
-    found = [config.data.name]
+    found: list[Any] = [config.data.name]
     for part in _FLAGS:
         chosen = getattr(config, part)
         found += [(part, key, chosen.options.get(key)) for key in _places(part, chosen.name)]

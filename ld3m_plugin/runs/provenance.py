@@ -78,12 +78,13 @@ def provenance(state: Distillation) -> dict[str, dict[str, str]]:
 
 def _files(options: BaseModel) -> dict[str, str]:
     """SHA-256 of the files that options name, such as a class map; a backend's own facts say what folders hold."""
-    paths = {name: getattr(options, name) for name in places(type(options))}
-    return {
-        f"{name}_sha256": hashlib.sha256(path.expanduser().read_bytes()).hexdigest()
-        for name, path in paths.items()
-        if isinstance(path, Path) and path.expanduser().is_file()
-    }
+    found = {}
+    for name in places(type(options)):
+        path = getattr(options, name)
+        if isinstance(path, Path) and path.expanduser().is_file():
+            with path.expanduser().open("rb") as file:
+                found[f"{name}{_DIGEST}"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def check_same_origin(folder: Path, state: Distillation, made_with: Mapping[str, Any] | None = None) -> None:
