@@ -73,7 +73,7 @@ class ImagesByClass(ABC):
         used = min(count, _DIGESTED)
         digest = hashlib.sha256()
         for which in (torch.arange(used) * count // max(used, 1)).split(_READ_AT_ONCE):
-            digest.update(self.read(class_index, which).contiguous().numpy().data)
+            digest.update(self.read(class_index, which).cpu().contiguous().numpy().data)
         return f"{'pixels' if used == count else 'sample'}:{digest.hexdigest()}"
 
 

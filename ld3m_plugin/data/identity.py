@@ -6,6 +6,7 @@ import hashlib
 import json
 import weakref
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from ld3m_plugin.data.class_names import comparable
@@ -124,7 +125,9 @@ def sha256(facts: Any) -> str:
 def _class_digests(images: ImagesByClass) -> tuple[str, ...]:
     key = id(images)
     if key not in _KNOWN:
-        _KNOWN[key] = tuple(images.digest(index) for index in range(len(images.counts())))
+        # Images of a plugin need not derive from the contract's class.
+        digest = getattr(images, "digest", None) or partial(ImagesByClass.digest, images)
+        _KNOWN[key] = tuple(digest(index) for index in range(len(images.counts())))
         weakref.finalize(images, _KNOWN.pop, key, None)
     return _KNOWN[key]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ld3m_plugin.config import DataConfig, RunConfig
 from ld3m_plugin.data.load import absolute_data, argument_place, data_model, moved_data, recorded_options
-from ld3m_plugin.errors import ArtefactError, UsageError
+from ld3m_plugin.errors import ArtefactError, HostError, UsageError
 from ld3m_plugin.options import Place, build, options_model, places, recorded
 from ld3m_plugin.registry import current_registry
 
@@ -57,18 +58,23 @@ def _moved_data(data: DataConfig, name: str, given: Mapping[str, Any]) -> dict[s
     return absolute_data(name, {**kept, **given})
 
 
-def check_places(config: RunConfig, folder: Path, data: bool = True) -> None:
-    """Raise `ArtefactError` if a path that the settings of the run in `folder` name is not there; it says how to name another.
+@contextmanager
+def said_if_missing(config: RunConfig, folder: Path) -> Iterator[None]:
+    """Turn an error into one that names a place of the run in `folder`, if that is not there any more.
 
-    Args:
-        data: check those of the data as well.
+    Raises:
+        ArtefactError: it is missing; the message says how to name another.
     """
-    for flag, path in _paths(config):
-        if (data or not flag.startswith(("-D", "--data"))) and not path.exists():
-            raise ArtefactError(
-                f"{path} is not there, and the run in {folder} was made with it: put it back, or name its new place: "
-                f"ld3m distill --resume {folder} {flag}NEW"
-            )
+    try:
+        yield
+    except (HostError, OSError) as error:
+        for flag, path in _paths(config):
+            if not path.exists():
+                raise ArtefactError(
+                    f"{path} is not there, and the run in {folder} was made with it: put it back, or name its new place: "
+                    f"ld3m distill --resume {folder} {flag}NEW"
+                ) from error
+        raise
 
 
 def same_places(one: RunConfig, other: RunConfig) -> bool:

@@ -1,6 +1,6 @@
 """Records of a run's data, priors, experts, versions and machine, which are compared when the run goes on.
 
-Nothing in these records names a person or a machine.
+Beside paths of data and priors, nothing in these records names a person or a machine.
 """
 
 from __future__ import annotations

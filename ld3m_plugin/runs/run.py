@@ -24,7 +24,7 @@ from ld3m_plugin.evaluation.protocols import check_learned
 from ld3m_plugin.registry import Registry, use_registry
 from ld3m_plugin.runs import folder as folders
 from ld3m_plugin.runs.checkpoints import latest_checkpoint, save_checkpoint
-from ld3m_plugin.runs.places import check_places, moved, same_places
+from ld3m_plugin.runs.places import moved, said_if_missing, same_places
 from ld3m_plugin.runs.provenance import check_same_origin, environment, metadata
 from ld3m_plugin.runs.run_trackers import RunTrackers
 from ld3m_plugin.storage import complete_folder, write_json, write_text
@@ -122,10 +122,10 @@ def resume(
         former = folders.read_config(folder)
         config = moved(config or former, places)
         checkpoint = latest_checkpoint(folder, {digest(former), former_digest(former)})
-        check_places(config, folder, data=task is None)
-        if task is None:
-            task = load_task(config.data.name, **recorded_options(config.data.name, config.data.options))
-        state = Distillation(config if device is None else config.model_copy(update={"device": device}), task=task)
+        with said_if_missing(config, folder):
+            if task is None:
+                task = load_task(config.data.name, **recorded_options(config.data.name, config.data.options))
+            state = Distillation(config if device is None else config.model_copy(update={"device": device}), task=task)
         check_same_origin(folder, state)
         _check_evaluation(state)
         if config != former:
