@@ -66,7 +66,7 @@ def _random(options: GLaDOptions, device: torch.device) -> tuple[GeneratorNetwor
     else:
         folder = find_network(options.network)
         shape = read_shape(folder)
-        facts, digests = read_facts(folder, shape), {"prior_sha256": digest(folder)}
+        facts, digests = read_facts(folder, shape), {"network_sha256": digest(folder)}
     if options.unconditional:
         shape, facts = replace(shape, classes=0, embed_dim=0), PriorFacts()
     with lent_to_global(stream(options.weights_seed, "random network")):

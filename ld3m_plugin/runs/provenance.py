@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -105,11 +105,12 @@ def check_same_origin(folder: Path, state: Distillation, made_with: Mapping[str,
     made_with = recorded.get("provenance") if made_with is None else made_with
     for kind, facts in provenance(state).items():
         old = made_with.get(kind) if isinstance(made_with, Mapping) else None
-        name = _changed(old, facts) if isinstance(old, Mapping) else None
+        files = [f"{option}{_DIGEST}" for option in places(type(getattr(state, kind).options))]
+        name = _changed(old, facts, files) if isinstance(old, Mapping) else None
         if name is not None and isinstance(old, Mapping):
             raise ArtefactError(
-                f"the run in {folder} was made with {name} {old.get(name)} of its {kind}, and now it is {facts[name]}: put "
-                "the former one back, or start a new run"
+                f"the run in {folder} was made with {name} {old.get(name)} of its {kind}, and now it is "
+                f"{facts.get(name, 'not there')}: put the former one back, or start a new run"
             )
 
 
@@ -123,11 +124,21 @@ def check_same_data(folder: Path, recorded: Any, task: Task) -> None:
         )
 
 
-def _changed(old: Mapping[str, Any], new: Mapping[str, str]) -> str | None:
-    """The first fact that differs. A digest says what lies at a place: other facts that begin with its name may change."""
+def _changed(old: Mapping[str, Any], new: Mapping[str, str], files: Iterable[str]) -> str | None:
+    """The first fact that differs, or is among `files` and not there any more.
+
+    A digest says what lies at a place: other facts that begin with its name, and paths, may change.
+    """
+    gone = next((name for name in files if name in old and name not in new), None)
+    if gone is not None:
+        return gone
     names = [name for name in new if name in old]
     digested = {name.removesuffix(_DIGEST) for name in names if name.endswith(_DIGEST)}
-    compared = [
-        name for name in names if name.endswith(_DIGEST) or not any(f"{name}_".startswith(f"{d}_") for d in digested)
-    ]
-    return next((name for name in compared if old[name] != new[name]), None)
+    return next((name for name in names if old[name] != new[name] and not _says_where(name, new, digested)), None)
+
+
+def _says_where(name: str, facts: Mapping[str, str], digested: Collection[str]) -> bool:
+    """Whether a fact is of a place, so that a run may go on with another one."""
+    if name.endswith(_DIGEST):
+        return False
+    return Path(str(facts[name])).is_absolute() or any(f"{name}_".startswith(f"{place}_") for place in digested)

@@ -126,7 +126,7 @@ def resume(
             if task is None:
                 task = load_task(config.data.name, **recorded_options(config.data.name, config.data.options))
             state = Distillation(config if device is None else config.model_copy(update={"device": device}), task=task)
-        check_same_origin(folder, state)
+            check_same_origin(folder, state)
         _check_evaluation(state)
         if config != former:
             if checkpoint is not None and not same_places(config, former):

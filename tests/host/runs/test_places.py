@@ -259,10 +259,14 @@ def test_an_option_that_decides_is_named_beside_the_places():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("generator", "option", "shipped"),
-    [("autoencoder", "prior", EMBEDDED / "fashion-mnist"), ("glad", "network", SHIPPED["embedded"])],
+    ("generator", "option", "shipped", "more"),
+    [
+        ("autoencoder", "prior", EMBEDDED / "fashion-mnist", []),
+        ("glad", "network", SHIPPED["embedded"], []),
+        ("glad", "network", SHIPPED["embedded"], ["-G", "weights=random"]),
+    ],
 )
-def test_a_prior_that_has_moved_is_named_and_another_is_refused(site, ld3m, tmp_path, generator, option, shipped):
+def test_a_prior_that_has_moved_is_named_and_another_is_refused(site, ld3m, tmp_path, generator, option, shipped, more):
     site.add("mean-objective", {"mean_objective": MEAN})
     shutil.copytree(shipped, tmp_path / "prior")
     start = [
@@ -277,7 +281,7 @@ def test_a_prior_that_has_moved_is_named_and_another_is_refused(site, ld3m, tmp_
         "--out",
         "run",
     ]
-    assert ld3m(*start, "-g", generator, "-G", f"{option}=prior").code == 0
+    assert ld3m(*start, "-g", generator, "-G", f"{option}=prior", *more).code == 0
     (tmp_path / "prior").rename(tmp_path / "moved")
     refused = ld3m("distill", "--resume", "run")
     assert (refused.code, f"-G {option}=NEW" in refused.error) == (1, True)
@@ -285,6 +289,6 @@ def test_a_prior_that_has_moved_is_named_and_another_is_refused(site, ld3m, tmp_
     with (tmp_path / "other" / "prior.json").open("a") as file:
         file.write(" ")
     refused = ld3m("distill", "--resume", "run", "-G", f"{option}=other")
-    assert (refused.code, "prior_sha256" in refused.error) == (1, True)
+    assert (refused.code, "_sha256" in refused.error) == (1, True)
     assert ld3m("distill", "--resume", "run", "-G", f"{option}=moved").code == 0
     assert read_config(tmp_path / "run").generator.options[option] == str(tmp_path / "moved")
