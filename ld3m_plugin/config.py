@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ld3m_plugin.errors import UsageError
-from ld3m_plugin.options import Options, build
+from ld3m_plugin.options import Options, build, options_model, places, recorded
 from ld3m_plugin.plain_yaml import dump_yaml, parse_value, read_yaml
 from ld3m_plugin.presets import load_preset
 
@@ -253,29 +253,55 @@ def dump(config: RunConfig) -> str:
     return dump_yaml(config.model_dump(mode="json"))
 
 
+_FREE = {"steps", "device", "checkpoint_every", "evaluation", "trackers", "render_batch"}
+
+
 def digest(config: RunConfig) -> str:
     """A digest of the settings that decide a step (`decisive`); a checkpoint records it."""
-    return hashlib.sha256(json.dumps(decisive(config), sort_keys=True).encode()).hexdigest()[:16]
+    return _digest(decisive(config))
+
+
+def former_digest(config: RunConfig) -> str:
+    """The digest in checkpoints of version 0.1, which counts most paths as settings."""
+    settings = config.model_dump(mode="json", exclude=_FREE)
+    settings["data"]["options"].pop("root", None)
+    return _digest(settings)
+
+
+def _digest(settings: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def decisive(config: RunConfig) -> dict[str, Any]:
-    """The settings that decide the images, as plain data."""
-    free = {"steps", "device", "checkpoint_every", "evaluation", "trackers", "render_batch"}
-    settings = config.model_dump(mode="json", exclude=free)
-    settings["data"]["options"].pop("root", None)  # the data may have moved; the run compares its classes and counts
+    """The settings that decide the images, as plain data.
+
+    No place is among them (`options.places`): data and priors may move, and are compared by what they hold.
+
+    Raises:
+        UsageError: the name of a data set, a generator or an objective is unknown.
+    """
+    from ld3m_plugin.data.load import without_places
+    from ld3m_plugin.registry import current_registry
+
+    settings = config.model_dump(mode="json", exclude=_FREE)
+    settings["data"] = without_places(config.data.name, settings["data"]["options"])
+    for kind in ("generator", "objective"):
+        model = options_model(current_registry().resolve(kind, settings[kind]["name"]))
+        for name in places(model) if model is not None else ():
+            settings[kind]["options"].pop(name, None)
     return settings
 
 
 def completed(config: RunConfig) -> RunConfig:
     """Write out all options of the backends, learning rates, networks and repeats, so that the run stays the same when a later
-    version has other defaults.
+    version has other defaults, and make paths absolute, so that it goes on from any folder.
 
     Raises:
         UsageError: an unknown name, option or value.
     """
     # Imported here: they import torch, and settings should be read and rejected without waiting for it.
     from ld3m_plugin.backends import create, default_rates
-    from ld3m_plugin.data.load import data_options
+    from ld3m_plugin.data.load import absolute_data
     from ld3m_plugin.evaluation.protocols import get_protocol
     from ld3m_plugin.registry import current_registry
 
@@ -285,15 +311,15 @@ def completed(config: RunConfig) -> RunConfig:
     networks = config.evaluation.networks or protocol.networks
     for network in networks:
         registry.find("network", network)
-    data = data_options(config.data.name, config.data.options)
+    data = absolute_data(config.data.name, config.data.options)
     generator = create("generator", config.generator.name, config.generator.options)
     objective = create("objective", config.objective.name, config.objective.options)
     defaults = default_rates(generator, config.objective.name) if config.optimizer.name == "adam" else {}
     rates = {**defaults, **config.optimizer.learning_rates}
     changes: dict[str, dict[str, Any]] = {
-        "data": {"options": data.model_dump(mode="json")},
-        "generator": {"options": generator.options.model_dump(mode="json")},
-        "objective": {"options": objective.options.model_dump(mode="json")},
+        "data": data,
+        "generator": {"options": recorded(generator.options)},
+        "objective": {"options": recorded(objective.options)},
         "optimizer": {"learning_rates": rates},
         "evaluation": {
             # A recipe that is not registered is recorded whole: its file may change.
@@ -313,5 +339,4 @@ def _completed_tracker(tracker: TrackerConfig) -> TrackerConfig:
     current_registry().find("tracker", tracker.name)
     if not tracker.options:  # its class is left to the run: whatever is wrong with a tracker stops no run
         return tracker
-    options = tracker_options(tracker.name, tracker.options).model_dump(mode="json")
-    return tracker.model_copy(update={"options": options})
+    return tracker.model_copy(update={"options": recorded(tracker_options(tracker.name, tracker.options))})

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ld3m_plugin import moved
 from ld3m_plugin.errors import ArtefactError, one_line
-from ld3m_plugin.options import BackendOptions, Options, build, takes
+from ld3m_plugin.options import BackendOptions, Options, Place, build, takes
 from ld3m_plugin.priors.contract import PriorKind, TrainingReporter
 from ld3m_plugin.storage import read_tensors, write_tensors
 from ld3m_plugin.task import DataOptions, FileOptions, ImageOptions, ImagesByClass, Task
@@ -37,6 +37,7 @@ __all__ = [
     "Network",
     "Objective",
     "Options",
+    "Place",
     "PriorKind",
     "Task",
     "Tracker",

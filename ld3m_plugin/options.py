@@ -6,7 +6,9 @@ Field descriptions carry the unit and the source; ranges are pydantic constraint
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -102,8 +104,82 @@ def _fields_at(model: type[BaseModel], path: tuple[str, ...]) -> list[str]:
     return list(current.model_fields)
 
 
-def takes(model: type[Options]) -> Callable[[Factory], Factory]:
+@dataclass(frozen=True)
+class Place:
+    """Mark of an option that says where something lies: `prior: Annotated[str, Place(frozenset({"embedded"}))]`.
+
+    Such an option does not identify a run, and may change when the run goes on: `provenance()` says by a digest what lies
+    there. Options whose type is `Path` need no mark.
+
+    Attributes:
+        names: values that are names and never paths.
+        is_path: whether other values may be paths, which records hold as absolute ones.
+    """
+
+    names: frozenset[str] = frozenset()
+    is_path: bool = True
+
+    def absolute(self, value: Any) -> Any:
+        """`value` as plain data, with paths made absolute; text that names nothing on this disk stays as it is."""
+        if isinstance(value, list | tuple):
+            return [self.absolute(item) for item in value]
+        if isinstance(value, Path):
+            return str(_absolute(value))
+        is_text = isinstance(value, str) and value and self.is_path and value not in self.names
+        return str(_absolute(Path(value))) if is_text and _exists(Path(value)) else value
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:  # the home of an unknown user
+        return path.absolute()
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return _absolute(path).exists()
+    except (OSError, ValueError):  # too long for a path, or with a zero in it
+        return False
+
+
+def places(model: type[BaseModel]) -> dict[str, Place]:
+    """The options of a model that are places.
+
+    >>> class Reads(Options):
+    ...     file: Path | None = None
+    ...     size: int = 1
+    >>> list(places(Reads))
+    ['file']
+    """
+    marks = {
+        name: next((mark for mark in field.metadata if isinstance(mark, Place)), Place() if _is_path(field) else None)
+        for name, field in model.model_fields.items()
+    }
+    return {name: mark for name, mark in marks.items() if mark is not None}
+
+
+def _is_path(field: Any) -> bool:
+    waiting = [field.annotation]
+    while waiting:
+        annotation = waiting.pop()
+        if isinstance(annotation, type) and issubclass(annotation, Path):
+            return True
+        waiting += get_args(annotation)
+    return False
+
+
+def recorded(options: BaseModel) -> dict[str, Any]:
+    """Options as plain data for a record that is read from another folder: paths are absolute."""
+    found = {name: place.absolute(getattr(options, name)) for name, place in places(type(options)).items()}
+    return {**options.model_dump(mode="json"), **found}
+
+
+def takes(model: type[Options], argument: Place | None = None) -> Callable[[Factory], Factory]:
     """Mark a function that builds a backend with the options it takes, as the class attribute `Options` does for a class.
+
+    Args:
+        argument: given for a data set whose argument, as in `NAME:ARGUMENT`, is a place.
 
     >>> class PerClass(Options):
     ...     per_class: int = 10
@@ -115,6 +191,7 @@ def takes(model: type[Options]) -> Callable[[Factory], Factory]:
 
     def mark(factory: Factory) -> Factory:
         factory.Options = model  # type: ignore[attr-defined]
+        factory.argument = argument  # type: ignore[attr-defined]
         return factory
 
     return mark

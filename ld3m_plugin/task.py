@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -44,6 +45,10 @@ class DataOptions(FileOptions):
     split_seed: int = Field(0, ge=0, description="seed of that split")
 
 
+#: Images of a class that `ImagesByClass.digest` reads, and how many at a time.
+_DIGESTED, _READ_AT_ONCE = 1024, 256
+
+
 class ImagesByClass(ABC):
     """Images of K classes, held as uint8 or read from disk on use.
 
@@ -60,6 +65,19 @@ class ImagesByClass(ABC):
     @abstractmethod
     def read(self, class_index: int, which: Tensor) -> Tensor:
         """Images `which` (n,) of one class as uint8 (n, C, H, W), on the CPU."""
+
+    def digest(self, class_index: int) -> str:
+        """What identifies the images of one class and their order, wherever they lie: `METHOD:SHA-256`.
+
+        Here, of the pixels of all images, or of 1,024 evenly spaced ones of a larger class. Images that are read on use may
+        have a cheaper method, under another name: only digests of one method are compared.
+        """
+        count = self.counts()[class_index]
+        used = min(count, _DIGESTED)
+        digest = hashlib.sha256()
+        for which in (torch.arange(used) * count // max(used, 1)).split(_READ_AT_ONCE):
+            digest.update(self.read(class_index, which).cpu().contiguous().numpy().data)
+        return f"{'pixels' if used == count else 'sample'}:{digest.hexdigest()}"
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from ld3m_plugin.contracts import Options
+from ld3m_plugin.options import Place
 
 
 class GLaDOptions(Options):
     """Options of the GLaD generator."""
 
-    network: str = Field(
+    network: Annotated[str, Place(frozenset({"embedded", "embedded-gan", "imagenet-128", "imagenet-256"}))] = Field(
         "embedded",
         description="the prior: `embedded` (shipped, Fashion-MNIST) or a folder (`ld3m prior convert NETWORK.pkl FOLDER` makes "
         "one); with weights=random also imagenet-128 or imagenet-256, the official sizes",

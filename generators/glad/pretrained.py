@@ -60,19 +60,20 @@ def open_network(options: GLaDOptions, device: torch.device) -> tuple[GeneratorN
 
 
 def _random(options: GLaDOptions, device: torch.device) -> tuple[GeneratorNetwork, PriorFacts, dict[str, str]]:
+    digests = {}
     if options.network in IMAGENET:
         shape, facts = imagenet_shape(IMAGENET[options.network]), PriorFacts(imagenet_classes())
     else:
         folder = find_network(options.network)
         shape = read_shape(folder)
-        facts = read_facts(folder, shape)
+        facts, digests = read_facts(folder, shape), {"network_sha256": digest(folder)}
     if options.unconditional:
         shape, facts = replace(shape, classes=0, embed_dim=0), PriorFacts()
     with lent_to_global(stream(options.weights_seed, "random network")):
         network = GeneratorNetwork(shape)
     network.mapping.set_mean_styles(stream(options.weights_seed, "mean styles"), _MEAN_OF)
     provenance = {"prior": options.network, "prior_source": f"random weights, seed {options.weights_seed}"}
-    return network.to(device).freeze(), facts, provenance
+    return network.to(device).freeze(), facts, provenance | digests
 
 
 def find_network(name: str) -> Path:

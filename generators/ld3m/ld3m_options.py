@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from ld3m_plugin.contracts import Options
+from ld3m_plugin.options import Place
 
 
 class PriorOptions(Options):
     """The prior and the start of its latents; shared with the autoencoder generator."""
 
-    prior: str = Field(
+    prior: Annotated[str, Place(frozenset({"embedded"}))] = Field(
         "embedded",
         description="prior: `embedded` (shipped, Fashion-MNIST), a folder in diffusers' layout, or a hub id OWNER/NAME",
     )
-    revision: str | None = Field(None, description="commit or tag of a hub id")
+    revision: Annotated[str | None, Place(is_path=False)] = Field(None, description="commit or tag of a hub id")
     init: Literal["real", "gaussian"] = Field(
         "real",
         description="start latents: encoded distinct real images of the class, or unit Gaussians (paper, Table 8)",

@@ -88,8 +88,10 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         hard = self.labels if self.labels.ndim == 1 else self.labels.argmax(1)
         for index, name in enumerate(class_folders(self.class_names)):
             (folder / "images" / name).mkdir(parents=True, exist_ok=True)
-            for number, picture in enumerate(pictures[hard == index]):
-                save_png(picture, folder / "images" / name / f"{number}.png")
+            chosen = pictures[hard == index]
+            width = len(str(max(len(chosen) - 1, 0)))  # sorted by name, the files are in the order of the tensor
+            for number, picture in enumerate(chosen):
+                save_png(picture, folder / "images" / name / f"{number:0{width}d}.png")
         save_grid(pictures, folder / "grid.png", columns=_columns(hard))
 
     @classmethod

@@ -54,7 +54,11 @@ def distill_command(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option("--resume", help="Go on with the stopped run in this folder; only --device may be given with it."),
+        typer.Option(
+            "--resume",
+            help="Go on with the stopped run in this folder. With it go --device and, if data or a prior has moved, where it "
+            "lies now: --data NAME:PATH, -D root=PATH, -G prior=PATH.",
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
 ) -> None:
@@ -63,10 +67,14 @@ def distill_command(
     Settings compose in this order, later ones win: --config, --preset, --set, then all other options.
     """
     given = compose(locals())
-    if resume is not None and (
-        settings or any(path != "device" for path, _ in given) or config or preset or out or dry_run
-    ):
-        raise UsageError("--resume takes the settings of the stopped run: leave out all other options but --device")
+    others = {"--config": config, "--preset": preset, "--out": out, "--dry-run": dry_run}
+    if resume is not None:
+        refused = [name for name, value in others.items() if value]
+        refused += [path for path, _ in given if path not in ("device", "data.name") and ".options." not in path]
+        if refused:
+            raise UsageError(
+                f"{refused[0]} cannot be given with --resume, since the run goes on with its own settings: leave it out"
+            )
     from ld3m_plugin.cli.progress import ConsoleReporter
     from ld3m_plugin.cli.tables import print_accuracies
     from ld3m_plugin.config import completed, dump, resolve
@@ -74,7 +82,8 @@ def distill_command(
     from ld3m_plugin.runs.folder import free_folder
 
     if resume is not None:
-        go = partial(run.resume, resume, device=device)
+        places = [(path, value) for path, value in given if path != "device"]
+        go = partial(run.resume, resume, device=device, places=places)
     else:
         resolved = resolve(config or (), preset or (), given)
         if dry_run:

@@ -14,7 +14,6 @@ from ld3m_plugin.errors import ArtefactError, DataError, UsageError
 
 if TYPE_CHECKING:
     from ld3m_plugin.artefact.distilled_set import DistilledSet
-    from ld3m_plugin.task import Task
 
 
 def evaluate_command(
@@ -45,17 +44,22 @@ def evaluate_command(
     from ld3m_plugin.cli.progress import ConsoleReporter
     from ld3m_plugin.cli.tables import print_accuracies
     from ld3m_plugin.config import RunConfig
+    from ld3m_plugin.data.load import moved_data
     from ld3m_plugin.evaluation import evaluate
+    from ld3m_plugin.evaluation.same_data import check_data
     from ld3m_plugin.storage import write_json
 
     prepare_process()
     distilled = DistilledSet.load(path)
-    name, options = (data, {}) if data else _recorded_data(distilled, path)
+    given = assignments(data_options)
+    name, options = (data, given) if data else moved_data(*_recorded_data(distilled, path), given)
     try:
-        task = read_data(name, {**options, **assignments(data_options)}, device)
+        task = read_data(name, options, device)
     except DataError as error:
         raise DataError(f"{error} (--data and -D name other data)") from error
-    _check_same_data(distilled, task)
+    told = check_data(distilled.metadata, task, is_named=data is not None)
+    if told is not None:
+        typer.echo(f"warning: {told}", err=True)
     if seed is None:
         recorded = distilled.metadata.get("seed")
         seed = recorded if isinstance(recorded, int) and recorded >= 0 else 0
@@ -93,20 +97,3 @@ def _recorded_data(distilled: DistilledSet, path: Path) -> tuple[str, dict[str, 
         return str(recorded["name"]), recorded_options(str(recorded["name"]), recorded["options"])
     except (KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"{path} does not record which data it was made from: give --data") from error
-
-
-def _check_same_data(distilled: DistilledSet, task: Task) -> None:
-    """Raise `ArtefactError` if labels mean something else in `task`, or its pixels are scaled differently."""
-    for name in ("class_names", "image_size", "channels", "mean", "std"):
-        value = getattr(task, name)
-        value = list(value) if isinstance(value, tuple) else value
-        recorded = distilled.metadata.get(name, value)
-        if recorded != value and not (name in ("mean", "std") and _are_close(recorded, value)):
-            raise ArtefactError(
-                f"the distilled set has {name} {recorded}, data set {task.name!r} has {value}: "
-                "give --data the data set that it was made from"
-            )
-
-
-def _are_close(recorded: list[float], values: list[float]) -> bool:
-    return len(recorded) == len(values) and all(abs(a - b) <= 1e-4 for a, b in zip(recorded, values, strict=True))

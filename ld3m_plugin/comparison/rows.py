@@ -15,13 +15,15 @@ from ld3m_plugin.artefact.distilled_set import METADATA, DistilledSet
 from ld3m_plugin.comparison.settings import difference, run_settings
 from ld3m_plugin.config import RunConfig, dump
 from ld3m_plugin.contracts import Task
-from ld3m_plugin.data.load import load_task, recorded_options
+from ld3m_plugin.data.identity import data_difference, data_facts
+from ld3m_plugin.data.load import load_task, recorded_options, without_places
 from ld3m_plugin.distillation.loop import Distillation, choose_device
 from ld3m_plugin.errors import ArtefactError, HostError, UsageError
 from ld3m_plugin.evaluation import Evaluation, check_evaluation, evaluate_random_real
 from ld3m_plugin.evaluation.protocols import get_protocol
 from ld3m_plugin.runs.folder import CONFIG, DISTILLED, read_config
-from ld3m_plugin.runs.provenance import check_same_origin, data_facts
+from ld3m_plugin.runs.places import same_places
+from ld3m_plugin.runs.provenance import check_same_origin
 from ld3m_plugin.runs.run import Reporter, resume, start
 from ld3m_plugin.storage import read_json, write_json, write_text
 from ld3m_plugin.trackers.jsonl import METRICS
@@ -78,6 +80,11 @@ class RunRow:
         """
         return self._read()
 
+    @property
+    def has_moved(self) -> bool:
+        """Whether the run was made with data, a prior or experts at other places than those of `config`."""
+        return self.is_started and not same_places(_as_now(read_config(self.folder)), self.config)
+
     def check_settings(self) -> None:
         """Raise `UsageError` if the folder has a run with settings that give other images or accuracies."""
         found = (
@@ -101,13 +108,13 @@ class RunRow:
         state = Distillation(self.config, task=task)
         if self.finished is not None:
             check_same_origin(self.folder, state, self.finished.distilled.metadata)
+            write_text(self.folder / CONFIG, dump(self.config))  # with the places that were checked
 
     def make(self, task: Task | None, reporter: Reporter) -> ComparedRun:
         """Start the run, or resume it where it was stopped."""
         if self.is_started:
             # Settings that decide no result, such as the device or trackers, may have changed.
-            write_text(self.folder / CONFIG, dump(self.config))
-            resume(self.folder, task=task, reporter=reporter)
+            resume(self.folder, config=self.config, task=task, reporter=reporter)
         else:
             start(self.config, self.folder, task=task, reporter=reporter)
         # Read from the disk, so that the numbers are the same as when it is read another time.
@@ -157,7 +164,9 @@ class RandomRealRow:
         """The row as it was read, None where it is still to be evaluated with these settings."""
         with suppress(HostError, KeyError, TypeError, ValueError):  # a damaged record is made again
             record = read_json(self.path, HostError)
-            if record["settings"] == self._settings() and record["data"]:
+            settings = record["settings"]
+            settings["data"] = without_places(**settings["data"])  # version 0.1 recorded where the data lies
+            if settings == self._settings() and record["data"]:
                 return Evaluation.from_record(record["evaluation"])
         return None
 
@@ -170,8 +179,10 @@ class RandomRealRow:
         if self.finished is None:
             settings = self.config.evaluation
             check_evaluation(task, get_protocol(settings.protocol), settings.networks, self.config.images_per_class)
-        elif read_json(self.path, ArtefactError)["data"] != _facts(task):
-            raise ArtefactError(f"{self.path} was made with other classes or images than {task.source!r}: delete it")
+        elif found := data_difference(read_json(self.path, ArtefactError)["data"], task):
+            raise ArtefactError(
+                f"{self.path} was made with other data, and now it is {task.source!r}, {found}: delete it"
+            )
 
     def make(self, task: Task | None, reporter: Reporter) -> Evaluation:
         """Evaluate random real images and write the record."""
@@ -187,11 +198,10 @@ class RandomRealRow:
         return Evaluation.from_record(evaluation)  # as it is read another time
 
     def _settings(self) -> dict[str, Any]:
-        return self.config.model_dump(
-            mode="json",
-            include={"data": True, "images_per_class": True, "seed": True, "evaluation": _DECIDING},
-            exclude={"data": {"options": {"root"}}},  # the same data may have moved
+        settings = self.config.model_dump(
+            mode="json", include={"data": True, "images_per_class": True, "seed": True, "evaluation": _DECIDING}
         )
+        return {**settings, "data": without_places(**settings["data"])}
 
 
 def _as_now(config: RunConfig) -> RunConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from ld3m_plugin.comparison.comparison_table import NUMBERS, PICTURES, Comparison, write_comparison
@@ -11,8 +11,10 @@ from ld3m_plugin.comparison.rows import RandomRealRow, RunRow
 from ld3m_plugin.comparison.settings import changed, check_comparable
 from ld3m_plugin.config import RunConfig, completed
 from ld3m_plugin.contracts import Task
+from ld3m_plugin.data.identity import same_digest
 from ld3m_plugin.data.load import load_task
-from ld3m_plugin.errors import UsageError
+from ld3m_plugin.errors import ArtefactError, UsageError
+from ld3m_plugin.evaluation import Evaluation
 from ld3m_plugin.runs.folder import CONFIG
 from ld3m_plugin.runs.run import Reporter
 
@@ -58,16 +60,29 @@ def compare(
     random_real = [RandomRealRow(folder / _RANDOM_REAL, shared)] if shared.evaluation.random_real else []
     rows: list[RunRow | RandomRealRow] = [*runs, *random_real]
     missing = [row for row in rows if row.finished is None]
-    if missing:
+    if missing or any(run.has_moved for run in runs):
         task = task or load_task(shared.data.name, **shared.data.options)
         for row in rows:
-            if row is not missing[0]:  # it is made next, and checks itself
+            if row not in missing[:1]:  # the first is made next, and checks itself
                 row.check(task)
     for run in runs:
         if run.finished:
             reporter.say(f"{run.name} is finished: read from {run.folder}")
     made = [run.finished or run.make(task, reporter) for run in runs]
-    return write_comparison(folder, made, [row.finished or row.make(task, reporter) for row in random_real])
+    real = [row.finished or row.make(task, reporter) for row in random_real]
+    recorded = [(run.folder, run.evaluation) for run in made]
+    _check_same_images([*recorded, *((folder / _RANDOM_REAL, evaluation) for evaluation in real)])
+    return write_comparison(folder, made, real)
+
+
+def _check_same_images(evaluations: Sequence[tuple[Path, Evaluation]]) -> None:
+    """Raise `ArtefactError` if two evaluations, by where they are recorded, were made with other images."""
+    (first, base), *others = evaluations
+    for path, evaluation in others:
+        if not same_digest(base.data_digest, evaluation.data_digest):
+            raise ArtefactError(
+                f"{first} and {path} were made with other classes or images: delete the one that is to be made again"
+            )
 
 
 def _check_folder(folder: Path, names: Collection[str]) -> None:

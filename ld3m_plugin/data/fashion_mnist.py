@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ld3m_plugin.data.idx import read_idx
+from ld3m_plugin.data.fashion_mnist_known import DIGESTS, check_is_fashion, is_published
+from ld3m_plugin.data.idx import idx_digest, read_idx
 from ld3m_plugin.data.memory import InMemoryImages, by_class, reshaped
 from ld3m_plugin.errors import DataError, InvalidOptionError
 from ld3m_plugin.options import takes
@@ -26,7 +27,7 @@ FILES = {
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 _SIDE, _PADDED = 28, 32
-_FULL = (60_000, 10_000)
+_FULL = {"train": 60_000, "test": 10_000}
 
 
 @takes(ImageOptions)
@@ -42,17 +43,18 @@ def load(argument: str, options: ImageOptions) -> Task:
         options: `root` is a folder with the four IDX files, or one with torchvision's `FashionMNIST/raw`.
 
     Raises:
-        DataError: the chosen copy is missing, incomplete or damaged.
+        DataError: the chosen copy is missing, incomplete, damaged, or another data set.
         InvalidOptionError: the argument is unknown, or `root` is given with "embedded".
     """
     folder = _choose(argument, options.root)
-    train, test = (_read_split(folder, split) for split in ("train", "test"))
+    (train, digests), (test, more) = (_read_split(folder, split) for split in ("train", "test"))
+    source = _describe(folder, (train, test), digests | more, argument)
     size = options.image_size or _PADDED
     channels = 3 if options.grayscale is False else 1
     pad = None if size == _SIDE else _PADDED
     return Task(
         name="fashion-mnist" + (f":{argument}" if argument else ""),
-        source=_describe(folder, sum(train.counts()), sum(test.counts()), argument),
+        source=source,
         class_names=CLASS_NAMES,
         wordnet_ids=(None,) * len(CLASS_NAMES),
         mean=(MEAN,) * channels,
@@ -102,21 +104,35 @@ def _state(folder: Path) -> str:
     return "none of the four files" if len(missing) == 4 else f"lacks {', '.join(missing)} (plain or .gz)"
 
 
-def _read_split(folder: Path, split: str) -> InMemoryImages:
+def _read_split(folder: Path, split: str) -> tuple[InMemoryImages, dict[str, str]]:
+    """Images of a split, and digests of its files where it has as many as the whole set."""
     images_path, labels_path = (_file(folder, name) for name in FILES[split])
     images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
     if images.shape[1:] != (_SIDE, _SIDE):
         raise DataError(f"{images_path} has images of {images.shape[1]}x{images.shape[2]}, not 28x28: get it again")
-    return by_class(images.unsqueeze(1), labels, CLASS_NAMES, str(images_path))
+    is_whole = len(images) == _FULL[split]
+    digests = {
+        name: idx_digest(values) for name, values in zip(FILES[split], (images, labels), strict=True) if is_whole
+    }
+    return by_class(images.unsqueeze(1), labels, CLASS_NAMES, str(images_path)), digests
 
 
-def _describe(folder: Path, train: int, test: int, argument: str) -> str:
+def _describe(
+    folder: Path, splits: tuple[InMemoryImages, InMemoryImages], digests: dict[str, str], argument: str
+) -> str:
+    """`Task.source`; checks that the files are what was asked for, and Fashion-MNIST at all."""
+    train, test = (sum(images.counts()) for images in splits)
     if folder == EMBEDDED_FOLDER:
         return f"fashion-mnist embedded subset ({train} train, {test} test)"
-    if (train, test) != _FULL and argument == "full":
-        raise DataError(
-            f"{folder} has {train} training and {test} test images, not the full Fashion-MNIST (60000, 10000): get it "
-            "again, or give fashion-mnist without :full"
-        )
-    extent = "full" if (train, test) == _FULL else "partial"
+    if is_published(digests):
+        return f"fashion-mnist full ({train} train, {test} test) from {folder}"
+    for images in splits:
+        check_is_fashion(images, folder)
+    if argument == "full":
+        differs = [name for name in digests if digests[name] != DIGESTS[name]]
+        problem = f"{train} training and {test} test images, not the full Fashion-MNIST (60000, 10000)"
+        if len(digests) == len(DIGESTS):
+            problem = f"other content in {', '.join(differs)} than the published Fashion-MNIST"
+        raise DataError(f"{folder} has {problem}: get it again, or give fashion-mnist without :full")
+    extent = "changed" if len(digests) == len(DIGESTS) else "partial"
     return f"fashion-mnist {extent} ({train} train, {test} test) from {folder}"

@@ -8,6 +8,7 @@ damage by bare assertions; importing it takes a second.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import math
 import struct
 import zlib
@@ -48,3 +49,11 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     if size == 0 or size != math.prod(shape):
         raise DataError(f"IDX file {path} has {size} values, its header says {shape}: get it again")
     return torch.frombuffer(bytearray(data), dtype=torch.uint8, offset=start).view(shape)
+
+
+def idx_digest(values: Tensor) -> str:
+    """SHA-256 of the uncompressed IDX file that holds these uint8 values."""
+    header = struct.pack(f">4B{values.ndim}I", 0, 0, _UNSIGNED_BYTE, values.ndim, *values.shape)
+    digest = hashlib.sha256(header)
+    digest.update(values.contiguous().numpy().data)
+    return digest.hexdigest()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from ld3m_plugin.options import Options, build, options_model
+from ld3m_plugin.options import Options, Place, build, options_model, places, recorded
 from ld3m_plugin.registry import Registry, current_registry
 from ld3m_plugin.task import DataOptions, Task
 
@@ -42,7 +43,47 @@ def data_options(name: str, options: Mapping[str, Any]) -> Options:
         UsageError: as `load_task`.
     """
     base = name.partition(":")[0]
-    return build(_model(base), options, f"data set {base!r}")
+    return build(data_model(name), options, f"data set {base!r}")
+
+
+def absolute_data(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Compose `name` and `options` of a data set for a record that is read from another folder: complete, paths absolute.
+
+    Raises:
+        UsageError: as `load_task`.
+    """
+    (base, _, argument), made = name.partition(":"), recorded(data_options(name, options))
+    place = argument_place(name)
+    # Below a root, the argument is a part of the data set.
+    if place is not None and argument and made.get("root") is None:
+        name = f"{base}:{place.absolute(Path(argument))}"
+    return {"name": name, "options": made}
+
+
+def moved_data(name: str, options: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Compose name and options of recorded data with the options `given`; a root replaces a recorded path in the name."""
+    base, _, argument = name.partition(":")
+    replaced = given.get("root") is not None and options.get("root") is None and argument
+    options = {**options, **given}
+    if replaced and argument_place(name) is not None:
+        name = f"{base}:{options.pop('root')}"
+    return name, options
+
+
+def argument_place(name: str) -> Place | None:
+    """Mark of the data set `name` (NAME or NAME:ARGUMENT), if its argument says where the data lies."""
+    place = getattr(current_registry().resolve("dataset", name.partition(":")[0]), "argument", None)
+    return place if isinstance(place, Place) else None
+
+
+def without_places(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a data set's settings identifies it: its name and options without those that say where it lies."""
+    base = name.partition(":")[0]
+    hidden = places(data_model(name))
+    return {
+        "name": name if argument_place(name) is None else base,
+        "options": {key: value for key, value in options.items() if key not in hidden},
+    }
 
 
 def recorded_options(name: str, options: Mapping[str, Any], *, by_hand: bool = False) -> dict[str, Any]:
@@ -51,12 +92,13 @@ def recorded_options(name: str, options: Mapping[str, Any], *, by_hand: bool = F
     Args:
         by_hand: somebody may have written the record: keep values that are not the defaults, which are then refused.
     """
-    model, written = _model(name.partition(":")[0]), DataOptions().model_dump(mode="json")
+    model, written = data_model(name), DataOptions().model_dump(mode="json")
     unused = {
         key for key in written if key not in model.model_fields and not (by_hand and options.get(key) != written[key])
     }
     return {key: value for key, value in options.items() if key not in unused}
 
 
-def _model(base: str) -> type[Options]:
-    return options_model(current_registry().resolve("dataset", base)) or DataOptions
+def data_model(name: str) -> type[Options]:
+    """The options of the data set `name` (NAME or NAME:ARGUMENT)."""
+    return options_model(current_registry().resolve("dataset", name.partition(":")[0])) or DataOptions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import torch
@@ -43,6 +44,10 @@ class InMemoryImages(ImagesByClass):
     def read(self, class_index: int, which: Tensor) -> Tensor:
         return self._images[class_index].index_select(0, which)
 
+    def digest(self, class_index: int) -> str:
+        """SHA-256 of the pixels of all images of a class."""
+        return f"pixels:{hashlib.sha256(self._images[class_index].contiguous().numpy().data).hexdigest()}"
+
 
 class ReshapedImages(ImagesByClass):
     """Square images of `source`, with another number of channels or another size, made on use.
@@ -66,6 +71,11 @@ class ReshapedImages(ImagesByClass):
         if self._pad is not None:
             images = pad_to(images, self._pad)
         return resize_square(images, self._size)
+
+    def digest(self, class_index: int) -> str:
+        """A digest of the images of `source` and of what is made of them."""
+        made = (self._source.digest(class_index), self._channels, self._size, self._pad)
+        return f"reshaped:{hashlib.sha256(repr(made).encode()).hexdigest()}"
 
 
 def reshaped(source: InMemoryImages, channels: int, size: int, pad: int | None = None) -> ImagesByClass:

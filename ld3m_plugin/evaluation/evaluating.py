@@ -13,8 +13,10 @@ from torch import Tensor
 
 from ld3m_plugin.augmentation.strategy import parse
 from ld3m_plugin.contracts import Task
+from ld3m_plugin.data.identity import task_digest
 from ld3m_plugin.errors import ArtefactError, DataError, InvalidOptionError
 from ld3m_plugin.evaluation.protocols import Protocol, get_protocol
+from ld3m_plugin.evaluation.same_data import check_labels
 from ld3m_plugin.evaluation.table import RANDOM_REAL, Evaluation, Row
 from ld3m_plugin.evaluation.train_network import predict, share_correct, test_groups, test_labels, train
 from ld3m_plugin.networks.build import network_for
@@ -65,12 +67,13 @@ def evaluate(
 
     Raises:
         UsageError: an unknown protocol or network, a protocol whose learned rate is missing, or `test_per_class` below 1.
-        ArtefactError: images or labels that do not fit the task.
+        ArtefactError: images or labels that do not fit the task, or its classes are in another order than those of the set.
     """
     with use_registry(registry):
         if test_per_class is not None and test_per_class < 1:
             raise InvalidOptionError(f"test_per_class = {test_per_class}: it must be at least 1, or None for all")
         _check_fits(distilled, task)
+        check_labels(getattr(distilled, "metadata", {}), task)
         recipe = get_protocol(protocol).for_images(getattr(distilled, "learned", {}))
         test = _Test(distilled.images, distilled.labels, task, recipe, seed, test_per_class, on_progress)
         return test.table(("distilled", RANDOM_REAL) if random_real else ("distilled",), networks, repeats)
@@ -156,6 +159,7 @@ class _Test:
             test_per_class=self.per_class,
             test_labels=labels,
             test_groups=test_groups(task, self.per_class),
+            data_digest=task_digest(task),
         )
 
     def row(self, images: str, network: str, repeats: int) -> Row:

@@ -63,6 +63,7 @@ class Evaluation:
         test_per_class: number of test images of each class that was asked for; None: all.
         test_labels, test_groups: class and group of each test image, (test images,) int64, in the order of `Row.predicted`; None
             in a table that was read from its record. The groups are None where the task has none.
+        data_digest: of class names, training and test images (`data.identity.task_digest`); "" in older records.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
@@ -76,6 +77,7 @@ class Evaluation:
     test_per_class: int | None = None
     test_labels: Tensor | None = field(default=None, compare=False, repr=False)
     test_groups: Tensor | None = field(default=None, compare=False, repr=False)
+    data_digest: str = ""
 
     def mean(self, images: str) -> float:
         """Mean accuracy over architectures, percent."""
@@ -94,6 +96,7 @@ class Evaluation:
             "protocol": self.protocol.model_dump(mode="json"),
             "rows": rows,
             "data": self.data,
+            "data_digest": self.data_digest,
             "test_images": self.test_images,
             "test_per_class": self.test_per_class,
             "seed": self.seed,

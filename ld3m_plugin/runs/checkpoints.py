@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from torch import Tensor
@@ -28,8 +29,11 @@ def save_checkpoint(run_folder: Path, iteration: int, state: dict[str, Tensor], 
         shutil.rmtree(old)
 
 
-def latest_checkpoint(run_folder: Path, settings: str) -> dict[str, Tensor] | None:
+def latest_checkpoint(run_folder: Path, settings: Collection[str]) -> dict[str, Tensor] | None:
     """The newest state of a run, or None without a checkpoint.
+
+    Args:
+        settings: digests of the run's settings, this version's and the former one's.
 
     Raises:
         ArtefactError: the file is damaged, or was written under other settings.
@@ -42,7 +46,7 @@ def latest_checkpoint(run_folder: Path, settings: str) -> dict[str, Tensor] | No
         state, metadata = read_tensors(path, ArtefactError)
     except ArtefactError as error:
         raise ArtefactError(f"{error}: delete {path.parent} to go on from the checkpoint before it") from error
-    if metadata.get("settings") != settings:
+    if metadata.get("settings") not in settings:
         raise ArtefactError(
             f"{path} was written under other settings than those in {run_folder / CONFIG}: "
             "restore them, or start a new run"

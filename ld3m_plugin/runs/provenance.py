@@ -1,24 +1,30 @@
 """Records of a run's data, priors, experts, versions and machine, which are compared when the run goes on.
 
-Nothing in these records names a person or a machine.
+Beside paths of data and priors, nothing in these records names a person or a machine.
 """
 
 from __future__ import annotations
 
+import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 
 from ld3m_plugin.contracts import Task
+from ld3m_plugin.data.identity import data_difference, data_facts, recorded_facts
 from ld3m_plugin.distillation.loop import Distillation
 from ld3m_plugin.errors import ArtefactError
+from ld3m_plugin.options import places
 from ld3m_plugin.registry import current_registry
 from ld3m_plugin.runs.folder import read_environment
 from ld3m_plugin.storage import versions
+
+_DIGEST = "_sha256"
 
 
 def environment(state: Distillation) -> dict[str, Any]:
@@ -46,7 +52,7 @@ def metadata(state: Distillation) -> dict[str, Any]:
         owner, options = current_registry().find(kind, name).owner, backend.options.model_dump(mode="json")
         parts[kind] = {"name": name, "options": options, "distribution": str(owner), **facts}
     return {
-        "data": {"name": task.name, "source": task.source},
+        "data": {"name": task.name, **{name: fact for name, fact in data_facts(task).items() if name != "classes"}},
         "class_names": list(task.class_names),
         "wordnet_ids": list(task.wordnet_ids),
         "image_size": task.image_size,
@@ -64,15 +70,21 @@ def metadata(state: Distillation) -> dict[str, Any]:
     }
 
 
-def data_facts(task: Task) -> dict[str, Any]:
-    """Where the data lies, its classes, and how many images each has for training and for testing."""
-    test = list(task.test_images.counts()) if task.test_images is not None else None
-    return {"source": task.source, "classes": list(task.class_names), "train": list(task.train.counts()), "test": test}
-
-
 def provenance(state: Distillation) -> dict[str, dict[str, str]]:
-    """The facts of both backends by kind, once they are prepared."""
-    return {"generator": state.generator.provenance(), "objective": state.objective.provenance()}
+    """The facts of both backends by kind, once they are prepared, with a digest of each file among their options."""
+    backends = {"generator": state.generator, "objective": state.objective}
+    return {kind: {**_files(backend.options), **backend.provenance()} for kind, backend in backends.items()}
+
+
+def _files(options: BaseModel) -> dict[str, str]:
+    """SHA-256 of the files that options name, such as a class map; a backend's own facts say what folders hold."""
+    found = {}
+    for name in places(type(options)):
+        path = getattr(options, name)
+        if isinstance(path, Path) and path.expanduser().is_file():
+            with path.expanduser().open("rb") as file:
+                found[f"{name}{_DIGEST}"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def check_same_origin(folder: Path, state: Distillation, made_with: Mapping[str, Any] | None = None) -> None:
@@ -84,22 +96,49 @@ def check_same_origin(folder: Path, state: Distillation, made_with: Mapping[str,
         made_with: facts by kind of backend, such as a finished run's metadata; default: those of `environment.json`.
 
     Raises:
-        ArtefactError: other classes, another number of images, or another fact of a backend's `provenance()`.
+        ArtefactError: other classes or images, or another fact of a backend's `provenance()`.
     """
-    recorded, now = read_environment(folder), data_facts(state.task)
-    data = recorded.get("data")
-    if isinstance(data, dict) and any(data.get(key) != now[key] for key in ("classes", "train", "test")):
-        raise ArtefactError(  # the place may change
-            f"the run in {folder} was made with {data.get('source')!r}, and now the data is {now['source']!r}, with other "
-            "classes or another number of images: a run goes on with the same data only"
-        )
+    recorded = read_environment(folder)
+    check_same_data(folder, recorded.get("data"), state.task)
+    if made_with is not None:
+        check_same_data(folder, recorded_facts(made_with), state.task)
     made_with = recorded.get("provenance") if made_with is None else made_with
     for kind, facts in provenance(state).items():
-        old = made_with.get(kind, facts) if isinstance(made_with, Mapping) else facts
-        changed = [name for name in facts if old.get(name) != facts[name]] if isinstance(old, dict) else []
-        if changed:
-            name = changed[0]
+        old = made_with.get(kind) if isinstance(made_with, Mapping) else None
+        files = [f"{option}{_DIGEST}" for option in places(type(getattr(state, kind).options))]
+        name = _changed(old, facts, files) if isinstance(old, Mapping) else None
+        if name is not None and isinstance(old, Mapping):
             raise ArtefactError(
-                f"the run in {folder} was made with {name} {old.get(name)} of its {kind}, and now it is {facts[name]}: put "
-                "the former one back, or start a new run"
+                f"the run in {folder} was made with {name} {old.get(name)} of its {kind}, and now it is "
+                f"{facts.get(name, 'not there')}: put the former one back, or start a new run"
             )
+
+
+def check_same_data(folder: Path, recorded: Any, task: Task) -> None:
+    """Check that `task` has the data of a record, an outcome of `data_facts`; raises `ArtefactError`."""
+    found = data_difference(recorded, task)
+    if found is not None:
+        raise ArtefactError(
+            f"the run in {folder} was made with {recorded.get('source')!r}, and now the data is {task.source!r}, {found}: a run "
+            "goes on with the same data only; put it back, or name its place with -D root=PATH or --data NAME:PATH"
+        )
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, str], files: Iterable[str]) -> str | None:
+    """The first fact that differs, or is among `files` and not there any more.
+
+    A digest says what lies at a place: other facts that begin with its name, and paths, may change.
+    """
+    gone = next((name for name in files if name in old and name not in new), None)
+    if gone is not None:
+        return gone
+    names = [name for name in new if name in old]
+    digested = {name.removesuffix(_DIGEST) for name in names if name.endswith(_DIGEST)}
+    return next((name for name in names if old[name] != new[name] and not _says_where(name, new, digested)), None)
+
+
+def _says_where(name: str, facts: Mapping[str, str], digested: Collection[str]) -> bool:
+    """Whether a fact is of a place, so that a run may go on with another one."""
+    if name.endswith(_DIGEST):
+        return False
+    return Path(str(facts[name])).is_absolute() or any(f"{name}_".startswith(f"{place}_") for place in digested)

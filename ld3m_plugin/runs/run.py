@@ -6,13 +6,15 @@ Whatever ends a run — an error, a value that is not finite, Ctrl-C — the las
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from ld3m_plugin.artefact.distilled_set import DistilledSet
-from ld3m_plugin.config import RunConfig, completed, digest, dump
+from ld3m_plugin.config import RunConfig, completed, digest, dump, former_digest
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.load import load_task, recorded_options
 from ld3m_plugin.distillation.loop import Distillation, Step
@@ -23,6 +25,7 @@ from ld3m_plugin.evaluation.protocols import check_learned
 from ld3m_plugin.registry import Registry, use_registry
 from ld3m_plugin.runs import folder as folders
 from ld3m_plugin.runs.checkpoints import latest_checkpoint, save_checkpoint
+from ld3m_plugin.runs.places import moved, said_if_missing, same_places
 from ld3m_plugin.runs.provenance import check_same_origin, environment, metadata
 from ld3m_plugin.runs.run_trackers import RunTrackers
 from ld3m_plugin.storage import complete_folder, write_json, write_text
@@ -98,6 +101,8 @@ def resume(
     folder: Path,
     *,
     device: str | None = None,
+    places: Iterable[tuple[str, Any]] = (),
+    config: RunConfig | None = None,
     task: Task | None = None,
     registry: Registry | None = None,
     reporter: Reporter | None = None,
@@ -106,18 +111,29 @@ def resume(
 
     Args:
         device: another device than the run's; bits then differ.
+        places: where data, prior or experts lie now, as dotted paths and values such as `("data.options.root", "/new")`.
+            What is there must be what the run was made with; then `config.yaml` names the new places.
+        config: completed settings in place of the run's; they may differ in places and in what decides no image.
 
     Raises:
         ArtefactError: there is no run there, its checkpoint does not fit its settings, or its data has changed.
+        UsageError: `places` has a setting that is no place.
     """
     with use_registry(registry):
-        config = folders.read_config(folder)
-        checkpoint = latest_checkpoint(folder, digest(config))
-        if task is None:
-            task = load_task(config.data.name, **recorded_options(config.data.name, config.data.options))
-        state = Distillation(config if device is None else config.model_copy(update={"device": device}), task=task)
-        check_same_origin(folder, state)
+        former = folders.read_config(folder)
+        config = moved(config or former, places)
+        checkpoint = latest_checkpoint(folder, {digest(former), former_digest(former)})
+        with said_if_missing(config, folder):
+            if task is None:
+                task = load_task(config.data.name, **recorded_options(config.data.name, config.data.options))
+            state = Distillation(config if device is None else config.model_copy(update={"device": device}), task=task)
+            check_same_origin(folder, state)
         _check_evaluation(state)
+        if config != former:
+            if checkpoint is not None and not same_places(config, former):
+                # One of version 0.1 fits the former places alone.
+                save_checkpoint(folder, int(checkpoint["host/iteration"]), checkpoint, digest(config))
+            write_text(folder / folders.CONFIG, dump(config))
         if checkpoint is not None:
             try:
                 state.load_state_dict(checkpoint)

@@ -1,17 +1,21 @@
 """Fashion-MNIST: the embedded subset, the full set, and the choice between them."""
 
 import gzip
+import hashlib
+import re
 import shutil
 import struct
 import time
 
+import numpy
 import pytest
 import torch
 import torchvision
 
 from ld3m_plugin.data import fashion_mnist
 from ld3m_plugin.data.fashion_mnist import DEBIAN_FOLDER, EMBEDDED_FOLDER, FILES, load
-from ld3m_plugin.data.idx import read_idx
+from ld3m_plugin.data.fashion_mnist_known import CLASS_MEANS, DIGESTS
+from ld3m_plugin.data.idx import idx_digest, read_idx
 from ld3m_plugin.data.memory import InMemoryImages
 from ld3m_plugin.data.statistics import channel_statistics
 from ld3m_plugin.errors import DataError, InvalidOptionError
@@ -175,3 +179,72 @@ def test_sizes_and_colours(tmp_path, size, colour):
     assert images.shape == (2, channels, size, size)
     border = task.denormalise(images)[..., 0, 0]
     torch.testing.assert_close(border, torch.full_like(border, 1 / 255 if size == 28 else 0.0), rtol=0, atol=1e-6)
+
+
+# What is recognised ---------------------------------------------------------------------------------------------------
+
+MNIST = (0.1731, 0.0760, 0.1491, 0.1415, 0.1214, 0.1287, 0.1375, 0.1145, 0.1502, 0.1226)  # means of the ten digits
+KMNIST = (0.1918,) * 10
+
+
+def write_means(folder, means, train=2000, test=100):
+    """Four IDX files whose images are random and have the mean of their class."""
+    folder.mkdir(parents=True)
+    rng = numpy.random.default_rng(0)
+    for (images, labels), count in zip(FILES.values(), (train, test), strict=True):
+        classes = numpy.arange(count) % 10
+        share = numpy.array(means, dtype=numpy.float32)[classes][:, None, None]
+        pixels = ((rng.random((count, 28, 28), dtype=numpy.float32) < share) * 255).astype(numpy.uint8)
+        (folder / images).write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, count, 28, 28) + pixels.tobytes())
+        (folder / labels).write_bytes(struct.pack(">4BI", 0, 0, 8, 1, count) + classes.astype(numpy.uint8).tobytes())
+    return folder
+
+
+@pytest.mark.parametrize("argument", ["", "full"])
+@pytest.mark.parametrize(
+    ("means", "named"),
+    [
+        (MNIST, "MNIST"),
+        (KMNIST, "KMNIST"),
+        ([1 - mean for mean in CLASS_MEANS], "mean"),
+        ([0.2861] * 10, "mean"),
+        (CLASS_MEANS[::-1], "mean"),
+    ],
+    ids=["MNIST", "KMNIST", "inverted", "one mean", "labels reversed"],
+)
+def test_relatives_with_the_same_file_names_are_refused(tmp_path, argument, means, named):
+    with pytest.raises(DataError, match=rf"{re.escape(str(tmp_path))}.*\b{named}\b"):
+        load(argument, DataOptions(root=write_means(tmp_path / "raw", means)))
+
+
+def test_a_part_with_the_means_of_fashion_mnist_is_one(tmp_path):
+    task = load("", DataOptions(root=write_means(tmp_path / "raw", CLASS_MEANS)))
+    assert task.source.startswith("fashion-mnist partial (2000 train, 100 test)")
+
+
+@pytest.mark.slow
+def test_the_whole_number_of_digits_is_not_the_full_set(tmp_path):
+    with pytest.raises(DataError, match="MNIST"):
+        load("full", DataOptions(root=write_means(tmp_path / "raw", MNIST, 60_000, 10_000)))
+
+
+@pytest.mark.slow
+def test_as_many_images_of_other_content_are_not_the_full_set(tmp_path):
+    folder = write_means(tmp_path / "raw", CLASS_MEANS, 60_000, 10_000)
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.*:full"):
+        load("full", DataOptions(root=folder))
+    assert "fashion-mnist changed (60000 train" in load("", DataOptions(root=folder)).source
+
+
+def test_the_published_digests_are_of_the_files_in_this_package():
+    for name, dimensions in zip(FILES["test"], (3, 1), strict=True):
+        packed = EMBEDDED_FOLDER / f"{name}.gz"
+        assert hashlib.sha256(gzip.decompress(packed.read_bytes())).hexdigest() == DIGESTS[name]
+        assert idx_digest(read_idx(packed, dimensions)) == DIGESTS[name]
+
+
+def test_the_full_set_is_known_however_it_is_compressed(tmp_path):
+    skip_without_the_package()
+    for path in DEBIAN_FOLDER.glob("*ubyte.gz"):
+        (tmp_path / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+    assert load("full", DataOptions(root=tmp_path)).source.startswith("fashion-mnist full")

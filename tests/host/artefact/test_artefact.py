@@ -63,6 +63,15 @@ def test_pictures_show_the_images(tmp_path, channels):
         )
 
 
+def test_pictures_sorted_by_name_are_in_the_order_of_the_tensor(tmp_path):
+    images = torch.arange(24).view(24, 1, 1, 1).expand(24, 1, 2, 2) / 255
+    labels = torch.tensor([0] * 11 + [1] * 13)
+    original = DistilledSet(images.contiguous(), labels, {**METADATA, "mean": [0.0], "std": [1.0]})
+    original.save(tmp_path)
+    paths = sorted((tmp_path / "images").rglob("*.png"))
+    assert [Image.open(path).getpixel((0, 0)) for path in paths] == list(range(24))
+
+
 def shown_first(original):
     return ((original.images[0, :, 0, 0] * 0.25 + 0.5).clamp(0, 1) * 255).round().int().tolist()
 

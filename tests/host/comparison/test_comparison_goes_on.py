@@ -1,13 +1,17 @@
 """Each row of a comparison is made once, whatever stops it."""
 
 import json
+import shutil
 
+import numpy
 import pytest
+from PIL import Image
 
 from ld3m_plugin.comparison.runner import compare
 from ld3m_plugin.errors import ArtefactError, HostError
 from ld3m_plugin.evaluation import RANDOM_REAL
 from ld3m_plugin.runs import run
+from ld3m_plugin.runs.folder import read_config
 from ld3m_plugin.testing import tiny_task
 
 
@@ -100,6 +104,41 @@ def test_a_killed_comparison_leaves_files_that_are_accepted(compared, configs, t
         (tmp_path / "out" / name).write_text("half of")
     assert compared(configs("scaled", "pixel")).columns == ["scaled", "pixel", RANDOM_REAL]
     assert not list((tmp_path / "out").glob(".*"))
+
+
+def write_pictures(folder):
+    rng = numpy.random.default_rng(0)
+    for name in (f"{split}/{kind}" for split in ("train", "test") for kind in ("cat", "dog")):
+        (folder / name).mkdir(parents=True)
+        for number in range(3):
+            Image.fromarray(rng.integers(0, 256, (8, 8), dtype=numpy.uint8)).save(folder / name / f"{number}.png")
+
+
+def test_data_that_has_moved_is_compared_and_then_known(compared, configs, tmp_path):
+    write_pictures(tmp_path / "a")
+    first = compared(configs("scaled", **{"data.name": f"imagefolder:{tmp_path / 'a'}"}), task=None)
+    (tmp_path / "a").rename(tmp_path / "b")
+    there = {"data.name": f"imagefolder:{tmp_path / 'b'}"}
+    again = compared(configs("scaled", **there), task=None)
+    assert (again.notes.steps, again.notes.trained) == ([], [])
+    assert again.table.rows == first.table.rows
+    assert read_config(tmp_path / "out" / "scaled").data.name == there["data.name"]
+    shutil.copytree(tmp_path / "b", tmp_path / "c")
+    Image.new("L", (8, 8), 9).save(tmp_path / "c" / "test" / "cat" / "0.png")
+    with pytest.raises(ArtefactError, match=r"out/scaled .*other test images"):
+        compared(configs("scaled", **{"data.name": f"imagefolder:{tmp_path / 'c'}"}), task=None)
+
+
+def test_a_record_of_version_0_1_is_read(compared, configs, tmp_path):
+    first = compared(configs("pixel"))
+    path = tmp_path / "out" / "random-real.json"
+    record = json.loads(path.read_text())
+    assert record["evaluation"]["data_digest"] == first.table.data_digest != ""
+    del record["data"]["images"], record["evaluation"]["data_digest"]
+    record["settings"]["data"]["options"] |= {"grayscale": None}
+    path.write_text(json.dumps(record))
+    again = compared(configs("pixel"))
+    assert (again.notes.steps, again.notes.trained) == ([], [])
 
 
 # The row of random real images ----------------------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 import json
 import re
+import shutil
+from dataclasses import replace
 
 import pytest
 
 from ld3m_plugin.errors import ArtefactError, HostError, UsageError
 from ld3m_plugin.evaluation import RANDOM_REAL
-from ld3m_plugin.testing import tiny_task
+from ld3m_plugin.testing import RandomImages, tiny_task
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,40 @@ def test_other_data_beside_a_finished_run_is_refused(compared, configs, tmp_path
     with pytest.raises(ArtefactError, match="out/pixel"):
         compared(configs("pixel", "scaled"), task=tiny_task(image_size=8, train=13, test=20))
     assert not (tmp_path / "out" / "scaled").exists()
+
+
+def other_images(task, split):
+    """The same classes and counts, and other pixels."""
+    count, test = len(task.class_names), split == "test_images"
+    return replace(task, **{split: RandomImages(count, 20 if test else 12, 1, 8, seed=7)})
+
+
+@pytest.mark.parametrize("environment", ["kept", "lost"])
+@pytest.mark.parametrize("split", ["train", "test_images"])
+def test_other_images_beside_a_finished_run_are_refused(compared, configs, task, tmp_path, split, environment):
+    compared(configs("pixel"))
+    if environment == "lost":  # the distilled set says as well what it was made from
+        (tmp_path / "out" / "pixel" / "environment.json").unlink()
+    with pytest.raises(ArtefactError, match=r"out/pixel .*images"):
+        compared(configs("pixel", "scaled"), task=other_images(task, split))
+    assert not (tmp_path / "out" / "scaled").exists()
+
+
+def test_other_images_beside_random_real_images_are_refused(compared, configs, task, tmp_path):
+    compared(configs("pixel"))
+    shutil.rmtree(tmp_path / "out" / "pixel")
+    for name in ("comparison.json", "comparison.png"):
+        (tmp_path / "out" / name).unlink()
+    with pytest.raises(ArtefactError, match=r"out/random-real\.json .*training images"):
+        compared(configs("pixel", "scaled"), task=other_images(task, "train"))
+
+
+def test_finished_runs_of_other_images_are_not_put_into_one_table(compared, configs, task, tmp_path):
+    compared(configs("pixel"))
+    compared(configs("scaled"), "other", task=other_images(task, "train"))
+    (tmp_path / "other" / "scaled").rename(tmp_path / "out" / "scaled")
+    with pytest.raises(ArtefactError, match=r"out/pixel and .*out/scaled"):
+        compared(configs("pixel", "scaled"))
 
 
 @pytest.mark.parametrize("environment", ["kept", "lost"])
