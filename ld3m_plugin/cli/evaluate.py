@@ -46,7 +46,7 @@ def evaluate_command(
     from ld3m_plugin.cli.tables import print_accuracies
     from ld3m_plugin.config import RunConfig
     from ld3m_plugin.evaluation import evaluate
-    from ld3m_plugin.storage import write_json
+    from ld3m_plugin.storage import check_writable, write_json
 
     prepare_process()
     distilled = DistilledSet.load(path)
@@ -63,6 +63,7 @@ def evaluate_command(
         if out.is_dir():
             raise UsageError(f"--out {out} is a folder: name a file")
         out.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(out.parent, "choose another --out")
     typer.echo(f"data: {task.source}", err=True)
     with ConsoleReporter() as reporter:
         result = evaluate(
