@@ -286,7 +286,7 @@ kill_at, signals_at = json.loads(sys.argv.pop(1))
 
 def hook(event, arguments):
     paths = [str(argument) for argument in arguments if isinstance(argument, (str, os.PathLike))]
-    if kill_at and event == kill_at[0] and paths[-1].endswith(kill_at[1]):
+    if kill_at and event == kill_at[0] and paths[0 if event == "open" else -1].endswith(kill_at[1]):
         os.kill(os.getpid(), signal.SIGKILL)
     if signals_at and event == signals_at[0] and signals_at[1] in paths[0]:
         for number in signals_at[2]:
@@ -311,7 +311,7 @@ def child():
         """Run it.
 
         Args:
-            kill_at: an audit event and the end of its last path: SIGKILL there.
+            kill_at: an audit event and the end of the path that it opens, or that it moves something to: SIGKILL there.
             signals_at: an event, a part of its first path, and the signals.
         """
         chosen = json.dumps([kill_at, signals_at])
