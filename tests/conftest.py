@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import traceback
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -227,3 +230,93 @@ def small() -> list[str]:
 def small_dm() -> list[str]:
     """Arguments that make DM quick."""
     return ["-O", "network_settings={width: 8}"]
+
+
+# Processes of their own that tests end as users and kernels do ----------------------------------------------------------
+
+
+@dataclass
+class Held:
+    """A process that stays inside a context."""
+
+    pid: int
+
+    def kill(self):
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        self.pid = 0
+
+
+@pytest.fixture
+def process_in():
+    """Starts a process that enters a context and stays in it until it is killed."""
+    started = []
+
+    def start(context):
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                with context():
+                    os.write(writing, b"in")
+                    signal.pause()
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+        os.close(writing)
+        entered = os.read(reading, 2)
+        os.close(reading)
+        held = Held(pid)
+        started.append(held)
+        assert entered == b"in"
+        return held
+
+    yield start
+    for held in started:
+        if held.pid:
+            held.kill()
+
+
+#: Sends signals where Python makes a system call, then runs a file.
+_CHILD = """
+import json, os, runpy, signal, sys
+
+kill_at, signals_at = json.loads(sys.argv.pop(1))
+
+def hook(event, arguments):
+    paths = [str(argument) for argument in arguments if isinstance(argument, (str, os.PathLike))]
+    if kill_at and event == kill_at[0] and paths[0 if event == "open" else -1].endswith(kill_at[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if signals_at and event == signals_at[0] and signals_at[1] in paths[0]:
+        for number in signals_at[2]:
+            os.kill(os.getpid(), number)
+
+for name in ("SIGINT", "SIGTERM"):
+    signal.signal(getattr(signal, name), signal.default_int_handler)
+sys.addaudithook(hook)
+sys.argv.pop(0)
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except KeyboardInterrupt:
+    os._exit(130)
+"""
+
+
+@pytest.fixture
+def child():
+    """Runs a Python file in a process of its own; returns its exit code, 130 after Ctrl-C, or minus the signal that killed it."""
+
+    def run(file, *arguments, kill_at=None, signals_at=None):
+        """Run it.
+
+        Args:
+            kill_at: an audit event and the end of the path that it opens, or that it moves something to: SIGKILL there.
+            signals_at: an event, a part of its first path, and the signals.
+        """
+        chosen = json.dumps([kill_at, signals_at])
+        command = [sys.executable, "-P", "-c", _CHILD, chosen, str(file), *map(str, arguments)]
+        environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+        return subprocess.run(command, env=environment, timeout=300, check=False).returncode
+
+    return run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -95,7 +95,7 @@ def read_data(name: str | None, options: Mapping[str, Any], device: str | None) 
 
 @contextmanager
 def orderly_end(stopped: Callable[[], None], less_memory: str = LESS_MEMORY) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into exit code 130, and running out of memory into a one-line error.
+    """Turn Ctrl-C, SIGTERM and SIGHUP into exit code 130, and running out of memory into a one-line error.
 
     Args:
         stopped: tells the user how to go on.
@@ -103,11 +103,20 @@ def orderly_end(stopped: Callable[[], None], less_memory: str = LESS_MEMORY) -> 
     """
     import torch
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # job schedulers and containers send it
+    from ld3m_plugin.storage import signals_held
+
+    for name in (
+        "SIGTERM",
+        "SIGHUP",
+    ):  # job schedulers and containers send the first, a terminal that closes the second
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as after `nohup`
+            signal.signal(number, signal.default_int_handler)
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise HostError(f"the device ran out of memory ({str(error).splitlines()[0]}): {less_memory}") from error
     except KeyboardInterrupt:
-        stopped()
+        with signals_held(), suppress(OSError):  # the terminal may be gone
+            stopped()
         raise typer.Exit(130) from None

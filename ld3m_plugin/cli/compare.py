@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,19 +64,20 @@ def compare_command(
     from ld3m_plugin.comparison.comparison_table import NUMBERS, PICTURES
     from ld3m_plugin.comparison.runner import compare
     from ld3m_plugin.comparison.settings import configurations
-    from ld3m_plugin.runs.folder import free_folder
+    from ld3m_plugin.runs.folder import is_taken, new_folder
 
     configs = configurations(names, config or (), preset or (), given, options)
     prepare_process()
-    folder = out or free_folder(Path("runs"), configs[names[0]], "compare")
-    again = "the same command goes on" if out else f"the same command with --out {folder} goes on"
-    with ConsoleReporter() as reporter, orderly_end(lambda: reporter.say(f"stopped; {again}")):
-        try:
-            comparison = compare(configs, folder, reporter=reporter)
-        except HostError:
-            if out is None and folder.is_dir():
-                reporter.say(f"finished runs stay; {again}")
-            raise
+    with ExitStack() as claim:
+        folder = out or claim.enter_context(new_folder(Path("runs"), configs[names[0]], "compare"))
+        again = "the same command goes on" if out else f"the same command with --out {folder} goes on"
+        with ConsoleReporter() as reporter, orderly_end(lambda: reporter.say(f"stopped; {again}")):
+            try:
+                comparison = compare(configs, folder, reporter=reporter)
+            except HostError:
+                if out is None and is_taken(folder):
+                    reporter.say(f"finished runs stay; {again}")
+                raise
     print_accuracies(comparison.table)
     for run in comparison.runs:
         seconds = f"distilled in {clock(run.seconds)}, evaluated in {clock(run.evaluation.seconds)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -79,20 +80,21 @@ def distill_command(
     from ld3m_plugin.cli.tables import print_accuracies
     from ld3m_plugin.config import completed, dump, resolve
     from ld3m_plugin.runs import run
-    from ld3m_plugin.runs.folder import free_folder
+    from ld3m_plugin.runs.folder import new_folder
 
-    if resume is not None:
-        places = [(path, value) for path, value in given if path != "device"]
-        go = partial(run.resume, resume, device=device, places=places)
-    else:
-        resolved = resolve(config or (), preset or (), given)
-        if dry_run:
-            typer.echo(dump(completed(resolved)).rstrip())
-            return
-        go = partial(run.start, resolved, out or free_folder(Path("runs"), resolved))
-    prepare_process()
-    with ConsoleReporter() as reporter, orderly_end(reporter.stopped):
-        result = go(reporter=reporter)
+    with ExitStack() as claim:
+        if resume is not None:
+            places = [(path, value) for path, value in given if path != "device"]
+            go = partial(run.resume, resume, device=device, places=places)
+        else:
+            resolved = resolve(config or (), preset or (), given)
+            if dry_run:
+                typer.echo(dump(completed(resolved)).rstrip())
+                return
+            go = partial(run.start, resolved, out or claim.enter_context(new_folder(Path("runs"), resolved)))
+        prepare_process()
+        with ConsoleReporter() as reporter, orderly_end(reporter.stopped):
+            result = go(reporter=reporter)
     if result.evaluation is not None:
         print_accuracies(result.evaluation)
     distilled = result.folder / "distilled"

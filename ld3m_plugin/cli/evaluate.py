@@ -47,7 +47,7 @@ def evaluate_command(
     from ld3m_plugin.data.load import moved_data
     from ld3m_plugin.evaluation import evaluate
     from ld3m_plugin.evaluation.same_data import check_data
-    from ld3m_plugin.storage import write_json
+    from ld3m_plugin.storage import check_writable, write_json
 
     prepare_process()
     distilled = DistilledSet.load(path)
@@ -67,6 +67,7 @@ def evaluate_command(
         if out.is_dir():
             raise UsageError(f"--out {out} is a folder: name a file")
         out.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(out.parent, "choose another --out")
     for line in task.described():
         typer.echo(line, err=True)
     with ConsoleReporter() as reporter:

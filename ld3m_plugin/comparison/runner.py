@@ -15,15 +15,13 @@ from ld3m_plugin.data.identity import same_digest
 from ld3m_plugin.data.load import load_task
 from ld3m_plugin.errors import ArtefactError, UsageError
 from ld3m_plugin.evaluation import Evaluation
-from ld3m_plugin.runs.folder import CONFIG
+from ld3m_plugin.runs.folder import CONFIG, claimed, is_taken
 from ld3m_plugin.runs.run import Reporter
+from ld3m_plugin.storage import LOCK, is_temporary, remove_leftovers
 
 _RANDOM_REAL = "random-real.json"
-#: What a comparison writes beside its run folders, partial files of a killed one included.
-_FILES = {
-    *(NUMBERS, PICTURES, _RANDOM_REAL),
-    *(f".{NUMBERS}.partial", f".partial.{PICTURES}", f".{_RANDOM_REAL}.partial"),
-}
+#: What a comparison writes beside its run folders.
+_FILES = {NUMBERS, PICTURES, f".partial.{PICTURES}", _RANDOM_REAL, LOCK}
 
 
 def compare(
@@ -49,6 +47,13 @@ def compare(
     """
     reporter = reporter or Reporter()
     _check_folder(folder, configs)
+    with claimed(folder):
+        _check_folder(folder, configs)  # nobody else writes there any more
+        remove_leftovers(folder, after=0)
+        return _compare(configs, folder, task, reporter)
+
+
+def _compare(configs: Mapping[str, RunConfig], folder: Path, task: Task | None, reporter: Reporter) -> Comparison:
     wanted = {name: completed(config) for name, config in configs.items()}
     check_comparable(wanted)
     shared = next(iter(wanted.values()))
@@ -97,11 +102,16 @@ def _check_folder(folder: Path, names: Collection[str]) -> None:
     entries = sorted(folder.iterdir()) if folder.exists() else []
     runs = [entry for entry in entries if (entry / CONFIG).is_file()]
     for entry in entries:
-        # A folder is empty where a run stopped before it wrote its settings.
-        is_ours = entry in runs or not any(entry.iterdir()) if entry.is_dir() else entry.name in _FILES
+        # Nothing is in a folder where a run stopped before it wrote its settings.
+        is_ours = entry in runs or not is_taken(entry) if entry.is_dir() else _is_file_of_comparison(entry)
         if not is_ours:
             raise UsageError(f"{entry} does not belong to a comparison: choose another --out, or move it away")
         if not runs and entry.name in (NUMBERS, PICTURES):
             raise UsageError(
                 f"{entry} has no run folder beside it and would be overwritten: choose another --out, or move it away"
             )
+
+
+def _is_file_of_comparison(path: Path) -> bool:
+    """Whether a comparison writes a file of that name, or left it incomplete when it was killed."""
+    return path.name in _FILES or (is_temporary(path) and path.name.startswith(tuple(f".{name}." for name in _FILES)))

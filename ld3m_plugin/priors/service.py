@@ -5,8 +5,9 @@ Plugins register the kinds of priors. This module finds the kind, checks its opt
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ld3m_plugin.contracts import Options, PriorKind, Task, TrainingReporter
 from ld3m_plugin.errors import HostError, PriorError, UsageError, one_line
 from ld3m_plugin.options import build
 from ld3m_plugin.registry import current_registry
-from ld3m_plugin.storage import complete_folder, read_json, write_json
+from ld3m_plugin.storage import LOCK, complete_folder, locked, read_json, write_json
 
 
 def get_prior_kind(name: str) -> PriorKind:
@@ -52,7 +53,8 @@ def check_training(name: str, out: Path, options: Mapping[str, Any]) -> tuple[Pr
     """Check the arguments of a training before the data is read, which may take long; return the kind and its options.
 
     Raises:
-        UsageError: an unknown kind or option, a value out of range, or `out` holds something that no training left.
+        UsageError: an unknown kind or option, a value out of range, `out` holds something that no training left, cannot be
+            written, or another process works there.
     """
     kind = get_prior_kind(name)
     checked = build(kind.TrainingOptions, options, f"training of prior {name!r}")
@@ -60,6 +62,8 @@ def check_training(name: str, out: Path, options: Mapping[str, Any]) -> tuple[Pr
         raise UsageError(
             f"{out} is not empty, and no stopped training of prior {name!r} is in it: choose another --out"
         )
+    with _claimed(out):
+        pass
     return kind, checked
 
 
@@ -84,16 +88,16 @@ def train_prior(
         UsageError: see `check_training`.
         HostError: the training failed, or the stopped one had other settings.
     """
-    kind, checked = check_training(name, out, options or {})
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(_note(out), {"kind": name})
-    try:
-        kind.train(task, out, checked, seed=seed, reporter=reporter or TrainingReporter())
-    except BaseException:
-        if _is_free(out):
-            _note(out).unlink(missing_ok=True)
-        raise
-    _note(out).unlink(missing_ok=True)
+    with _claimed(out):
+        kind, checked = check_training(name, out, options or {})
+        write_json(_note(out), {"kind": name})
+        try:
+            kind.train(task, out, checked, seed=seed, reporter=reporter or TrainingReporter())
+        except BaseException:
+            if _is_free(out):
+                _note(out).unlink(missing_ok=True)
+            raise
+        _note(out).unlink(missing_ok=True)
 
 
 def convert_prior(source: Path, out: Path, options: Mapping[str, Any] | None = None, *, kind: str | None = None) -> str:
@@ -107,11 +111,12 @@ def convert_prior(source: Path, out: Path, options: Mapping[str, Any] | None = N
     """
     name, converter = kind_of(source, kind)
     checked = build(converter.ConversionOptions, options or {}, f"conversion to prior {name!r}")
-    if not _is_free(out):
-        raise UsageError(f"{out} is not empty: choose another folder to write to")
-    _note(out).unlink(missing_ok=True)  # left by a training whose folder was deleted
-    with complete_folder(out) as folder:
-        converter.convert(source, folder, checked)
+    with _claimed(out):
+        if not _is_free(out):
+            raise UsageError(f"{out} is not empty: choose another folder to write to")
+        _note(out).unlink(missing_ok=True)  # left by a training whose folder was deleted
+        with complete_folder(out) as folder:
+            converter.convert(source, folder, checked)
     return name
 
 
@@ -165,8 +170,20 @@ def _note(out: Path) -> Path:
     return out.with_name(f".{out.name}.training.json")
 
 
-def _is_free(out: Path) -> bool:
-    """Whether `out` is missing or an empty folder; raises `UsageError` for "." and "/", which cannot be replaced by a folder."""
+def _claimed(out: Path) -> AbstractContextManager[None]:
+    """Lock `out` for this process, or for the first of the processes that a launcher (`accelerate launch`) started together."""
+    _check_name(out)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and os.environ.get("RANK", "0") != "0":
+        return nullcontext()
+    return locked(out.with_name(f".{out.name}{LOCK}"), out, "choose another folder")
+
+
+def _check_name(out: Path) -> None:
     if out.name in ("", ".."):
         raise UsageError(f"{out} is not the name of a folder: name a new or empty one")
+
+
+def _is_free(out: Path) -> bool:
+    """Whether `out` is missing or an empty folder; raises `UsageError` for "." and "/", which cannot be replaced by a folder."""
+    _check_name(out)
     return not out.exists() or (out.is_dir() and not any(out.iterdir()))

@@ -1,21 +1,25 @@
 """The run folder: the names of its files, and the records in them that are not checkpoints.
 
 runs/NAME/config.yaml  metrics.jsonl  environment.json  checkpoints/step-000200/  distilled/
+
+`config.yaml` is written last: without it, nothing was started. A process that works in a run folder holds its lock.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from ld3m_plugin.config import RunConfig
+from ld3m_plugin.config import RunConfig, dump
 from ld3m_plugin.errors import ArtefactError, HostError
 from ld3m_plugin.options import build
 from ld3m_plugin.plain_yaml import read_yaml
-from ld3m_plugin.storage import read_json, write_text
+from ld3m_plugin.storage import LOCK, InUseError, is_temporary, locked, read_json, write_json, write_text
 from ld3m_plugin.trackers.jsonl import METRICS
 
 CONFIG = "config.yaml"
@@ -23,35 +27,86 @@ ENVIRONMENT = "environment.json"
 CHECKPOINTS = "checkpoints"
 DISTILLED = "distilled"
 BEST = "best_over_test_set_evaluations.json"
+_NAMES = (CONFIG, ENVIRONMENT, CHECKPOINTS, DISTILLED, BEST, METRICS)
+#: What `environment.json` of every version has.
+_OURS = {"versions", "plugins"}
 
 
-def free_folder(root: Path, config: RunConfig, generator: str | None = None) -> Path:
-    """A folder below `root` named after the run that is empty or does not exist yet.
+@contextmanager
+def new_folder(root: Path, config: RunConfig, generator: str | None = None) -> Iterator[Path]:
+    """Claim a folder below `root` named after the run that is empty or does not exist yet; nobody else gets it in this block.
 
     Args:
         generator: stands in the name instead of the generator's.
+
+    Raises:
+        UsageError: `root` cannot be written.
     """
     data = config.data.name.replace(":", "-").replace("/", "-").strip("-")
     generator = generator or config.generator.name
     name = f"{data}-{generator}-{config.objective.name}-ipc{config.images_per_class}-seed{config.seed}"
-    folder, number = root / name, 2
-    while is_taken(folder):
-        folder, number = root / f"{name}-{number}", number + 1
-    return folder
+    for number in count(1):
+        folder = root / (name if number == 1 else f"{name}-{number}")
+        with ExitStack() as stack:
+            if is_taken(folder) or not _enter_free(stack, folder):
+                continue
+            yield folder
+            return
+
+
+def _enter_free(stack: ExitStack, folder: Path) -> bool:
+    """Claim the folder until the stack ends; return False where another process is in it, or was."""
+    try:
+        stack.enter_context(claimed(folder))
+    except InUseError:
+        return False
+    return not is_taken(folder)
+
+
+@contextmanager
+def claimed(folder: Path, advice: str = "choose another --out") -> Iterator[None]:
+    """Make the folder if it is missing, and lock it for this process; at the end it goes again if nothing is in it.
+
+    Incomplete files that a killed run left are removed.
+
+    Raises:
+        InUseError: another process works in it; the line names that process, if it is known, and ends with the advice.
+        UsageError: the folder cannot be made or written.
+    """
+    with locked(folder / LOCK, folder, advice):
+        for path in filter(_is_partial, folder.iterdir()):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        yield
 
 
 def is_taken(folder: Path) -> bool:
-    """Whether `folder` is a file, or has something in it."""
-    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    """Whether `folder` is a file, or has something in it; what a run leaves that was killed before it started does not count."""
+    if not folder.is_dir():
+        return folder.exists()
+    left = [path for path in folder.iterdir() if path.name != LOCK and not _is_partial(path)]
+    return bool(left) and not (
+        [path.name for path in left] == [ENVIRONMENT] and read_environment(folder).keys() >= _OURS
+    )
 
 
-def undo_create(folder: Path, is_new: bool) -> None:
+def _is_partial(path: Path) -> bool:
+    return is_temporary(path) and path.name.startswith(tuple(f".{name}." for name in _NAMES))
+
+
+def write_start(folder: Path, config: RunConfig, environment: dict[str, Any]) -> None:
+    """Write the records of a run that starts. A kill in between leaves a folder in which the same run can be started."""
+    write_json(folder / ENVIRONMENT, environment)
+    write_text(folder / CONFIG, dump(config))
+
+
+def undo_create(folder: Path) -> None:
     """Remove what a run wrote before its first step, and nothing else: the same command works once the mistake is mended."""
     for name in (CONFIG, ENVIRONMENT, METRICS):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    if is_new and not any(folder.iterdir()):
-        folder.rmdir()
 
 
 def read_config(folder: Path) -> RunConfig:
@@ -63,7 +118,10 @@ def read_config(folder: Path) -> RunConfig:
     """
     path = folder / CONFIG
     if not path.is_file():
-        raise ArtefactError(f"there is no run in {folder}: {CONFIG} is missing")
+        advice = ""
+        if folder.is_dir() and not is_taken(folder):
+            advice = " (one that was stopped before its first step is started again with the same command)"
+        raise ArtefactError(f"there is no run in {folder}: {CONFIG} is missing{advice}")
     return build(RunConfig, read_yaml(path), str(path))
 
 
@@ -88,10 +146,12 @@ def forget_metrics_after(folder: Path, iteration: int, steps: int) -> None:
     path, kept = folder / METRICS, []
     if not path.is_file():
         return
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        with suppress(ValueError, AttributeError, TypeError):  # a line cut off by a kill, or not ours
-            record = json.loads(line)
-            step = record.get("step", 0)
-            if step <= iteration and not ("protocol" in record and step >= steps):
-                kept.append(line)
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            # A line cut off by a kill, or not ours.
+            with suppress(ValueError, AttributeError, TypeError, RecursionError):
+                record = json.loads(line)
+                step = record.get("step", 0)
+                if step <= iteration and not ("protocol" in record and step >= steps):
+                    kept.append(line)
     write_text(path, "".join(kept))

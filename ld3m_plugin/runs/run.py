@@ -11,24 +11,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import OutOfMemoryError, Tensor
 
 from ld3m_plugin.artefact.distilled_set import DistilledSet
 from ld3m_plugin.config import RunConfig, completed, digest, dump, former_digest
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.load import load_task, recorded_options
 from ld3m_plugin.distillation.loop import Distillation, Step
-from ld3m_plugin.errors import ArtefactError, NonFiniteError, UsageError
+from ld3m_plugin.errors import ArtefactError, HostError, NonFiniteError, UsageError, one_line
 from ld3m_plugin.evaluation import Evaluation, check_evaluation, evaluate, get_protocol
 from ld3m_plugin.evaluation.predictions import PREDICTIONS, save_predictions
 from ld3m_plugin.evaluation.protocols import check_learned
 from ld3m_plugin.registry import Registry, use_registry
 from ld3m_plugin.runs import folder as folders
-from ld3m_plugin.runs.checkpoints import latest_checkpoint, save_checkpoint
+from ld3m_plugin.runs.checkpoints import latest_checkpoint, save_checkpoint, set_damaged_aside
 from ld3m_plugin.runs.places import moved, said_if_missing, same_places
 from ld3m_plugin.runs.provenance import check_same_origin, environment, metadata
 from ld3m_plugin.runs.run_trackers import RunTrackers
-from ld3m_plugin.storage import complete_folder, write_json, write_text
+from ld3m_plugin.storage import complete_folder, signals_held, write_json, write_text
 
 
 class Reporter:
@@ -81,20 +81,24 @@ def start(
     with use_registry(registry):
         if folders.is_taken(folder):
             raise UsageError(f"{folder} is not empty: choose another --out, or go on with --resume {folder}")
-        state = Distillation(completed(config), task=task)
-        _check_evaluation(state)
-        is_new = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / folders.CONFIG, dump(state.config))
-        write_json(folder / folders.ENVIRONMENT, environment(state))
-        try:
-            return _Run(state, folder, reporter or Reporter()).run()
-        except NonFiniteError:
-            raise  # its message promises that the state is kept
-        except Exception:
-            if state.iteration == 0 < state.config.steps:
-                folders.undo_create(folder, is_new)
-            raise
+        with folders.claimed(folder):
+            return _start(config, folder, task, reporter or Reporter())
+
+
+def _start(config: RunConfig, folder: Path, task: Task | None, reporter: Reporter) -> RunResult:
+    if folders.is_taken(folder):
+        raise UsageError(f"{folder} was used by another process meanwhile: choose another --out")
+    state = Distillation(completed(config), task=task)
+    _check_evaluation(state)
+    folders.write_start(folder, state.config, environment(state))
+    try:
+        return _Run(state, folder, reporter).run()
+    except NonFiniteError:
+        raise  # its message promises that the state is kept
+    except Exception:
+        if state.iteration == 0 < state.config.steps:
+            folders.undo_create(folder)
+        raise
 
 
 def resume(
@@ -120,29 +124,50 @@ def resume(
         UsageError: `places` has a setting that is no place.
     """
     with use_registry(registry):
-        former = folders.read_config(folder)
-        config = moved(config or former, places)
-        checkpoint = latest_checkpoint(folder, {digest(former), former_digest(former)})
-        with said_if_missing(config, folder):
-            if task is None:
-                task = load_task(config.data.name, **recorded_options(config.data.name, config.data.options))
-            state = Distillation(config if device is None else config.model_copy(update={"device": device}), task=task)
-            check_same_origin(folder, state)
-        _check_evaluation(state)
-        if config != former:
-            if checkpoint is not None and not same_places(config, former):
-                # One of version 0.1 fits the former places alone.
-                save_checkpoint(folder, int(checkpoint["host/iteration"]), checkpoint, digest(config))
-            write_text(folder / folders.CONFIG, dump(config))
-        if checkpoint is not None:
-            try:
-                state.load_state_dict(checkpoint)
-            except (KeyError, ValueError) as error:
-                raise ArtefactError(
-                    f"the newest checkpoint in {folder} is not complete ({error}): delete it"
-                ) from error
-        folders.forget_metrics_after(folder, state.iteration, config.steps)
-        return _Run(state, folder, reporter or Reporter()).run()
+        folders.read_config(folder)  # without a run there, nothing is locked
+        with folders.claimed(folder, "copy the folder and go on with the copy"):
+            return _resume(folder, device, places, config, task, reporter or Reporter())
+
+
+def _resume(
+    folder: Path,
+    device: str | None,
+    places: Iterable[tuple[str, Any]],
+    wanted: RunConfig | None,
+    task: Task | None,
+    reporter: Reporter,
+) -> RunResult:
+    former = folders.read_config(folder)
+    config = moved(wanted or former, places)
+    checkpoint = latest_checkpoint(folder, {digest(former), former_digest(former)}, reporter.warn)
+    with said_if_missing(config, folder):
+        if task is None:
+            task = load_task(config.data.name, **recorded_options(config.data.name, config.data.options))
+        state = Distillation(config if device is None else config.model_copy(update={"device": device}), task=task)
+        check_same_origin(folder, state)
+    _check_evaluation(state)
+    if config != former:
+        if checkpoint is not None and not same_places(config, former):
+            # One of version 0.1 fits the former places alone.
+            save_checkpoint(folder, int(checkpoint["host/iteration"]), checkpoint, digest(config))
+        write_text(folder / folders.CONFIG, dump(config))
+    if checkpoint is not None:
+        _load(state, checkpoint, folder)
+        set_damaged_aside(folder, state.iteration)
+    folders.forget_metrics_after(folder, state.iteration, config.steps)
+    return _Run(state, folder, reporter).run()
+
+
+def _load(state: Distillation, checkpoint: dict[str, Tensor], folder: Path) -> None:
+    try:
+        state.load_state_dict(checkpoint)
+    except OutOfMemoryError:
+        raise
+    except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
+        raise ArtefactError(
+            f"the newest checkpoint in {folder} does not fit ({one_line(str(error))}): it was written by other versions of "
+            f"the generator or the objective, or delete {folder / folders.CHECKPOINTS} to start from the first step"
+        ) from error
 
 
 def _check_evaluation(state: Distillation) -> None:
@@ -175,21 +200,42 @@ class _Run:
         # Not the state in memory at the time: a step that was cut short has drawn random numbers, may have trained the
         # objective's networks, and may have moved some latents. The copy costs far less than the step it protects.
         good, saved = state.state_dict(), -1
-        try:
-            while state.iteration < config.steps:
-                step = state.step()
-                record = {"step": step.iteration, "loss": step.loss, **step.metrics, "seconds": round(step.seconds, 4)}
-                self.trackers.log(record)
-                self.reporter.step(step)
-                every = config.evaluation.every
-                if every and step.iteration % every == 0 and step.iteration < config.steps:
-                    self._evaluate(self._distilled(), random_real=False)
-                good = state.state_dict()
-                if config.checkpoint_every and step.iteration % config.checkpoint_every == 0:
-                    saved = self._save_checkpoint(good)
-        finally:
+        with signals_held() as signals:  # from the signal that ends the steps until the last state is saved
+            try:
+                while state.iteration < config.steps:
+                    with signals.let_through():
+                        step = self._step()
+                        good = state.state_dict()
+                    if config.checkpoint_every and step.iteration % config.checkpoint_every == 0:
+                        saved = self._save_checkpoint(good)
+            except Exception as error:
+                if saved != int(good["host/iteration"]):
+                    self._save_in_spite_of(error, good)
+                raise
+            except BaseException:  # the user is told that the run goes on from here: an error in saving comes first
+                if saved != int(good["host/iteration"]):
+                    self._save_checkpoint(good)
+                raise
             if saved != int(good["host/iteration"]):
                 self._save_checkpoint(good)
+
+    def _step(self) -> Step:
+        step = self.state.step()
+        record = {"step": step.iteration, "loss": step.loss, **step.metrics, "seconds": round(step.seconds, 4)}
+        self.trackers.log(record)
+        self.reporter.step(step)
+        every = self.config.evaluation.every
+        if every and step.iteration % every == 0 and step.iteration < self.config.steps:
+            self._evaluate(self._distilled(), random_real=False)
+        return step
+
+    def _save_in_spite_of(self, error: Exception, state: dict[str, Tensor]) -> None:
+        """Save the last good state; an error in that must not hide the one that ended the run."""
+        try:
+            self._save_checkpoint(state)
+        except (HostError, OSError) as problem:
+            if str(problem) != str(error):
+                self.reporter.warn(f"the last state is not saved: {one_line(str(problem))}")
 
     def _save_checkpoint(self, state: dict[str, Tensor]) -> int:
         iteration = int(state["host/iteration"])
@@ -202,7 +248,7 @@ class _Run:
 
     def _save(self) -> DistilledSet:
         distilled = self._distilled()
-        with complete_folder(self.folder / folders.DISTILLED) as folder:
+        with signals_held(), complete_folder(self.folder / folders.DISTILLED) as folder:
             distilled.save(folder)
         # Exactly what is on disk is what gets evaluated.
         return DistilledSet.load(self.folder / folders.DISTILLED)

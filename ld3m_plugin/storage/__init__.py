@@ -1,28 +1,41 @@
-"""Files: bounded readers, writers that leave a complete file or none, and the versions that records name."""
+"""Files: bounded readers, writers that leave a complete file or none, locks, and the versions that records name."""
 
 from ld3m_plugin.storage.bounded import Refusal, read_json, read_tensors, read_text
 from ld3m_plugin.storage.complete import (
+    check_writable,
     complete_folder,
     is_temporary,
     own_temporary,
+    put_in_place,
     remove_leftovers,
     write_json,
     write_tensors,
     write_text,
 )
+from ld3m_plugin.storage.held_signals import signals_held
+from ld3m_plugin.storage.locks import LOCK, InUseError, locked
 from ld3m_plugin.storage.package_versions import versions
+from ld3m_plugin.storage.sealed import read_sealed, write_sealed
 
 __all__ = [
+    "LOCK",
+    "InUseError",
     "Refusal",
+    "check_writable",
     "complete_folder",
     "is_temporary",
+    "locked",
     "own_temporary",
+    "put_in_place",
     "read_json",
+    "read_sealed",
     "read_tensors",
     "read_text",
     "remove_leftovers",
+    "signals_held",
     "versions",
     "write_json",
+    "write_sealed",
     "write_tensors",
     "write_text",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ class JsonLines(Tracker):
         self._file.flush()
 
     def finish(self) -> None:
+        os.fsync(self._file.fileno())
         self._file.close()
 
 

@@ -8,10 +8,11 @@ from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.identity import data_digest, sha256
 from ld3m_plugin.errors import UsageError
 from ld3m_plugin.options import Options
+from ld3m_plugin.storage import is_temporary, remove_leftovers
 
 
 def check_folder(folder: Path, ours: tuple[str, ...]) -> None:
-    """Check that the states of a training may be kept in `folder`.
+    """Check that the states of a training may be kept in `folder`, and remove incomplete files that a killed one left.
 
     Args:
         ours: patterns of the files that a training leaves there.
@@ -22,8 +23,12 @@ def check_folder(folder: Path, ours: tuple[str, ...]) -> None:
     advice = "the states of the training are kept there, so move it away, or choose another --out"
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file: {advice}")
-    if folder.is_dir() and any(folder.iterdir()) and not any(any(folder.glob(name)) for name in ours):
+    if not folder.exists():
+        return
+    found = [path for path in folder.iterdir() if not is_temporary(path)]
+    if found and not any(any(folder.glob(name)) for name in ours):
         raise UsageError(f"{folder} is not empty and no training left it: {advice}")
+    remove_leftovers(folder, after=0)
 
 
 def origin(task: Task, options: Options, seed: int, part: tuple[str, ...]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from ld3m_plugin.contracts import TrainingReporter
 from ld3m_plugin.errors import InvalidOptionError, PriorError, one_line
 from ld3m_plugin.networks.learning_rate import warmup_cosine
 from ld3m_plugin.priors.training.training_options import PriorTrainingOptions
-from ld3m_plugin.storage import read_tensors, write_tensors
+from ld3m_plugin.storage import put_in_place, read_sealed, signals_held, write_sealed
 from ld3m_plugin.task import Task
 
 #: Loss of one update, and numbers for the record. Must draw only from the generator it is given.
@@ -107,13 +107,15 @@ def run(
     average.to(device)
     reporter.phase(phase.name, phase.steps, state.done)
     model.train()
-    try:
-        _go_on(state, model, options, reporter)
-    except KeyboardInterrupt:
-        # Gathering the streams of other processes would wait for processes that have stopped.
-        if state.whole and state.done > state.saved and accelerator.num_processes == 1:
-            _save(state)
-        raise
+    with signals_held() as signals:  # from the one that ends the updates until the state is saved
+        try:
+            with signals.let_through():
+                _go_on(state, model, options, reporter)
+        except KeyboardInterrupt:
+            # Gathering the streams of other processes would wait for processes that have stopped.
+            if state.whole and state.done > state.saved and accelerator.num_processes == 1:
+                _save(state)
+            raise
     average.copy_to(phase.model.parameters())
     phase.model.eval().requires_grad_(False)
 
@@ -214,16 +216,18 @@ def _save(state: _State) -> None:
         tensors.update({f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()})
     tensors.update({_stream_name(index): stream for index, stream in enumerate(streams)})
     tensors["seconds"] = torch.tensor(phase.seconds, dtype=torch.float64)
+    header = {"done": str(state.done), **{f"origin.{k}": v for k, v in phase.origin.items()}}
     temporary = state.path.with_suffix(".partial")
-    write_tensors(temporary, tensors, {"done": str(state.done), **{f"origin.{k}": v for k, v in phase.origin.items()}})
-    temporary.replace(state.path)
-    state.saved = state.done
+    with signals_held():
+        write_sealed(temporary, tensors, header)
+        put_in_place(temporary, state.path)
+        state.saved = state.done
 
 
 def _load(state: _State) -> None:
     path, phase, average = state.path, state.phase, state.average
     advice = "delete it to train that phase again"
-    tensors, header = read_tensors(path, lambda message: PriorError(f"{message}: {advice}"))
+    tensors, header = read_sealed(path, lambda message: PriorError(f"{message}: {advice}"))
     try:
         _check_origin(state, header, sum(name.split(".")[0] == "rng" for name in tensors))
         phase.model.load_state_dict({n[6:]: t for n, t in tensors.items() if n.startswith("model.")})

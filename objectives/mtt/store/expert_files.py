@@ -25,7 +25,7 @@ from torch import Tensor
 from ld3m_plugin.errors import ExpertError
 from ld3m_plugin.objectives.mtt.store.store_format import FORMAT, Record, check_format, reason
 from ld3m_plugin.objectives.mtt.store.store_identity import Shapes, is_key_of
-from ld3m_plugin.storage import own_temporary, write_tensors
+from ld3m_plugin.storage import own_temporary, put_in_place, signals_held, write_tensors
 
 _ROWS = "parameters"
 _NAME = re.compile(r"expert-(\d{5,})\.safetensors")
@@ -129,8 +129,9 @@ def write_expert(folder: Path, header: Header, rows: Tensor) -> None:
     temporary = own_temporary(path)
     metadata = {name: json.dumps(value) for name, value in header.model_dump().items()}
     try:
-        write_tensors(temporary, {_ROWS: rows}, {"format": FORMAT, **metadata})
-        temporary.replace(path)
+        with signals_held():
+            write_tensors(temporary, {_ROWS: rows}, {"format": FORMAT, **metadata})
+            put_in_place(temporary, path)
     except (OSError, SafetensorError) as error:
         raise cannot_write(path, error) from error
     finally:
@@ -166,14 +167,20 @@ def read_header(path: Path) -> Header:
     return header
 
 
-def read_row(path: Path, row: int) -> Tensor:
+def read_row(path: Path, row: int, expected: str | None = None) -> Tensor:
     """Read one row (P,) as float32, a copy on the CPU, and nothing else of the file.
 
+    Args:
+        expected: its digest; default: it is not compared.
+
     Raises:
-        ExpertError: the file is damaged.
+        ExpertError: the file is damaged, or the row differs from its digest.
     """
     with _opened(path) as file:
-        values: Tensor = file.get_slice(_ROWS)[row].to(torch.float32, copy=True)
+        stored = file.get_slice(_ROWS)[row : row + 1]
+        if expected is not None and digests_of(stored) != (expected,):
+            raise ValueError(f"row {row} of its weights differs from its digest")
+        values: Tensor = stored[0].to(torch.float32, copy=True)
     return values
 
 

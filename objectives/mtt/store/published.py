@@ -24,6 +24,7 @@ from ld3m_plugin.objectives.mtt.store.expert_settings import TrainingOptions
 from ld3m_plugin.objectives.mtt.store.fitting import what_fits
 from ld3m_plugin.objectives.mtt.store.store_folder import Store, store_of
 from ld3m_plugin.objectives.mtt.store.store_format import reason
+from ld3m_plugin.storage import LOCK, locked
 
 _PATTERN = "replay_buffer_*.pt"
 #: Smaller numbers cannot hold trained weights.
@@ -73,12 +74,17 @@ def import_experts(
     store = store_of(root, task, options.settings())
     store.check(options.dtype)
     files = buffer_files(sources)
+    # Two imports at once would give different experts the same numbers.
+    with locked(store.folder.with_name(f".{store.key}{LOCK}"), store.folder, "give another --root"):
+        return store.folder, *_copy(store, files, options, reporter or TrainingReporter())
+
+
+def _copy(store: Store, files: Sequence[Path], options: TrainingOptions, reporter: TrainingReporter) -> tuple[int, int]:
     headers = store.headers()
     known = {header.digests for header in headers.values()}
     free = filterfalse(headers.__contains__, count())
     copied = there = 0
-    told = reporter or TrainingReporter()
-    told.phase("import", len(files))
+    reporter.phase("import", len(files))
     for index, file in enumerate(files):
         for rows in _experts_in(file, store, options):
             digests = digests_of(rows)
@@ -89,8 +95,8 @@ def import_experts(
             copied += 1
             store.prepare(len(headers) + copied, 0, options.dtype)  # not earlier: a refused first file leaves nothing
             store.add(next(free), rows, imported_from=file.name)
-        told.step(index + 1, {"experts": float(copied)})
-    return store.folder, copied, there
+        reporter.step(index + 1, {"experts": float(copied)})
+    return copied, there
 
 
 def buffer_files(sources: Sequence[Path]) -> list[Path]:

@@ -33,7 +33,7 @@ from ld3m_plugin.objectives.mtt.store.store_identity import (
     key_of,
     parameter_shapes,
 )
-from ld3m_plugin.storage import is_temporary, own_temporary, remove_leftovers, versions, write_json
+from ld3m_plugin.storage import check_writable, is_temporary, remove_leftovers, versions, write_json
 
 _SHOWN = 3
 
@@ -133,6 +133,10 @@ class Store:
                 f"{self.folder} holds {described.dtype} experts: give -S dtype={described.dtype}, or another --root"
             )
 
+    def check_place(self) -> None:
+        """Raise `UsageError` if the folder, or the nearest one above it that exists, cannot be written; leave no trace."""
+        check_writable(self.folder, "give another --root")
+
     def prepare(self, count: int, epochs: int, dtype: str) -> None:
         """Make the folder if it is missing, and write what it is to hold into `settings.json`.
 
@@ -160,14 +164,12 @@ class Store:
             "versions": versions(),
         }
         path = self.folder / SETTINGS
-        temporary = own_temporary(path)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             remove_leftovers(self.folder)
-            write_json(path, content, temporary)
+            write_json(path, content)
         except OSError as error:
             with suppress(OSError):
-                temporary.unlink(missing_ok=True)
                 self.folder.rmdir()  # works only on an empty folder
             raise cannot_write(path, error) from error
 

@@ -16,7 +16,7 @@ from ld3m_plugin.objectives.mtt.store.store_folder import Store, store_of
 
 
 class StoredExperts:
-    """Experts 0 to n - 1 of a store; each row is read on use.
+    """Experts 0 to n - 1 of a store; each row is read on use, and compared with its digest the first time.
 
     Raises:
         ExpertError: by `parameters`: the expert or the epoch is not stored, or the file is damaged.
@@ -25,6 +25,7 @@ class StoredExperts:
     def __init__(self, store: Store, headers: dict[int, Header]) -> None:
         self.store = store
         self._headers = headers
+        self._sound: set[tuple[int, int]] = set()  # experts and rows that were compared with their digests
         common = set.intersection(*(set(header.epochs) for header in headers.values()))
         self.epochs = tuple(sorted(common))
 
@@ -37,8 +38,12 @@ class StoredExperts:
             raise ExpertError(f"{self.store.folder} was opened for experts 0 to {len(self) - 1}, not for {expert}")
         if epoch not in self.epochs:
             raise _ends_too_early(self.store, self._headers, epoch)
-        path = self.store.folder / file_name(expert)
-        return read_row(path, self._headers[expert].epochs.index(epoch))
+        header, path = self._headers[expert], self.store.folder / file_name(expert)
+        row = header.epochs.index(epoch)
+        first_time = (expert, row) not in self._sound
+        values = read_row(path, row, header.digests[row] if first_time else None)
+        self._sound.add((expert, row))
+        return values
 
     def digest(self, epochs: Iterable[int]) -> str:
         """SHA-256 of the digests of these epochs' rows; no weights are read."""

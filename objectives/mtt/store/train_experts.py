@@ -54,6 +54,8 @@ def train_experts(
     check_together(store.task, options)
     wanted = range(first, options.count)
     missing = missing_experts(store, wanted, options.last_epoch)
+    if missing:
+        store.check_place()
     training = _Training(store, options, TrainingImages(task), reporter or TrainingReporter())
     if store.folder.exists():  # a new one is made for the first expert that is finished
         store.prepare(options.count, options.last_epoch, options.dtype)

@@ -289,14 +289,11 @@ def test_a_run_stopped_in_its_evaluation_repeats_only_that(tmp_path, load, two_e
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_is_named_and_its_removal_helps(ld3m, small, small_dm, tmp_path):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(ld3m, small, small_dm, tmp_path):
     assert ld3m("distill", *small, *small_dm, "--set", "checkpoint_every=1", "--out", "run").code == 0
     state = checkpoint_folders(tmp_path / "run")[-1] / "state.safetensors"
     state.write_bytes(state.read_bytes()[:100])
     outcome = ld3m("distill", "--resume", "run")
-    assert outcome.code == 1
-    assert "step-000002/state.safetensors is damaged" in outcome.error
-    state.unlink()
-    state.parent.rmdir()
-    assert ld3m("distill", "--resume", "run").code == 0
+    assert outcome.code == 0, outcome.err
+    assert "step-000002/state.safetensors is damaged" in outcome.err
     assert steps_of(tmp_path / "run") == [1, 2]

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,8 +20,10 @@ from ld3m_plugin.objectives.mtt.store.expert_files import cannot_write, expert_f
 from ld3m_plugin.objectives.mtt.store.expert_plan import plan_experts
 from ld3m_plugin.objectives.mtt.store.listing import list_experts
 from ld3m_plugin.objectives.mtt.store.published import import_experts
+from ld3m_plugin.objectives.mtt.store.store_folder import store_of
 from ld3m_plugin.objectives.mtt.store.store_format import FORMAT, OtherVersionError
 from ld3m_plugin.objectives.mtt.store.train_experts import train_experts
+from ld3m_plugin.storage import LOCK, InUseError, locked
 
 # other versions -------------------------------------------------------------------------------------------------------
 
@@ -130,6 +133,29 @@ def test_weights_that_differ_from_their_digest_are_found_on_request(train, dtype
     (problem,) = entry.problems
     assert problem.startswith(f"{path} ")
     assert "epoch 2" in problem
+    opened = open_experts(root, experts.store.task, experts.store.settings)
+    opened.parameters(1, 1)
+    with pytest.raises(ExpertError, match=str(path)):
+        opened.parameters(1, 2)
+
+
+def test_a_root_that_cannot_be_written_is_found_before_the_training(task, tiny):
+    if not Path("/proc").is_dir():
+        pytest.skip("this system has no /proc")
+    told = []
+    reporter = type("Tells", (TrainingReporter,), {"phase": lambda self, *values: told.append(values)})()
+    with pytest.raises(UsageError, match="--root"):
+        train_experts(Path("/proc/experts"), task, tiny(), reporter=reporter)
+    assert told == []
+
+
+def test_a_second_import_into_a_store_is_refused(task, tiny, tmp_path, process_in):
+    store = store_of(tmp_path, task, tiny().settings())
+    lock = tmp_path / f".{store.key}{LOCK}"
+    holder = process_in(lambda: locked(lock, store.folder, "give another --root"))
+    torch.save([], tmp_path / "replay_buffer_0.pt")
+    with pytest.raises(InUseError, match=f"process {holder.pid}"):
+        import_experts(tmp_path, task, tiny(), [tmp_path])
 
 
 # roots ----------------------------------------------------------------------------------------------------------------
