@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from ld3m_plugin.errors import HostError, UsageError, one_line
+from ld3m_plugin.storage import open_regular
 
 _MOST_BYTES, _MOST_DEPTH = 2**18, 50
 
@@ -48,7 +49,7 @@ def read_yaml(path: Path, error: type[HostError] = UsageError, *, as_text: bool 
         HostError: `error`, for a file that is missing, too large, not valid YAML or not a mapping.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(_MOST_BYTES + 1)
     except OSError as problem:
         raise error(f"cannot read {path}: {problem.strerror}") from problem

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -24,6 +24,7 @@ from ld3m_plugin.generators.ld3m import ldm_folder as files
 from ld3m_plugin.generators.ld3m.schedule import NoiseLevels, noise_levels
 from ld3m_plugin.generators.ld3m.scheduler_settings import OF_BETAS, OF_FLOWS, check_fields, followed, shifted
 from ld3m_plugin.randomness import lent_to_global, stream
+from ld3m_plugin.storage import open_tensors
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -228,9 +229,9 @@ def _check_tensors(folder: Path, name: str) -> None:
 def _float_tensors(path: Path) -> list[str]:
     """Names of the tensors in a safetensors file; rejects a damaged file and tensors that are not floating point."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise PriorError(f"{path} is damaged ({one_line(error)}): download or write it again") from error
     other = [f"{name} ({kind})" for name, kind in types.items() if kind not in _FLOATS]
     if other:

@@ -5,7 +5,6 @@ runs/NAME/config.yaml  metrics.jsonl  environment.json  checkpoints/step-000200/
 
 from __future__ import annotations
 
-import json
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from ld3m_plugin.config import RunConfig
 from ld3m_plugin.errors import ArtefactError, HostError
 from ld3m_plugin.options import build
 from ld3m_plugin.plain_yaml import read_yaml
-from ld3m_plugin.storage import read_json, write_text
+from ld3m_plugin.storage import read_json, read_json_lines, write_text
 from ld3m_plugin.trackers.jsonl import METRICS
 
 CONFIG = "config.yaml"
@@ -88,9 +87,8 @@ def forget_metrics_after(folder: Path, iteration: int, steps: int) -> None:
     path, kept = folder / METRICS, []
     if not path.is_file():
         return
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        with suppress(ValueError, AttributeError, TypeError):  # a line cut off by a kill, or not ours
-            record = json.loads(line)
+    for line, record in read_json_lines(path):
+        with suppress(TypeError):  # not ours
             step = record.get("step", 0)
             if step <= iteration and not ("protocol" in record and step >= steps):
                 kept.append(line)

@@ -11,10 +11,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import save_file
-from torch import Tensor
+from ld3m_plugin.storage.regular_files import naming
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PARTIAL = ".partial"
 _SAFETENSORS_OWN = re.compile(r"\.tmp\w{6}")
@@ -38,9 +40,12 @@ def complete_folder(target: Path) -> Iterator[Path]:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file with the permissions of the user's other new files (the library makes it private)."""
+    from safetensors.torch import save_file  # late: it imports torch, and settings are read without it
+
     # Clones: safetensors rejects tensors that share storage.
     plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    save_file(plain, path, metadata)
+    with naming(path):
+        save_file(plain, path, metadata)
     mask = os.umask(0o077)  # the only way to read the mask is to set it
     os.umask(mask)
     with suppress(PermissionError):  # a file system without modes
@@ -55,8 +60,9 @@ def write_text(path: Path, text: str, temporary: Path | None = None) -> None:
             write `path`, each needs its own (`own_temporary`).
     """
     temporary = temporary or path.with_name(f".{path.name}{_PARTIAL}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with naming(path):
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
 
 
 def write_json(path: Path, content: Any, temporary: Path | None = None) -> None:
