@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import re
+import traceback
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from enum import IntEnum
+from pathlib import Path
 
 
 class ExitCode(IntEnum):
@@ -22,6 +24,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     DISK = 3
     MEMORY = 4
+    INTERRUPTED = 130
 
 
 class HostError(Exception):
@@ -148,6 +151,11 @@ _NO_MEMORY = re.compile(
     r"|could not (create|execute) a (primitive|memory)|bad_alloc|ALLOC_FAILED|os error 12\b|can't start new thread",
     re.IGNORECASE,
 )
+#: How to make a distillation use less memory.
+LESS_MEMORY = (
+    "lower --set render_batch=N or the objective's own batch options (`ld3m plugins show NAME`), "
+    "or try --set autocast=bf16"
+)
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DISK = _NO_ROOM | {errno.EROFS, errno.EIO}
 
@@ -197,7 +205,7 @@ def of_the_machine(error: Exception, less_memory: str = "", kept: str = "") -> H
     if number is None:
         return None
     room = "make room there" if number in _NO_ROOM else ""
-    where = getattr(error, "filename", None) or "a file or the output"
+    where = getattr(error, "filename", None) or "the output"
     return DiskError(_joined(f"cannot use {where}: {os.strerror(number)}", room, kept))
 
 
@@ -205,6 +213,17 @@ def _why(error: BaseException) -> str:
     """The first line of the innermost error that speaks of memory."""
     found = [one for one in _chain(error) if _says_no_memory(one)][-1]
     return one_line((str(found).splitlines() or [type(found).__name__])[0])
+
+
+def frames_of_plugin(error: PluginFailedError) -> str:
+    """The traceback of what a plugin raised, without the host's frames before it; empty if it raised nothing."""
+    cause = error.__cause__
+    if cause is None:
+        return ""
+    rest, host = cause.__traceback__, str(Path(__file__).parent) + os.sep
+    while rest is not None and rest.tb_next is not None and rest.tb_frame.f_code.co_filename.startswith(host):
+        rest = rest.tb_next
+    return "".join(traceback.format_exception(type(cause), cause, rest)).rstrip()
 
 
 def _joined(what: str, *more: str) -> str:

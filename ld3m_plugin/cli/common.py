@@ -11,25 +11,26 @@ import typer
 
 from ld3m_plugin.allocator import keep_freed_memory
 from ld3m_plugin.cli.flags import PATHS
-from ld3m_plugin.errors import HostError, UsageError
+from ld3m_plugin.cli.interrupts import work_begins
+from ld3m_plugin.errors import LESS_MEMORY, UsageError, of_the_machine, visible
 from ld3m_plugin.registry import current_registry
 
 if TYPE_CHECKING:
     from ld3m_plugin.task import Task
 
-#: How to make a distillation use less memory.
-LESS_MEMORY = (
-    "lower --set render_batch=N or the objective's own batch options (`ld3m plugins show NAME`), "
-    "or try --set autocast=bf16"
-)
-
 
 def prepare_process() -> None:
-    """Let freed memory be used again, and warn on standard error about plugins that did not load."""
+    """Take Ctrl-C as an exception, let freed memory be used again, and warn on standard error about plugins that did not load."""
+    work_begins()
     keep_freed_memory()
     for record in current_registry().records:
         if record.problems:
-            typer.echo(f"warning: {record.owner} {record.status}", err=True)
+            say(f"warning: {record.owner} {record.status}", err=True)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print one line in which control characters are visible."""
+    typer.echo(visible(text), err=err)
 
 
 def compose(
@@ -94,20 +95,24 @@ def read_data(name: str | None, options: Mapping[str, Any], device: str | None) 
 
 
 @contextmanager
-def orderly_end(stopped: Callable[[], None], less_memory: str = LESS_MEMORY) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into exit code 130, and running out of memory into a one-line error.
+def orderly_end(
+    stopped: Callable[[], None], less_memory: str = LESS_MEMORY, kept: Callable[[], str] = lambda: ""
+) -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into exit code 130, and the end of memory or disk into a one-line error.
 
     Args:
         stopped: tells the user how to go on.
-        less_memory: advice for the error.
+        less_memory: advice against the end of memory.
+        kept: says what is kept at the end of the disk, and how to go on.
     """
-    import torch
-
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # job schedulers and containers send it
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise HostError(f"the device ran out of memory ({str(error).splitlines()[0]}): {less_memory}") from error
+    except Exception as error:
+        told = of_the_machine(error, less_memory, kept())
+        if told is None:
+            raise
+        raise told from error
     except KeyboardInterrupt:
         stopped()
         raise typer.Exit(130) from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ld3m_plugin.cli import flags
-from ld3m_plugin.cli.common import assignments, comma_list, prepare_process, read_data
+from ld3m_plugin.cli.common import assignments, comma_list, prepare_process, read_data, say
 from ld3m_plugin.errors import ArtefactError, DataError, UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def evaluate_command(
         if out.is_dir():
             raise UsageError(f"--out {out} is a folder: name a file")
         out.parent.mkdir(parents=True, exist_ok=True)
-    typer.echo(f"data: {task.source}", err=True)
+    say(f"data: {task.source}", err=True)
     with ConsoleReporter() as reporter:
         result = evaluate(
             distilled,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ld3m_plugin.cli import flags
-from ld3m_plugin.cli.common import assignments, orderly_end, prepare_process, read_data
+from ld3m_plugin.cli.common import assignments, orderly_end, prepare_process, read_data, say
 from ld3m_plugin.cli.tables import print_columns
 
 app = typer.Typer(help="Pre-trained models that generators render with.", rich_markup_mode=None)
@@ -44,12 +44,12 @@ def train_command(
     options = assignments(settings)
     check_training(kind, out, options)
     smaller = f"choose a smaller batch or model with -S (`ld3m plugins show {kind}`)"
-    with TrainingConsole() as reporter, orderly_end(reporter.stopped, smaller):
+    with TrainingConsole() as reporter, orderly_end(reporter.stopped, smaller, reporter.kept):
         task = read_data(data, assignments(data_options), device)
         reporter.say(f"data: {task.source}")
         reporter.say(f"training a prior of kind {kind!r} on {task.device}, folder {out}")
         train_prior(kind, task, out, options, seed=seed, reporter=reporter)
-    typer.echo(f"prior: {out} (`ld3m prior info {out}` describes it)")
+    say(f"prior: {out} (`ld3m prior info {out}` describes it)")
 
 
 @app.command("convert")
@@ -64,7 +64,7 @@ def convert_command(
 
     prepare_process()
     name = convert_prior(source, out, assignments(settings), kind=kind)
-    typer.echo(f"prior of kind {name}: {out} (`ld3m prior info {out}` describes it)")
+    say(f"prior of kind {name}: {out} (`ld3m prior info {out}` describes it)")
 
 
 @app.command("info")
