@@ -189,6 +189,11 @@ def system_number(error: BaseException) -> int | None:
     return int(told[1]) if told else None
 
 
+def is_of_the_machine(error: BaseException) -> bool:
+    """Whether `error` tells of the end of memory or of the disk, which no program is to blame for."""
+    return is_out_of_memory(error) or any(system_number(one) in _DISK for one in _chain(error))
+
+
 def of_the_machine(error: Exception, less_memory: str = "", kept: str = "") -> HostError | None:
     """The one line about an end of memory or disk that `error` tells of, or None if it tells of something else.
 

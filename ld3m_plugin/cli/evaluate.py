@@ -89,7 +89,7 @@ def _recorded_data(distilled: DistilledSet, path: Path) -> tuple[str, dict[str, 
 
     try:
         recorded = distilled.metadata["config"]["data"]
-        return str(recorded["name"]), recorded_options(str(recorded["name"]), recorded["options"])
+        return str(recorded["name"]), recorded_options(str(recorded["name"]), dict(recorded["options"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"{path} does not record which data it was made from: give --data") from error
 

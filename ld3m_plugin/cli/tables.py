@@ -31,7 +31,7 @@ def print_columns(rows: Sequence[Sequence[str]], titles: Sequence[str] = ()) -> 
     columns = [Column(visible(title), overflow="fold") for title in titles or [""] * max(map(len, rows), default=0)]
     table = Table(*columns, box=None, show_header=bool(titles), pad_edge=False, padding=(0, 2, 0, 0))
     for row in rows:
-        table.add_row(*map(visible, row))
+        table.add_row(*(visible(cell, lines=True) for cell in row))
     with console.capture() as printed:
         console.print(table)
     for line in printed.get().splitlines():

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from ld3m_plugin.augmentation import DSA
 from ld3m_plugin.contracts import Network, Task
 from ld3m_plugin.data.numbered_images import evenly_spaced
+from ld3m_plugin.errors import HostError
 from ld3m_plugin.evaluation.protocols import Protocol
 from ld3m_plugin.networks.build import for_forward
 from ld3m_plugin.networks.learning_rate import warmup_cosine
@@ -97,9 +98,14 @@ def accuracy(network: Network, task: Task, per_class: int | None = None) -> floa
         per_class: number of test images of each class, evenly spaced over it; default: all.
     """
     network = for_forward(network.eval())
-    correct = total = 0
+    correct, total, classes = 0, 0, task.num_classes
     for images, labels in test_batches(task, per_class):
-        correct += int((network(task.normalise(images)).argmax(1).cpu() == labels).sum())
+        logits = network(task.normalise(images))
+        if logits.shape != (len(images), classes):
+            raise HostError(
+                f"{type(network).__name__} gave logits {tuple(logits.shape)} for {len(images)} images of {classes} classes"
+            )
+        correct += int((logits.argmax(1).cpu() == labels).sum())
         total += len(labels)
     return 100 * correct / total
 

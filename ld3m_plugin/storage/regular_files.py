@@ -6,15 +6,15 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from safetensors import SafetensorError
 
 from ld3m_plugin.errors import system_number
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a file for reading, at once: a pipe without a writer would wait for ever, and a device such as /dev/zero never ends.
 
     Raises:
