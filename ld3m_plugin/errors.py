@@ -178,6 +178,8 @@ def _says_no_memory(error: BaseException) -> bool:
         return error.errno == errno.ENOMEM
     if isinstance(error, HostError):  # its text may quote a file
         return False
+    if any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):  # of torch, which nothing here imports
+        return True
     return isinstance(error, MemoryError) or (isinstance(error, Exception) and bool(_NO_MEMORY.search(str(error))))
 
 
@@ -201,6 +203,8 @@ def of_the_machine(error: Exception, less_memory: str = "", kept: str = "") -> H
         less_memory: advice against the end of memory.
         kept: what is kept, and how to go on.
     """
+    if isinstance(error, UsageError):  # the value that was typed is at fault
+        return None
     if is_out_of_memory(error):
         return NoMemoryError(_joined(f"the device ran out of memory ({_why(error)})", less_memory))
     if isinstance(error, HostError):
@@ -211,7 +215,8 @@ def of_the_machine(error: Exception, less_memory: str = "", kept: str = "") -> H
         return None
     room = "make room there" if number in _NO_ROOM else ""
     where = getattr(error, "filename", None) or "the output"
-    return DiskError(_joined(f"cannot use {where}: {os.strerror(number)}", room, kept))
+    reason = getattr(error, "strerror", None) or os.strerror(number)
+    return DiskError(_joined(f"cannot use {where}: {one_line(reason)}", room, kept))
 
 
 def _why(error: BaseException) -> str:
