@@ -203,13 +203,13 @@ def of_the_machine(error: Exception, less_memory: str = "", kept: str = "") -> H
         less_memory: advice against the end of memory.
         kept: what is kept, and how to go on.
     """
-    if isinstance(error, UsageError):  # the value that was typed is at fault
+    if isinstance(error, UsageError | NoMemoryError | DiskError):  # a value that was typed is at fault, or it is told
         return None
     if is_out_of_memory(error):
         return NoMemoryError(_joined(f"the device ran out of memory ({_why(error)})", less_memory))
     if isinstance(error, HostError):
         at_fault = any(system_number(one) in _DISK for one in _chain(error))
-        return DiskError(_joined(str(error), kept)) if at_fault and not isinstance(error, DiskError) else None
+        return DiskError(_joined(str(error), kept)) if at_fault else None
     number = system_number(error)
     if number is None:
         return None

@@ -19,6 +19,8 @@ from ld3m_plugin.storage import open_regular
 
 _MOST_BYTES, _MOST_DEPTH = 2**18, 50
 
+_MOST_DIGITS = 1000  # of a whole number: Python reads longer ones in base 16 and cannot write them in base 10
+
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS = {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
@@ -174,6 +176,8 @@ def _scalar(text: str) -> Any:
         return _BOOLEANS[text]
     try:
         if _INTEGER.fullmatch(text):
+            if len(text) > _MOST_DIGITS:
+                return text
             number = WrittenInt(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
         elif _FLOAT.fullmatch(text):
             number = WrittenFloat(text)

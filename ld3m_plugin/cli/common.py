@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -43,12 +44,26 @@ def compose(
         parts: the parts of a configuration whose options the command takes.
 
     Raises:
-        UsageError: a text that is no assignment, or a list without names.
+        UsageError: a text that is no assignment, a list without names, or an `out` that no file can have as its name.
     """
+    check_name(arguments.get("out"))
     given = {**arguments, "networks": comma_list(arguments["networks"]) or None}
     flags = [(path, given[name]) for name, path in PATHS.items() if given.get(name) is not None]
     options = [(f"{part}.options.{key}", value) for part in parts for key, value in pairs(given[f"{part}_options"])]
     return [*pairs(given["settings"]), *flags, *options]
+
+
+def check_name(out: Path | None) -> None:
+    """Check that files can have the name `--out`: libraries that write them take UTF-8 alone.
+
+    Raises:
+        UsageError: bytes that are no UTF-8, or a null character.
+    """
+    try:
+        if out is not None and b"\0" in str(out).encode():
+            raise UsageError(f"--out {str(out)!r} has a null character: choose another name")
+    except UnicodeEncodeError as error:
+        raise UsageError(f"--out {str(out)!r} is not UTF-8: choose another name") from error
 
 
 def pairs(texts: list[str] | None) -> list[tuple[str, Any]]:

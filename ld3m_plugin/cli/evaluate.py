@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ld3m_plugin.cli import flags
-from ld3m_plugin.cli.common import assignments, comma_list, prepare_process, read_data, say
+from ld3m_plugin.cli.common import assignments, check_name, comma_list, prepare_process, read_data, say
 from ld3m_plugin.errors import ArtefactError, DataError, UsageError
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def evaluate_command(
     from ld3m_plugin.evaluation import evaluate
     from ld3m_plugin.storage import write_json
 
+    check_name(out)
     prepare_process()
     distilled = DistilledSet.load(path)
     name, options = (data, {}) if data else _recorded_data(distilled, path)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ld3m_plugin.cli import flags
-from ld3m_plugin.cli.common import assignments, orderly_end, prepare_process, read_data, say
+from ld3m_plugin.cli.common import assignments, check_name, orderly_end, prepare_process, read_data, say
 from ld3m_plugin.cli.tables import print_columns
 
 app = typer.Typer(help="Pre-trained models that generators render with.", rich_markup_mode=None)
@@ -40,6 +40,7 @@ def train_command(
     from ld3m_plugin.cli.progress import TrainingConsole
     from ld3m_plugin.priors.service import check_training, train_prior
 
+    check_name(out)
     prepare_process()
     options = assignments(settings)
     check_training(kind, out, options)
@@ -62,6 +63,7 @@ def convert_command(
     """Convert published weights into a prior folder."""
     from ld3m_plugin.priors.service import convert_prior
 
+    check_name(out)
     prepare_process()
     name = convert_prior(source, out, assignments(settings), kind=kind)
     say(f"prior of kind {name}: {out} (`ld3m prior info {out}` describes it)")

@@ -168,6 +168,16 @@ def test_no_control_character_of_an_argument_reaches_the_terminal(ld3m, argument
     assert "Traceback" not in outcome.err
 
 
+@pytest.mark.parametrize(
+    "arguments", [["distill"], ["compare"], ["evaluate", "x"], ["prior", "train", "ldm"]], ids=lambda words: words[0]
+)
+def test_an_out_that_is_no_utf8_is_refused_before_the_work(ld3m, tmp_path, arguments):
+    outcome = ld3m(*arguments, "--out", "half\udcff")
+    assert outcome.code == 2
+    assert "udcff" in outcome.error
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_control_characters_of_a_result_are_visible(ld3m, small, tmp_path):
     outcome = ld3m("distill", *small, "--out", str(tmp_path / HOSTILE))
     assert outcome.code == 0
