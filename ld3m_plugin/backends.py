@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 from ld3m_plugin.contracts import Generator, Objective, Tracker
 from ld3m_plugin.errors import PluginLoadError
 from ld3m_plugin.options import Options, build
-from ld3m_plugin.registry import Registry, current_registry, use_registry
+from ld3m_plugin.registry import Registry, blaming, current_registry, described, use_registry
 
 _T = TypeVar("_T")
 _CONTRACTS: dict[str, type] = {"generator": Generator, "objective": Objective}
@@ -22,11 +22,19 @@ def create(kind: str, name: str, options: Mapping[str, Any]) -> Any:
     Raises:
         UsageError: an unknown name, option or value, with the nearest known names.
         PluginLoadError: the plugin's factory does not give an object of the contract.
+        PluginFailedError: it raised.
     """
     factory = current_registry().resolve(kind, name)
     model = getattr(factory, "Options", None)
-    backend = factory(**options) if model is None else factory(build(model, options, f"{kind} {name!r}"))
-    return conforming(kind, name, backend, _CONTRACTS[kind])
+    built = None if model is None else build(model, options, f"{kind} {name!r}")
+    with blaming(kind, name, "its constructor"):
+        backend = factory(**options) if built is None else factory(built)
+    conforming(kind, name, backend, _CONTRACTS[kind])
+    if not hasattr(backend, "options"):
+        raise PluginLoadError(
+            f"{described(kind, name)} has no options: its __init__ must call super().__init__(options)"
+        )
+    return backend
 
 
 def conforming(kind: str, name: str, made: Any, contract: type[_T]) -> _T:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ld3m_plugin import moved
-from ld3m_plugin.errors import ArtefactError, one_line
+from ld3m_plugin.errors import ArtefactError, HostError, one_line
 from ld3m_plugin.options import BackendOptions, Options, Place, build, takes
 from ld3m_plugin.priors.contract import PriorKind, TrainingReporter
 from ld3m_plugin.storage import read_tensors, write_tensors
@@ -271,6 +271,12 @@ class DifferentiableObjective(Objective):
     def match(self, images: Tensor, labels: Tensor, step: int) -> Match:
         result = self.loss(images, labels, step)
         value, metrics = result if isinstance(result, tuple) else (result, {})
+        if not isinstance(value, Tensor) or value.ndim or not value.requires_grad:
+            what = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise HostError(
+                f"{type(self).__name__}.loss gave {what if what != () else 'a number without a gradient'}: it must be a scalar "
+                "tensor that depends differentiably on the images"
+            )
         (image_grad,) = torch.autograd.grad(value, images)
         return Match(float(value.detach()), image_grad, metrics)
 

@@ -6,9 +6,14 @@ raised is a mistake in a program and keeps its traceback.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import errno
+import os
+import re
+import traceback
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from enum import IntEnum
+from pathlib import Path
 
 
 class ExitCode(IntEnum):
@@ -17,6 +22,9 @@ class ExitCode(IntEnum):
     DONE = 0
     FAILED = 1
     USAGE = 2
+    DISK = 3
+    MEMORY = 4
+    INTERRUPTED = 130
 
 
 class HostError(Exception):
@@ -49,6 +57,25 @@ class DuplicateBackendError(HostError):
 
 class PluginLoadError(HostError):
     """A plugin did not import, raised while registering, or declared a hook that does not exist."""
+
+
+class PluginFailedError(HostError):
+    """A method of a plugin raised, or gave what its contract does not allow; the message names plugin, method and step.
+
+    What was raised is the `__cause__`.
+    """
+
+
+class DiskError(HostError):
+    """The system could not write or read: no space, a folder that is gone or read-only, a disk that fails; exit code 3."""
+
+    exit_code = ExitCode.DISK
+
+
+class NoMemoryError(HostError):
+    """The memory of the machine or of the device did not suffice: exit code 4."""
+
+    exit_code = ExitCode.MEMORY
 
 
 class DataError(HostError):
@@ -94,3 +121,121 @@ def one_line(text: str, most: int = 200) -> str:
     """
     line = " ".join(text.split())
     return line if len(line) <= most else line[:most] + "..."
+
+
+_HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: object, *, lines: bool = False) -> str:
+    r"""`text` with escapes in place of characters that command a terminal, reorder a line or cannot be encoded.
+
+    They are the control characters (C0, C1, DEL), separators of lines, marks of writing direction, and lone surrogates.
+
+    >>> print(visible("a\x1b[31m\n"))
+    a\x1b[31m\x0a
+
+    Args:
+        lines: leave line breaks and tabs as they are.
+    """
+
+    def escaped(match: re.Match[str]) -> str:
+        code = ord(match[0])
+        return match[0] if lines and match[0] in "\n\t" else f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+    return _HIDDEN.sub(escaped, str(text))
+
+
+# What torch, oneDNN, CUDA, MPS, safetensors and the loader of libraries say; torch has a type of its own for CUDA alone.
+_NO_MEMORY = re.compile(
+    r"can.?t allocate memory|cannot allocate memory|out of memory|not enough memory|unable to allocate|failed to allocate"
+    r"|could not (create|execute) a (primitive|memory)|bad_alloc|ALLOC_FAILED|os error 12\b|can't start new thread",
+    re.IGNORECASE,
+)
+#: How to make a distillation use less memory.
+LESS_MEMORY = (
+    "lower --set render_batch=N or the objective's own batch options (`ld3m plugins show NAME`), "
+    "or try --set autocast=bf16"
+)
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_DISK = _NO_ROOM | {errno.EROFS, errno.EIO}
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, and those that it was explicitly raised from."""
+    current: BaseException | None = error
+    while current is not None:
+        yield current
+        current = current.__cause__
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error`, or what it was raised from, says that memory ended: on a device, in the heap, in a map of a file."""
+    return any(_says_no_memory(one) for one in _chain(error))
+
+
+def _says_no_memory(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno == errno.ENOMEM
+    if isinstance(error, HostError):  # its text may quote a file
+        return False
+    if any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):  # of torch, which nothing here imports
+        return True
+    return isinstance(error, MemoryError) or (isinstance(error, Exception) and bool(_NO_MEMORY.search(str(error))))
+
+
+def system_number(error: BaseException) -> int | None:
+    """The number (`errno`) of a system error; libraries in Rust, such as safetensors, have it in their text alone."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    told = None if isinstance(error, HostError) else re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else None
+
+
+def is_of_the_machine(error: BaseException) -> bool:
+    """Whether `error` tells of the end of memory or of the disk, which no program is to blame for."""
+    return is_out_of_memory(error) or any(system_number(one) in _DISK for one in _chain(error))
+
+
+def of_the_machine(error: Exception, less_memory: str = "", kept: str = "") -> HostError | None:
+    """The one line about an end of memory or disk that `error` tells of, or None if it tells of something else.
+
+    Args:
+        less_memory: advice against the end of memory.
+        kept: what is kept, and how to go on.
+    """
+    if isinstance(error, UsageError | NoMemoryError | DiskError):  # a value that was typed is at fault, or it is told
+        return None
+    if is_out_of_memory(error):
+        return NoMemoryError(_joined(f"the device ran out of memory ({_why(error)})", less_memory))
+    if isinstance(error, HostError):
+        at_fault = any(system_number(one) in _DISK for one in _chain(error))
+        return DiskError(_joined(str(error), kept)) if at_fault else None
+    number = system_number(error)
+    if number is None:
+        return None
+    room = "make room there" if number in _NO_ROOM else ""
+    where = getattr(error, "filename", None) or "the output"
+    reason = getattr(error, "strerror", None) or os.strerror(number)
+    return DiskError(_joined(f"cannot use {where}: {one_line(reason)}", room, kept))
+
+
+def _why(error: BaseException) -> str:
+    """The first line of the innermost error that speaks of memory."""
+    found = [one for one in _chain(error) if _says_no_memory(one)][-1]
+    return one_line((str(found).splitlines() or [type(found).__name__])[0])
+
+
+def frames_of_plugin(error: PluginFailedError) -> str:
+    """The traceback of what a plugin raised, without the host's frames before it; empty if it raised nothing."""
+    cause = error.__cause__
+    if cause is None:
+        return ""
+    rest, host = cause.__traceback__, str(Path(__file__).parent) + os.sep
+    while rest is not None and rest.tb_next is not None and rest.tb_frame.f_code.co_filename.startswith(host):
+        rest = rest.tb_next
+    return "".join(traceback.format_exception(type(cause), cause, rest)).rstrip()
+
+
+def _joined(what: str, *more: str) -> str:
+    further = "; ".join(filter(None, more))
+    return f"{what}: {further}" if further else what

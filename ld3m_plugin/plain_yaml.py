@@ -15,8 +15,11 @@ from typing import Any
 import yaml
 
 from ld3m_plugin.errors import HostError, UsageError, one_line
+from ld3m_plugin.storage import open_regular
 
 _MOST_BYTES, _MOST_DEPTH = 2**18, 50
+
+_MOST_DIGITS = 1000  # of a whole number: Python reads longer ones in base 16 and cannot write them in base 10
 
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS = {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
@@ -48,7 +51,7 @@ def read_yaml(path: Path, error: type[HostError] = UsageError, *, as_text: bool 
         HostError: `error`, for a file that is missing, too large, not valid YAML or not a mapping.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(_MOST_BYTES + 1)
     except OSError as problem:
         raise error(f"cannot read {path}: {problem.strerror}") from problem
@@ -173,6 +176,8 @@ def _scalar(text: str) -> Any:
         return _BOOLEANS[text]
     try:
         if _INTEGER.fullmatch(text):
+            if len(text) > _MOST_DIGITS:
+                return text
             number = WrittenInt(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
         elif _FLOAT.fullmatch(text):
             number = WrittenFloat(text)

@@ -24,7 +24,16 @@ from typing import Any
 import pluggy
 
 from ld3m_plugin import hookspecs
-from ld3m_plugin.errors import DuplicateBackendError, PluginLoadError, UnknownBackendError, nearest, one_line
+from ld3m_plugin.errors import (
+    DuplicateBackendError,
+    HostError,
+    PluginFailedError,
+    PluginLoadError,
+    UnknownBackendError,
+    is_of_the_machine,
+    nearest,
+    one_line,
+)
 
 HOST_DISTRIBUTION = "ld3m-plugin"
 _ANY_NAME = (re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), "'-', '_' and '.'")
@@ -196,6 +205,34 @@ def use_registry(registry: Registry | None) -> Iterator[Registry]:
         _active.reset(token)
 
 
+@contextmanager
+def blaming(kind: str, name: str, method: str) -> Iterator[None]:
+    """Let what a plugin raises in the block become one line that names it.
+
+    A `HostError` stays as it is: its message is for the user. So do the ends of memory and disk.
+
+    Args:
+        method: the method, and when, such as "match at step 3".
+
+    Raises:
+        PluginFailedError: from what was raised.
+    """
+    try:
+        yield
+    except HostError:
+        raise
+    except Exception as error:  # a stranger's code may raise anything
+        if is_of_the_machine(error):
+            raise
+        raise PluginFailedError(f"{described(kind, name)} failed in {method}: {_reason(error)}") from error
+
+
+def described(kind: str, name: str) -> str:
+    """A backend and the distribution that it comes from, for a message."""
+    owner = current_registry().find(kind, name).owner
+    return f"{kind} {name!r} of {owner.distribution} {owner.version}".rstrip()
+
+
 def _register_plugin(registry: Registry, record: PluginRecord, plugin: object) -> None:
     problem = _version_problem(plugin)
     if problem:
@@ -265,5 +302,5 @@ def _taken_twice(kind: str, name: str, owners: list[Owner]) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = one_line(str(error), 500)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -26,6 +26,7 @@ from ld3m_plugin.generators.ld3m.model_settings import check_model_fields, class
 from ld3m_plugin.generators.ld3m.schedule import NoiseLevels, noise_levels
 from ld3m_plugin.generators.ld3m.scheduler_settings import OF_BETAS, OF_FLOWS, check_fields, followed, shifted
 from ld3m_plugin.randomness import lent_to_global, stream
+from ld3m_plugin.storage import open_tensors
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -257,11 +258,11 @@ def _check_size(kind: Any, config: Mapping[str, Any], stored: int) -> None:
 def _float_tensors(path: Path) -> dict[str, int]:
     """How many numbers each tensor of a safetensors file has; rejects a damaged file and tensors that are not floating point."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
             types = {name: found.get_dtype() for name, found in slices.items()}
             sizes = {name: math.prod(found.get_shape()) for name, found in slices.items()}
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise PriorError(f"{path} is damaged ({one_line(error)}): download or write it again") from error
     other = [f"{name} ({kind})" for name, kind in types.items() if kind not in _FLOATS]
     if other:

@@ -236,6 +236,8 @@ def _load_part(folder: Path, part: str, known: tuple[str, ...], device: torch.de
     """Load the model of a part; reject it if the index states another class: the part belongs to another model."""
     model = load_model(folder / part, known, device)
     stated, name = files.read_json(folder / files.INDEX).get(part), type(model).__name__
+    if stated is not None and not (isinstance(stated, list) and len(stated) == 2):
+        raise PriorError(f"{folder / files.INDEX}: {part} = {stated!r} must be a library and a class")
     if isinstance(stated, list) and stated[-1] in (*_UNETS, DIT, *_AUTOENCODERS) and stated[-1] != name:
         raise PriorError(
             f"{folder / files.INDEX} states class {stated[-1]} for {part}, but its config.json states {name}"

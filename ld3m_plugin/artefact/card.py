@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ld3m_plugin.errors import visible
+
 # Characters with a meaning in Markdown anywhere in a line: `|` separates cells, `$` is mathematics on hubs.
 _SPECIAL = re.compile(r"[\\`*_\[\]<>#|~&$]")
 # Those with a meaning only at the beginning of a line: list items ("- a", "1. a") and rules ("---").
@@ -35,7 +37,7 @@ def dataset_card(metadata: Mapping[str, Any]) -> str:
         f"mean {metadata['mean']} and std {metadata['std']} per channel. The pictures under `images/` are clipped to 8 bits.",
         "## Classes\n\n" + ", ".join(plain(name) for name in metadata["class_names"]),
     ]
-    final = metadata.get("results", {}).get("final")
+    final = (metadata.get("results") or {}).get("final")
     if final:
         parts.append("## Test accuracy\n\n" + accuracy_table(final["rows"]) + "\n\n" + _protocol_line(final))
     return "\n\n".join(parts) + "\n"
@@ -47,13 +49,13 @@ def plain(text: object) -> str:
     >>> print(plain("a\n# x|y"))
     a \# x\|y
     """
-    line = " ".join(str(text).split())
+    line = visible(" ".join(str(text).split()))
     return _MARKER.sub(r"\1\\\2", _SPECIAL.sub(r"\\\g<0>", line))
 
 
 def _code(text: object) -> str:
     """`text` as a code span. A backtick would end it and cannot be escaped in it: it becomes an apostrophe."""
-    return "`" + " ".join(str(text).split()).replace("`", "'") + "`"
+    return "`" + visible(" ".join(str(text).split())).replace("`", "'") + "`"
 
 
 def accuracy_table(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ld3m_plugin.artefact.pictures import save_grid, save_png
-from ld3m_plugin.artefact.reading import FORMAT, read_images, read_metadata
+from ld3m_plugin.artefact.reading import FORMAT, check_metadata, read_images, read_metadata
 from ld3m_plugin.contracts import Latents
 from ld3m_plugin.errors import ArtefactError
-from ld3m_plugin.storage import write_json, write_tensors
+from ld3m_plugin.storage import write_json, write_tensors, write_text
 
 IMAGES, LATENTS, METADATA = "images.safetensors", "latents.safetensors", "metadata.json"
 
@@ -67,8 +67,13 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         return (self.images * std + mean).clamp(0, 1)
 
     def save(self, folder: Path | str) -> None:
-        """Write the whole artefact into `folder`, which is created."""
+        """Write the whole artefact into `folder`, which is created.
+
+        Raises:
+            ArtefactError: `metadata` lacks what images and labels need, or is nothing that `load` would read.
+        """
         folder = Path(folder)
+        check_metadata({"format": FORMAT, **self.metadata}, f"the metadata for {folder}")
         folder.mkdir(parents=True, exist_ok=True)
         write_tensors(folder / IMAGES, {"images": self.images, "labels": self.labels})
         if self.latents is not None:
@@ -80,8 +85,10 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         """Write `metadata.json` and the dataset card, for example after an evaluation has added results."""
         from ld3m_plugin.artefact.card import dataset_card
 
-        write_json(Path(folder) / METADATA, {"format": FORMAT, **self.metadata})
-        (Path(folder) / "README.md").write_text(dataset_card(self.metadata), encoding="utf-8")
+        content = {"format": FORMAT, **self.metadata}
+        check_metadata(content, f"the metadata for {folder}")
+        write_json(Path(folder) / METADATA, content)
+        write_text(Path(folder) / "README.md", dataset_card(self.metadata))
 
     def _save_pictures(self, folder: Path) -> None:
         pictures = self.denormalised()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
+
+from ld3m_plugin.storage import naming
 
 _TILE = 96
 _GAP = 4
@@ -14,7 +17,7 @@ _GAP = 4
 
 def save_png(picture: Tensor, path: Path) -> None:
     """Write one picture (C, H, W) in [0, 1], pixel by pixel."""
-    _to_pil(picture).save(path)
+    _write(_to_pil(picture), path)
 
 
 def save_grid(pictures: Tensor, path: Path, columns: int) -> None:
@@ -28,7 +31,15 @@ def save_grid(pictures: Tensor, path: Path, columns: int) -> None:
         top = _GAP + index // columns * (height + _GAP)
         left = _GAP + index % columns * (width + _GAP)
         sheet[:, top : top + height, left : left + width] = picture
-    _to_pil(sheet).save(path)
+    _write(_to_pil(sheet), path)
+
+
+def _write(picture: Image.Image, path: Path) -> None:
+    # In memory first: of a full disk, Pillow's encoders say neither the reason nor the file.
+    content = BytesIO()
+    picture.save(content, "PNG")
+    with naming(path):
+        path.write_bytes(content.getvalue())
 
 
 def _to_pil(picture: Tensor) -> Image.Image:

@@ -6,6 +6,7 @@ an evaluation, or never.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,16 +25,60 @@ FORMAT = 1
 _SUM_TOLERANCE = 1e-3
 
 
-class _Metadata(BaseModel):
-    """The keys that images and labels need; all other keys of `metadata.json` are free."""
+class _Part(BaseModel):
+    """Part of the metadata: the keys that are named are checked, others are free."""
 
     model_config = ConfigDict(strict=True)
+
+
+class _Named(_Part):
+    """Data set, generator or objective."""
+
+    name: str = ""
+    source: str = ""
+
+
+class _Row(_Part):
+    """One row of accuracies."""
+
+    network: str
+    images: str
+    mean: FiniteFloat
+    std: FiniteFloat | None
+    n: int
+
+
+class _Recipe(_Part):
+    name: str
+    summary: str
+
+
+class _Final(_Part):
+    rows: list[_Row] = Field(min_length=1)
+    test_images: int
+    protocol: _Recipe
+
+
+class _Results(_Part):
+    final: _Final | None = None
+
+
+class _Metadata(_Part):
+    """The keys that images and labels need, and those that the card quotes; all other keys of `metadata.json` are free."""
 
     format: int = Field(ge=1)
     class_names: list[str] = Field(min_length=1)
     mean: list[FiniteFloat] = Field(min_length=1)
     std: list[Annotated[FiniteFloat, Field(gt=0)]]
     learned: dict[str, FiniteFloat] = {}
+    data: _Named = _Named()
+    generator: _Named = _Named()
+    objective: _Named = _Named()
+    versions: dict[str, str] = {}
+    results: _Results | None = None
+    seed: int = Field(0, ge=0)
+    steps: int = Field(0, ge=0)
+    images_per_class: int = Field(1, ge=1)
 
     # The first field, so its problem is the one reported: a later format may write the other keys in another way.
     @field_validator("format")
@@ -59,12 +104,27 @@ def read_metadata(path: Path) -> dict[str, Any]:
         ArtefactError: the file is missing, damaged, of a later format, or not the metadata of a distilled set.
     """
     content = read_json(path, ArtefactError)
-    try:
-        checked = build(_Metadata, content if isinstance(content, dict) else {}, str(path))
-    except UsageError as error:
-        raise ArtefactError(str(error)) from error
+    checked = check_metadata(content, str(path))
     # JSON may say 0 for 0.0; tensors made of whole numbers would be of another type.
     return {**content, "mean": checked.mean, "std": checked.std}
+
+
+def check_metadata(content: Any, owner: str) -> _Metadata:
+    """Check what is in `metadata.json`, or shall be.
+
+    Args:
+        owner: stands for the content in the message.
+
+    Raises:
+        ArtefactError: a key that is needed is missing, a value is not what the artefact and its card need, or no JSON.
+    """
+    try:
+        content = json.loads(json.dumps(content, ensure_ascii=False).encode())  # as it is read: tuples are lists
+        return build(_Metadata, content if isinstance(content, dict) else {}, owner)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArtefactError(f"{owner} is not JSON in UTF-8: {one_line(str(error))}") from error
+    except UsageError as error:
+        raise ArtefactError(str(error)) from error
 
 
 def read_images(path: Path, channels: int, classes: int) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,18 @@ import typer.core
 import typer.main
 
 from ld3m_plugin import __version__
-from ld3m_plugin.errors import ExitCode, HostError, PluginLoadError
+from ld3m_plugin.cli.interrupts import leave_at_once
+from ld3m_plugin.cli.streams import patient_streams
+from ld3m_plugin.errors import (
+    LESS_MEMORY,
+    ExitCode,
+    HostError,
+    PluginFailedError,
+    PluginLoadError,
+    frames_of_plugin,
+    of_the_machine,
+    visible,
+)
 from ld3m_plugin.hookspecs import Register, hookimpl
 from ld3m_plugin.registry import current_registry
 
@@ -44,6 +55,9 @@ class _Root(typer.core.TyperGroup):
         if ctx.resilient_parsing and name not in self.list_commands(ctx):
             return None, None, rest  # shell completion of a name that is not there
         return name, _load_command(name), rest
+
+    def invoke(self, ctx: Any) -> None:
+        super().invoke(ctx)  # what a command returns is no exit code
 
 
 def _load_command(name: str) -> Any:
@@ -90,21 +104,39 @@ def _root(
         raise typer.Exit(int(ExitCode.USAGE))
 
 
+# Of click, which newer versions of typer carry inside: the base of all mistakes that they find in a command line.
+_MistakeInCommand: Any = typer.BadParameter.__mro__[2]
+
+
 def main() -> None:
-    """Run the program. A `HostError` becomes one line on standard error and its exit code; other errors keep their traceback."""
+    """Run the program and leave with its exit code.
+
+    A `HostError`, an end of the disk and an end of the memory become one line on standard error; other errors keep their
+    traceback. Readers of the output may go away at any time.
+    """
+    leave_at_once()
+    with patient_streams():
+        code = _run()
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
-        app(prog_name="ld3m")  # also when run as `python -m ld3m_plugin`
-    except HostError as error:
-        _exit(str(error), error.exit_code)
-    except BrokenPipeError:
-        # The reader (`ld3m plugins | head`) has closed its end.
-        sys.stderr.close()
-    except OSError as error:
-        if error.errno is None:
+        code = app(prog_name="ld3m", standalone_mode=False)  # also when run as `python -m ld3m_plugin`
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a full disk shows here, not when Python ends
+        return code if isinstance(code, int) else int(ExitCode.DONE)
+    except _MistakeInCommand as mistake:
+        mistake.message = visible(mistake.message, lines=True)
+        mistake.show()
+        return int(mistake.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return int(ExitCode.INTERRUPTED)
+    except Exception as error:
+        told = of_the_machine(error, LESS_MEMORY) or error
+        if not isinstance(told, HostError):
             raise
-        _exit(f"cannot use {error.filename or 'the output'}: {error.strerror}", ExitCode.FAILED)
-
-
-def _exit(message: str, code: ExitCode) -> None:
-    typer.echo(f"error: {message}", err=True)
-    sys.exit(int(code))
+        if isinstance(told, PluginFailedError):
+            typer.echo(visible(frames_of_plugin(told), lines=True), err=True)
+        typer.echo(f"error: {visible(told)}", err=True)
+        return int(told.exit_code)

@@ -5,31 +5,33 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ld3m_plugin.allocator import keep_freed_memory
 from ld3m_plugin.cli.flags import PATHS
-from ld3m_plugin.errors import HostError, UsageError
+from ld3m_plugin.cli.interrupts import work_begins
+from ld3m_plugin.errors import LESS_MEMORY, UsageError, of_the_machine, visible
 from ld3m_plugin.registry import current_registry
 
 if TYPE_CHECKING:
     from ld3m_plugin.task import Task
 
-#: How to make a distillation use less memory.
-LESS_MEMORY = (
-    "lower --set render_batch=N or the objective's own batch options (`ld3m plugins show NAME`), "
-    "or try --set autocast=bf16"
-)
-
 
 def prepare_process() -> None:
-    """Let freed memory be used again, and warn on standard error about plugins that did not load."""
+    """Take Ctrl-C as an exception, let freed memory be used again, and warn on standard error about plugins that did not load."""
+    work_begins()
     keep_freed_memory()
     for record in current_registry().records:
         if record.problems:
-            typer.echo(f"warning: {record.owner} {record.status}", err=True)
+            say(f"warning: {record.owner} {record.status}", err=True)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print one line in which control characters are visible."""
+    typer.echo(visible(text), err=err)
 
 
 def compose(
@@ -42,12 +44,26 @@ def compose(
         parts: the parts of a configuration whose options the command takes.
 
     Raises:
-        UsageError: a text that is no assignment, or a list without names.
+        UsageError: a text that is no assignment, a list without names, or an `out` that no file can have as its name.
     """
+    check_name(arguments.get("out"))
     given = {**arguments, "networks": comma_list(arguments["networks"]) or None}
     flags = [(path, given[name]) for name, path in PATHS.items() if given.get(name) is not None]
     options = [(f"{part}.options.{key}", value) for part in parts for key, value in pairs(given[f"{part}_options"])]
     return [*pairs(given["settings"]), *flags, *options]
+
+
+def check_name(out: Path | None) -> None:
+    """Check that files can have the name `--out`: libraries that write them take UTF-8 alone.
+
+    Raises:
+        UsageError: bytes that are no UTF-8, or a null character.
+    """
+    try:
+        if out is not None and b"\0" in str(out).encode():
+            raise UsageError(f"--out {str(out)!r} has a null character: choose another name")
+    except UnicodeEncodeError as error:
+        raise UsageError(f"--out {str(out)!r} is not UTF-8: choose another name") from error
 
 
 def pairs(texts: list[str] | None) -> list[tuple[str, Any]]:
@@ -94,28 +110,30 @@ def read_data(name: str | None, options: Mapping[str, Any], device: str | None) 
 
 
 @contextmanager
-def orderly_end(stopped: Callable[[], None], less_memory: str = LESS_MEMORY) -> Iterator[None]:
-    """Turn Ctrl-C, SIGTERM and SIGHUP into exit code 130, and running out of memory into a one-line error.
+def orderly_end(
+    stopped: Callable[[], None], less_memory: str = LESS_MEMORY, kept: Callable[[], str] = lambda: ""
+) -> Iterator[None]:
+    """Turn Ctrl-C, SIGTERM and SIGHUP into exit code 130, and the end of memory or disk into a one-line error.
 
     Args:
         stopped: tells the user how to go on.
-        less_memory: advice for the error.
+        less_memory: advice against the end of memory.
+        kept: says what is kept at the end of the disk, and how to go on.
     """
-    import torch
-
     from ld3m_plugin.storage import signals_held
 
-    for name in (
-        "SIGTERM",
-        "SIGHUP",
-    ):  # job schedulers and containers send the first, a terminal that closes the second
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
+    # Job schedulers and containers send the first, a terminal that closes the second; Windows has no SIGHUP.
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as after `nohup`
             signal.signal(number, signal.default_int_handler)
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise HostError(f"the device ran out of memory ({str(error).splitlines()[0]}): {less_memory}") from error
+    except Exception as error:
+        told = of_the_machine(error, less_memory, kept())
+        if told is None:
+            raise
+        raise told from error
     except KeyboardInterrupt:
         with signals_held(), suppress(OSError):  # the terminal may be gone
             stopped()

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ld3m_plugin.cli import flags
-from ld3m_plugin.cli.common import comma_list, compose, orderly_end, pairs, prepare_process
+from ld3m_plugin.cli.common import comma_list, compose, orderly_end, pairs, prepare_process, say
 from ld3m_plugin.errors import HostError, UsageError, nearest
 
 
@@ -71,7 +71,10 @@ def compare_command(
     with ExitStack() as claim:
         folder = out or claim.enter_context(new_folder(Path("runs"), configs[names[0]], "compare"))
         again = "the same command goes on" if out else f"the same command with --out {folder} goes on"
-        with ConsoleReporter() as reporter, orderly_end(lambda: reporter.say(f"stopped; {again}")):
+        stop = orderly_end(
+            lambda: reporter.say(f"stopped; {again}"), kept=lambda: f"finished runs and checkpoints are kept, {again}"
+        )
+        with ConsoleReporter() as reporter, stop:
             try:
                 comparison = compare(configs, folder, reporter=reporter)
             except HostError:
@@ -81,9 +84,9 @@ def compare_command(
     print_accuracies(comparison.table)
     for run in comparison.runs:
         seconds = f"distilled in {clock(run.seconds)}, evaluated in {clock(run.evaluation.seconds)}"
-        typer.echo(f"{run.name}: {seconds}, run folder {run.folder}")
-    typer.echo(f"pictures: {folder / PICTURES} (a row each: {', '.join(run.name for run in comparison.runs)})")
-    typer.echo(f"numbers: {folder / NUMBERS}")
+        say(f"{run.name}: {seconds}, run folder {run.folder}")
+    say(f"pictures: {folder / PICTURES} (a row each: {', '.join(run.name for run in comparison.runs)})")
+    say(f"numbers: {folder / NUMBERS}")
 
 
 def _preset_generators(presets: Sequence[str]) -> list[str]:

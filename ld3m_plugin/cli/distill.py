@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ld3m_plugin.cli import flags
-from ld3m_plugin.cli.common import compose, orderly_end, prepare_process
+from ld3m_plugin.cli.common import compose, orderly_end, prepare_process, say
 from ld3m_plugin.errors import UsageError
 
 
@@ -93,10 +93,10 @@ def distill_command(
                 return
             go = partial(run.start, resolved, out or claim.enter_context(new_folder(Path("runs"), resolved)))
         prepare_process()
-        with ConsoleReporter() as reporter, orderly_end(reporter.stopped):
+        with ConsoleReporter() as reporter, orderly_end(reporter.stopped, kept=reporter.kept):
             result = go(reporter=reporter)
     if result.evaluation is not None:
         print_accuracies(result.evaluation)
     distilled = result.folder / "distilled"
-    typer.echo(f"pictures: {distilled / 'grid.png'} and {distilled / 'images'}")
-    typer.echo(f"distilled set: {distilled} (ld3m_plugin.DistilledSet.load reads it)")
+    say(f"pictures: {distilled / 'grid.png'} and {distilled / 'images'}")
+    say(f"distilled set: {distilled} (ld3m_plugin.DistilledSet.load reads it)")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ld3m_plugin.cli import flags
-from ld3m_plugin.cli.common import assignments, comma_list, prepare_process, read_data
+from ld3m_plugin.cli.common import assignments, check_name, comma_list, prepare_process, read_data, say
 from ld3m_plugin.errors import ArtefactError, DataError, UsageError
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def evaluate_command(
     from ld3m_plugin.evaluation.same_data import check_data
     from ld3m_plugin.storage import check_writable, write_json
 
+    check_name(out)
     prepare_process()
     distilled = DistilledSet.load(path)
     given = assignments(data_options)
@@ -69,7 +70,7 @@ def evaluate_command(
         out.parent.mkdir(parents=True, exist_ok=True)
         check_writable(out.parent, "choose another --out")
     for line in task.described():
-        typer.echo(line, err=True)
+        say(line, err=True)
     with ConsoleReporter() as reporter:
         result = evaluate(
             distilled,
@@ -95,6 +96,6 @@ def _recorded_data(distilled: DistilledSet, path: Path) -> tuple[str, dict[str, 
 
     try:
         recorded = distilled.metadata["config"]["data"]
-        return str(recorded["name"]), recorded_options(str(recorded["name"]), recorded["options"])
+        return str(recorded["name"]), recorded_options(str(recorded["name"]), dict(recorded["options"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"{path} does not record which data it was made from: give --data") from error

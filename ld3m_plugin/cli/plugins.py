@@ -11,7 +11,7 @@ import typer
 
 from ld3m_plugin.cli.flags import Json
 from ld3m_plugin.cli.tables import print_columns
-from ld3m_plugin.errors import UnknownBackendError, nearest
+from ld3m_plugin.errors import UnknownBackendError, nearest, visible
 from ld3m_plugin.registry import KINDS, Backend, Registry, current_registry
 
 _SIGNS = (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"))
@@ -52,7 +52,7 @@ def show_command(
     if as_json:
         typer.echo(json.dumps(described, indent=2))
     else:
-        typer.echo("\n\n".join(_as_text(entry) for entry in described))
+        typer.echo(visible("\n\n".join(_as_text(entry) for entry in described), lines=True))
 
 
 def _rows(registry: Registry) -> list[dict[str, str]]:

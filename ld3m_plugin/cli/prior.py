@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ld3m_plugin.cli import flags
-from ld3m_plugin.cli.common import assignments, orderly_end, prepare_process, read_data
+from ld3m_plugin.cli.common import assignments, check_name, orderly_end, prepare_process, read_data, say
 from ld3m_plugin.cli.tables import print_columns
 
 app = typer.Typer(help="Pre-trained models that generators render with.", rich_markup_mode=None)
@@ -40,17 +40,18 @@ def train_command(
     from ld3m_plugin.cli.progress import TrainingConsole
     from ld3m_plugin.priors.service import check_training, train_prior
 
+    check_name(out)
     prepare_process()
     options = assignments(settings)
     check_training(kind, out, options)
     smaller = f"choose a smaller batch or model with -S (`ld3m plugins show {kind}`)"
-    with TrainingConsole() as reporter, orderly_end(reporter.stopped, smaller):
+    with TrainingConsole() as reporter, orderly_end(reporter.stopped, smaller, reporter.kept):
         task = read_data(data, assignments(data_options), device)
         for line in task.described():
             reporter.say(line)
         reporter.say(f"training a prior of kind {kind!r} on {task.device}, folder {out}")
         train_prior(kind, task, out, options, seed=seed, reporter=reporter)
-    typer.echo(f"prior: {out} (`ld3m prior info {out}` describes it)")
+    say(f"prior: {out} (`ld3m prior info {out}` describes it)")
 
 
 @app.command("convert")
@@ -63,9 +64,10 @@ def convert_command(
     """Convert published weights into a prior folder."""
     from ld3m_plugin.priors.service import convert_prior
 
+    check_name(out)
     prepare_process()
     name = convert_prior(source, out, assignments(settings), kind=kind)
-    typer.echo(f"prior of kind {name}: {out} (`ld3m prior info {out}` describes it)")
+    say(f"prior of kind {name}: {out} (`ld3m prior info {out}` describes it)")
 
 
 @app.command("info")

@@ -12,7 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from ld3m_plugin.contracts import TrainingReporter
 from ld3m_plugin.distillation.loop import Distillation, Step
+from ld3m_plugin.errors import visible
 from ld3m_plugin.evaluation import Evaluation
+from ld3m_plugin.runs.checkpoints import checkpoint_folders
 from ld3m_plugin.runs.run import Reporter
 
 _PLAIN_INTERVAL = 60.0
@@ -48,12 +50,14 @@ class LiveConsole:
         """Add a bar below the others, if the output is a terminal."""
         if self._console.is_terminal:
             self._live.start()
-            self._bar = self._live.add_task(description, total=total, completed=done, note="")
+            self._bar = self._live.add_task(visible(description), total=total, completed=done, note="")
 
     def _update_bar(self, **changes: Any) -> bool:
         """Change the newest bar; return False where there is none."""
         if self._bar is None:
             return False
+        if "note" in changes:
+            changes["note"] = visible(changes["note"])
         self._live.update(self._bar, **changes)
         return True
 
@@ -77,7 +81,7 @@ class LiveConsole:
 
     def say(self, text: str) -> None:
         """Print a line above the bars."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
 
 class ConsoleReporter(LiveConsole, Reporter):
@@ -126,6 +130,15 @@ class ConsoleReporter(LiveConsole, Reporter):
         if self._folder is not None:
             self.say(f"stopped; go on with: ld3m distill --resume {self._folder}")
 
+    def kept(self) -> str:
+        """Say what is left of a run that the machine stopped, and how to go on."""
+        if self._folder is None or not self._folder.is_dir():
+            return ""
+        checkpoints = checkpoint_folders(self._folder)
+        if not checkpoints:
+            return "no checkpoint was written, start again"
+        return f"{checkpoints[-1]} is kept, go on with: ld3m distill --resume {self._folder}"
+
     def _note(self) -> str:
         best = "" if self._best is None else f", best {self._best[0]:.1f} % at {self._best[1]}"
         return self._speed + best
@@ -157,6 +170,10 @@ class TrainingConsole(LiveConsole, TrainingReporter):
     def stopped(self) -> None:
         """Print how to go on, after Ctrl-C."""
         self.say("stopped; the same command goes on")
+
+    def kept(self) -> str:
+        """Say what is left of a training that the machine stopped, and how to go on."""
+        return "what was finished is kept, the same command goes on"
 
 
 def clock(seconds: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +24,7 @@ from ld3m_plugin.runs.folder import CONFIG, DISTILLED, read_config
 from ld3m_plugin.runs.places import same_places
 from ld3m_plugin.runs.provenance import check_same_origin
 from ld3m_plugin.runs.run import Reporter, resume, start
-from ld3m_plugin.storage import read_json, write_json, write_text
+from ld3m_plugin.storage import read_json, read_json_lines, write_json, write_text
 from ld3m_plugin.trackers.jsonl import METRICS
 
 #: Settings of the evaluation that decide the accuracies of random real images.
@@ -135,7 +134,7 @@ class RunRow:
             return None
         try:
             step, evaluation = int(results["final"]["step"]), Evaluation.from_record(results["final"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ArtefactError(
                 f"the results in {path} are damaged: delete {self.folder} to make the run again"
             ) from error
@@ -144,10 +143,9 @@ class RunRow:
         return ComparedRun(self.name, self.folder, self.config, distilled, evaluation, self._step_seconds())
 
     def _step_seconds(self) -> float:
-        path, total = self.folder / METRICS, 0.0
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-            with suppress(ValueError, KeyError, TypeError):  # an evaluation, or a line that is not ours
-                record = json.loads(line)
+        total = 0.0
+        for _, record in read_json_lines(self.folder / METRICS):
+            with suppress(ValueError, KeyError, TypeError, OverflowError):  # an evaluation, or a line that is not ours
                 total += float(record["seconds"]) if "loss" in record else 0.0
         return total
 
@@ -162,7 +160,7 @@ class RandomRealRow:
     @cached_property
     def finished(self) -> Evaluation | None:
         """The row as it was read, None where it is still to be evaluated with these settings."""
-        with suppress(HostError, KeyError, TypeError, ValueError):  # a damaged record is made again
+        with suppress(HostError, KeyError, TypeError, ValueError, OverflowError):  # a damaged record is made again
             record = read_json(self.path, HostError)
             settings = record["settings"]
             settings["data"] = without_places(**settings["data"])  # version 0.1 recorded where the data lies

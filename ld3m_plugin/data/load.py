@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from ld3m_plugin.errors import PluginLoadError
 from ld3m_plugin.options import Options, Place, build, options_model, places, recorded
-from ld3m_plugin.registry import Registry, current_registry
+from ld3m_plugin.registry import Registry, blaming, current_registry, described, use_registry
 from ld3m_plugin.task import DataOptions, Task
 
 
@@ -30,9 +31,14 @@ def load_task(
         DataError: the data is missing, incomplete or damaged; the message names the path.
     """
     base, _, argument = name.partition(":")
-    factory = (registry or current_registry()).resolve("dataset", base)
-    settings = build(options_model(factory) or DataOptions, options, f"data set {base!r}")
-    task: Task = factory(argument, settings).to(device)
+    with use_registry(registry):
+        factory = current_registry().resolve("dataset", base)
+        settings = build(options_model(factory) or DataOptions, options, f"data set {base!r}")
+        with blaming("dataset", base, f"reading {name!r}"):
+            task = factory(argument, settings)
+        if not isinstance(task, Task):
+            raise PluginLoadError(f"{described('dataset', base)} gave a {type(task).__name__}, not a Task")
+        task = task.to(device)
     return replace(task, read_with=settings.model_dump(mode="json", exclude_defaults=True))
 
 

@@ -17,14 +17,15 @@ from torch import Tensor
 
 from ld3m_plugin.backends import create, default_rates
 from ld3m_plugin.config import RunConfig
-from ld3m_plugin.contracts import Generator, Latents, Match, Objective, Task
+from ld3m_plugin.contracts import Generator, Latents, Objective, Task
 from ld3m_plugin.data.load import load_task
 from ld3m_plugin.distillation.optimizer import LatentOptimizer
+from ld3m_plugin.distillation.plugin_checks import check_latents, check_match, check_records
 from ld3m_plugin.distillation.rendering import render, render_with_pull_back
-from ld3m_plugin.errors import HostError, NonFiniteError, UsageError
+from ld3m_plugin.errors import HostError, NonFiniteError, UsageError, one_line
 from ld3m_plugin.options import build
 from ld3m_plugin.randomness import stream
-from ld3m_plugin.registry import Registry, use_registry
+from ld3m_plugin.registry import Registry, blaming, use_registry
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ class Distillation:
     def _prepare(self) -> None:
         seed, training = self.config.seed, self.task.for_training()
         self.iteration = 0
-        self.generator.prepare(training)
+        with self._blaming("generator", "prepare"):
+            self.generator.prepare(training)
         per_class, per_latent = self.config.images_per_class, self.generator.images_per_latent
         if per_class % per_latent:
             raise UsageError(
@@ -117,38 +119,45 @@ class Distillation:
         classes = torch.arange(self.task.num_classes)
         self.labels = classes.repeat_interleave(per_class)
         rows = classes.repeat_interleave(per_class // per_latent)
-        start = self.generator.initial_latents(training, rows, stream(seed, "latents"))
-        if len(start) != len(rows):
-            raise HostError(f"{self._who('generator')} gave {len(start)} rows of latents for {len(rows)} labels")
-        if not start.learned:
-            raise HostError(f"{self._who('generator')} gave no learned latent")
-        self.latents = start.clone()
+        with self._blaming("generator", "initial_latents"):
+            start = self.generator.initial_latents(training, rows, stream(seed, "latents"))
+        self.latents = check_latents(start, self._who("generator"), len(rows)).clone()
         self._optimizer = LatentOptimizer(
             self.config.optimizer, self.latents, default_rates(self.generator, self.config.objective.name)
         )
         self._step_rng = stream(seed, "on_step")
-        self.objective.prepare(training, self.labels, stream(seed, "objective"))
+        with self._blaming("objective", "prepare"):
+            self.objective.prepare(training, self.labels, stream(seed, "objective"))
+        check_records((self.config.generator.name, self.generator), (self.config.objective.name, self.objective))
 
     def step(self) -> Step:
         """Make one match and one update of the latents."""
         started = time.perf_counter()
         with use_registry(self._registry):
-            rendering = render_with_pull_back(self.generator, self.latents, self.config.render_batch, self._precision)
+            with self._blaming("generator", "render"):
+                rendering = render_with_pull_back(
+                    self.generator, self.latents, self.config.render_batch, self._precision
+                )
             shape = tuple(rendering.images.shape[1:])
             expected = (self.task.channels, self.task.image_size, self.task.image_size)
             if shape != expected:
                 raise HostError(f"{self._who('generator')} renders images {shape}, the data has {expected}")
-            with self._precision():
-                match = self.objective.match(rendering.images, self.labels, self.iteration)
-            self._check_match(match, rendering.images)
-            gradients = rendering.pull_back(match.image_grad)
+            self._check_finite({f"an image that {self._who('generator')} renders": rendering.images})
+            with self._blaming("objective", "match"), self._precision():
+                given = self.objective.match(rendering.images, self.labels, self.iteration)
+            match = check_match(given, self._who("objective"), rendering.images)
+            self._check_finite({"the loss": torch.tensor(float(match.loss)), "dloss/dimages": match.image_grad})
+            with self._blaming("generator", "render (its gradient)"):
+                gradients = rendering.pull_back(match.image_grad)
             self._check_finite({f"dloss/d{name}": gradient for name, gradient in gradients.items()})
             self._optimizer.step(gradients)
             self._check_finite({f"latent {name}": self.latents[name] for name in self.latents.learned})
             self.iteration += 1
-            self.latents = self.generator.on_step(self.latents, self.iteration, self._step_rng)
+            with self._blaming("generator", "on_step", self.iteration):
+                moved = self.generator.on_step(self.latents, self.iteration, self._step_rng)
+            self.latents = check_latents(moved, self._who("generator"), len(self.latents))
             self._optimizer.follow(self.latents)
-        return Step(self.iteration, match.loss, match.metrics, time.perf_counter() - started, self)
+        return Step(self.iteration, float(match.loss), match.metrics, time.perf_counter() - started, self)
 
     def images(self) -> Tensor:
         """The images (N, C, H, W) of the present latents, normalised."""
@@ -193,20 +202,16 @@ class Distillation:
     def _who(self, kind: str) -> str:
         return f"{kind} {getattr(self.config, kind).name!r}"
 
-    def _check_match(self, match: object, images: Tensor) -> None:
-        if not isinstance(match, Match) or not isinstance(match.image_grad, Tensor):
-            raise HostError(
-                f"{self._who('objective')} gave {type(match).__name__}, not a Match with a tensor image_grad"
-            )
-        if match.image_grad.shape != images.shape:
-            raise HostError(
-                f"{self._who('objective')} gave image_grad {tuple(match.image_grad.shape)} for images {tuple(images.shape)}"
-            )
-        self._check_finite({"the loss": torch.tensor(match.loss), "dloss/dimages": match.image_grad})
+    def _blaming(self, kind: str, method: str, step: int | None = None) -> AbstractContextManager[None]:
+        if method not in ("prepare", "initial_latents"):
+            method = f"{method} at step {self.iteration + 1 if step is None else step}"
+        return blaming(kind, getattr(self.config, kind).name, method)
 
     def _check_finite(self, tensors: Mapping[str, Tensor]) -> None:
         for what, tensor in tensors.items():
             if not torch.isfinite(tensor).all():
+                if "renders" in what and self.iteration == 0:
+                    raise NonFiniteError(f"{what} has values that are NaN or infinite before any update")
                 raise NonFiniteError(
                     f"{what} is not finite at step {self.iteration + 1}: lower the learning rate "
                     "(--set optimizer.learning_rates.NAME=VALUE) or turn off autocast; the state before it is kept"
@@ -226,7 +231,7 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # the device `meta` exists, but nothing can be read from it
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # a device of another package may be missing in any way
+        reason = one_line(str(error) or type(error).__name__)
         raise UsageError(f"device {name!r} cannot be used here ({reason}); try --device cpu") from error
     return device

@@ -88,11 +88,17 @@ def _images(generator: Generator, latents: Latents, precision: Precision) -> Ten
     with precision():
         images = generator.render(latents)
     expected = len(latents) * generator.images_per_latent
+    if not isinstance(images, Tensor):
+        raise HostError(f"{type(generator).__name__}.render gave a {type(images).__name__}, not a tensor of images")
     if images.ndim != 4 or len(images) != expected:
         raise HostError(
             f"{type(generator).__name__}.render gave images of shape {tuple(images.shape)} "
             f"for {len(latents)} latent rows; it must give ({expected}, C, H, W)"
         )
+    # Half precision is what autocast gives; who computes with latents in double precision gets images of it.
+    own = {latents[name].dtype for name in latents.learned}
+    if images.dtype not in {torch.float32, torch.bfloat16, torch.float16, *own}:
+        raise HostError(f"{type(generator).__name__}.render gave images of {images.dtype}; they must be float32")
     return images.float()
 
 

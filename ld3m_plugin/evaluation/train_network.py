@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from ld3m_plugin.augmentation import DSA
 from ld3m_plugin.contracts import Network, Task
 from ld3m_plugin.data.numbered_images import evenly_spaced
+from ld3m_plugin.errors import HostError
 from ld3m_plugin.evaluation.protocols import Protocol
 from ld3m_plugin.networks.build import for_forward
 from ld3m_plugin.networks.learning_rate import warmup_cosine
@@ -107,8 +108,16 @@ def share_correct(predicted: Tensor, labels: Tensor) -> float:
 def predict(network: Network, task: Task, per_class: int | None = None) -> Tensor:
     """Predict the class of each test image: (n,) int64, on the CPU, in the order of `test_batches`."""
     network = for_forward(network.eval())
-    batches = test_batches(task, per_class)
-    return torch.cat([network(task.normalise(images)).argmax(1).cpu() for images, _ in batches])
+    found = []
+    for images, _ in test_batches(task, per_class):
+        logits = network(task.normalise(images))
+        if logits.shape != (len(images), task.num_classes):
+            raise HostError(
+                f"{type(network).__name__} gave logits {tuple(logits.shape)} for {len(images)} images of {task.num_classes} "
+                "classes"
+            )
+        found.append(logits.argmax(1).cpu())
+    return torch.cat(found)
 
 
 def test_labels(task: Task, per_class: int | None) -> Tensor:

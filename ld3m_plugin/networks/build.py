@@ -13,7 +13,7 @@ from ld3m_plugin.backends import conforming
 from ld3m_plugin.contracts import Network, Task
 from ld3m_plugin.errors import InvalidOptionError, UnknownOptionError, nearest
 from ld3m_plugin.randomness import lent_to_global
-from ld3m_plugin.registry import Registry, current_registry, use_registry
+from ld3m_plugin.registry import Registry, blaming, current_registry, use_registry
 
 
 def get_network(
@@ -43,7 +43,7 @@ def get_network(
     with use_registry(registry):
         factory = current_registry().resolve("network", name)
         _check_names(name, factory, settings)
-        with nullcontext() if rng is None else lent_to_global(rng):
+        with blaming("network", name, "its constructor"), nullcontext() if rng is None else lent_to_global(rng):
             network = factory(**settings)
         return conforming("network", name, network, Network).to(device)
 

@@ -13,7 +13,7 @@ from pydantic import StrictInt, TypeAdapter, ValidationError
 
 from ld3m_plugin import storage
 from ld3m_plugin.errors import PriorError, one_line
-from ld3m_plugin.storage import write_json
+from ld3m_plugin.storage import open_regular, write_json
 from ld3m_plugin.task import Task
 
 FACTS = "prior.json"
@@ -124,13 +124,13 @@ def digest(folder: Path, files: Iterable[Path]) -> str:
     there = (path for path in files if path.is_file())
     for path in sorted(there, key=lambda path: path.relative_to(folder).as_posix()):
         total.update(path.relative_to(folder).as_posix().encode() + b"\0")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
 
 
 def converted_from(source: Path, note: str | None) -> str:
     """Compose `PriorFacts.source` of a conversion: the user's note, the file's name and its SHA-256."""
-    with source.open("rb") as file:
+    with open_regular(source) as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
     return f"{note + '; ' if note else ''}converted from {source.name}, SHA-256 {checksum}"

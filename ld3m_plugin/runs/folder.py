@@ -7,7 +7,6 @@ runs/NAME/config.yaml  metrics.jsonl  environment.json  checkpoints/step-000200/
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,7 +18,16 @@ from ld3m_plugin.config import RunConfig, dump
 from ld3m_plugin.errors import ArtefactError, HostError
 from ld3m_plugin.options import build
 from ld3m_plugin.plain_yaml import read_yaml
-from ld3m_plugin.storage import LOCK, InUseError, is_temporary, locked, read_json, write_json, write_text
+from ld3m_plugin.storage import (
+    LOCK,
+    InUseError,
+    is_temporary,
+    locked,
+    read_json,
+    read_json_lines,
+    write_json,
+    write_text,
+)
 from ld3m_plugin.trackers.jsonl import METRICS
 
 CONFIG = "config.yaml"
@@ -146,12 +154,9 @@ def forget_metrics_after(folder: Path, iteration: int, steps: int) -> None:
     path, kept = folder / METRICS, []
     if not path.is_file():
         return
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            # A line cut off by a kill, or not ours.
-            with suppress(ValueError, AttributeError, TypeError, RecursionError):
-                record = json.loads(line)
-                step = record.get("step", 0)
-                if step <= iteration and not ("protocol" in record and step >= steps):
-                    kept.append(line)
+    for line, record in read_json_lines(path):
+        with suppress(TypeError):  # not ours
+            step = record.get("step", 0)
+            if step <= iteration and not ("protocol" in record and step >= steps):
+                kept.append(line)
     write_text(path, "".join(kept))

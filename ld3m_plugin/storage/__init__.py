@@ -1,6 +1,14 @@
 """Files: bounded readers, writers that leave a complete file or none, locks, and the versions that records name."""
 
-from ld3m_plugin.storage.bounded import Refusal, read_json, read_tensors, read_text
+from ld3m_plugin.storage.bounded import (
+    Refusal,
+    open_tensors,
+    parse_json,
+    read_json,
+    read_json_lines,
+    read_tensors,
+    read_text,
+)
 from ld3m_plugin.storage.complete import (
     check_writable,
     complete_folder,
@@ -15,6 +23,7 @@ from ld3m_plugin.storage.complete import (
 from ld3m_plugin.storage.held_signals import signals_held
 from ld3m_plugin.storage.locks import LOCK, InUseError, locked
 from ld3m_plugin.storage.package_versions import versions
+from ld3m_plugin.storage.regular_files import naming, open_regular
 from ld3m_plugin.storage.sealed import read_sealed, write_sealed
 
 __all__ = [
@@ -25,9 +34,14 @@ __all__ = [
     "complete_folder",
     "is_temporary",
     "locked",
+    "naming",
+    "open_regular",
+    "open_tensors",
     "own_temporary",
+    "parse_json",
     "put_in_place",
     "read_json",
+    "read_json_lines",
     "read_sealed",
     "read_tensors",
     "read_text",

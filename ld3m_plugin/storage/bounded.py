@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
-from ld3m_plugin.errors import HostError, one_line
+from ld3m_plugin.errors import HostError, is_out_of_memory, one_line
+from ld3m_plugin.storage.regular_files import open_regular
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: Makes the exception of a message.
 Refusal = Callable[[str], HostError]
 
 _LARGEST = 16 * 2**20  # bytes; facts of the 1,000 classes of ImageNet take 0.1 MiB
+_LONGEST_LINE = 2**20  # bytes; a record of an evaluation takes some hundred
+_DEEPEST = 64  # levels; records of this library have eight
+_MOST_TENSORS = 10_000  # the largest published U-Nets have 2,000; 200,000 take safetensors half a minute
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]')
 
 
 def read_text(path: Path, error: Refusal) -> str:
@@ -25,31 +34,63 @@ def read_text(path: Path, error: Refusal) -> str:
         error: makes the exception of a message, one line that names the file; the class itself, or a function that adds advice.
 
     Raises:
-        HostError: `error`, for a file that is missing, too large or not UTF-8.
+        HostError: `error`, for a file that is missing, too large or not UTF-8, and for what is no file.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(_LARGEST + 1)
         if len(content) > _LARGEST:
             raise error(f"{path} is damaged: it has more than {_LARGEST // 2**20} MiB")
         return content.decode("utf-8-sig")  # editors may add a byte order mark
     except (FileNotFoundError, NotADirectoryError) as problem:
         raise error(f"{path} is missing") from problem
-    except (UnicodeDecodeError, OSError) as problem:
+    except (UnicodeError, OSError) as problem:  # also a name that the file system cannot write
         raise error(f"{path} is damaged: {one_line(getattr(problem, 'strerror', None) or str(problem))}") from problem
 
 
 def read_json(path: Path, error: Refusal) -> Any:
-    """Read JSON of this library; see `read_text` for the limit, the argument and the errors.
+    """Read JSON of this library; see `read_text` for the limit, the argument and the errors, `parse_json` for more limits.
 
     Raises:
         HostError: `error`, also for what is not JSON.
     """
     try:
-        return json.loads(read_text(path, error))
-    except (ValueError, RecursionError) as problem:
-        # Not only JSONDecodeError: a number too long to convert, brackets nested too deep.
+        return parse_json(read_text(path, error))
+    except ValueError as problem:
         raise error(f"{path} is damaged: {one_line(str(problem))}") from problem
+
+
+def parse_json(text: str) -> Any:
+    """Read JSON of at most 64 levels; Python limits the digits of a whole number.
+
+    Raises:
+        ValueError: it is not JSON, or beyond the limits: deeper content ends the parser, or whoever walks over it.
+    """
+    depth = 0
+    if text.count("[") + text.count("{") > _DEEPEST:  # else it cannot be deep
+        for token in _TOKEN.finditer(text):
+            depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+            if depth > _DEEPEST:
+                raise ValueError(f"brackets are nested deeper than {_DEEPEST} levels")
+    return json.loads(text)
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each line that is a JSON object, as text with its line break and as a mapping, such as those of `metrics.jsonl`.
+
+    Lines of other content are left out: cut off by a kill, not ours, no text, or longer than 1 MiB. What is missing or no file
+    has no lines.
+    """
+    with suppress(OSError), open_regular(path) as file:
+        beginning = True
+        while line := file.readline(_LONGEST_LINE):
+            whole, beginning = beginning, line.endswith(b"\n")
+            if whole:  # else the rest of a line that is too long
+                with suppress(ValueError):
+                    text = line.decode("utf-8")
+                    content = parse_json(text)
+                    if isinstance(content, dict):
+                        yield text, content
 
 
 def read_tensors(path: Path, error: Refusal) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -59,10 +100,32 @@ def read_tensors(path: Path, error: Refusal) -> tuple[dict[str, Tensor], dict[st
         HostError: `error`, as for `read_text`, for a file that is missing or damaged.
     """
     try:
-        with safe_open(str(path), framework="pt") as file:
+        with open_tensors(path) as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
             return tensors, file.metadata() or {}
     except FileNotFoundError as problem:
         raise error(f"{path} is missing") from problem
-    except (SafetensorError, OSError) as problem:
+    except (SafetensorError, OSError, ValueError) as problem:
+        if is_out_of_memory(problem):
+            raise
         raise error(f"{path} is damaged: {one_line(str(problem))}") from problem
+
+
+@contextmanager
+def open_tensors(path: Path) -> Iterator[Any]:
+    """`safetensors.safe_open` of a file on the CPU whose header is within limits: 16 MiB and 10,000 tensors.
+
+    Raises:
+        OSError: it cannot be opened, or is no file.
+        ValueError: its header is beyond the limits or not JSON.
+        SafetensorError: it is damaged, raised here or in the block.
+    """
+    with open_regular(path) as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > _LARGEST:
+            raise ValueError(f"its header takes {size} bytes")
+        header = parse_json(file.read(size).decode("utf-8"))
+    if isinstance(header, dict) and len(header) > _MOST_TENSORS:
+        raise ValueError(f"it has {len(header)} tensors, more than {_MOST_TENSORS}")
+    with safe_open(str(path), framework="pt") as opened:
+        yield opened

@@ -17,14 +17,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-from safetensors import SafetensorError
-from safetensors.torch import save_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ld3m_plugin.errors import UsageError
 from ld3m_plugin.storage.held_signals import signals_held
+from ld3m_plugin.storage.regular_files import naming
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PARTIAL = ".partial"
 _SAFETENSORS_OWN = re.compile(r"\.tmp\w{6}")
@@ -108,15 +108,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     Raises:
         OSError: it cannot be written, with the number of the cause where the library tells it.
     """
+    from safetensors.torch import save_file  # late: it imports torch, and settings are read without it
+
     # Clones: safetensors rejects tensors that share storage.
     plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    try:
+    with naming(path):
         save_file(plain, path, metadata)
-    except SafetensorError as error:  # it has no type for system errors; the number is in its text
-        told = re.search(r"os error (\d+)", str(error))
-        if told is None:
-            raise
-        raise OSError(int(told[1]), os.strerror(int(told[1])), str(path)) from error
     mask = os.umask(0o077)  # the only way to read the mask is to set it
     os.umask(mask)
     with suppress(PermissionError):  # a file system without modes
@@ -127,8 +124,9 @@ def write_text(path: Path, text: str) -> None:
     """Replace the file by `text` in one move. Several processes may write it: the last one wins."""
     temporary = own_temporary(path)
     try:
-        temporary.write_text(text, encoding="utf-8")
-        put_in_place(temporary, path)
+        with naming(path):
+            temporary.write_text(text, encoding="utf-8")
+            put_in_place(temporary, path)
     except BaseException:
         with suppress(OSError):  # the disk may be the problem
             temporary.unlink(missing_ok=True)

@@ -6,12 +6,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ld3m_plugin.storage.bounded import Refusal, read_tensors
 from ld3m_plugin.storage.complete import write_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _DIGEST = "sha256"
 
@@ -36,6 +37,8 @@ def read_sealed(path: Path, error: Refusal) -> tuple[dict[str, Tensor], dict[str
 
 def content_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """Compute the SHA-256 of names, dtypes, shapes and bytes of tensors, in the order of names, and of metadata."""
+    import torch  # late: settings are read without it
+
     total = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()

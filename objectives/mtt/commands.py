@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ld3m_plugin.cli.common import assignments, orderly_end, prepare_process, read_data
+from ld3m_plugin.cli.common import assignments, orderly_end, prepare_process, read_data, say
 from ld3m_plugin.cli.flags import DataName, DataSettings, Device, Json, Seed
 from ld3m_plugin.cli.tables import print_columns
 from ld3m_plugin.objectives.mtt import FOLDER, FOLDER_VARIABLE
@@ -90,7 +90,7 @@ def train_command(
         for line in task.described():
             reporter.say(line)
         folder = train_experts(root, task, options, first=first, reporter=reporter)
-    typer.echo(f"experts: {folder} (`ld3m experts list --root {root}` lists the stores)")
+    say(f"experts: {folder} (`ld3m experts list --root {root}` lists the stores)")
 
 
 @app.command("import")
@@ -117,7 +117,7 @@ def import_command(
         task = read_data(data, assignments(data_options), "cpu").for_training()
         folder, copied, there = import_experts(root, task, options, sources, reporter=reporter)
     before = f", {there} were there before" if there else ""
-    typer.echo(f"{copied} experts copied{before}: {folder}")
+    say(f"{copied} experts copied{before}: {folder}")
 
 
 @app.command("list")
@@ -142,7 +142,7 @@ def list_command(
         titles = ("key", "data", "network", "experts", "epochs", "dtype", "loss", "disk", "status")
         print_columns([*map(_cells, entries)], titles)
         for problem in (problem for entry in entries for problem in entry.problems):
-            typer.echo(f"warning: {problem}", err=True)
+            say(f"warning: {problem}", err=True)
     if verify and any(entry.status == "damaged" for entry in entries):
         raise typer.Exit(int(ExitCode.FAILED))
 

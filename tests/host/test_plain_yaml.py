@@ -149,3 +149,9 @@ def test_what_an_older_version_wrote_reads_as_the_same_value(value):
     found = build(Several, parse_yaml(written), "x")
     assert isinstance(value, str) or found.free["a"] == value
     assert found.text == (value if isinstance(value, str) else "")
+
+
+@pytest.mark.parametrize("text", ["0x" + "f" * 5000, "0o" + "7" * 5000, "1" * 5000, "-" + "9" * 4000])
+def test_numbers_that_python_cannot_write_are_text(text):
+    # A message that quotes such a number would itself be an error.
+    assert parse_value(text) == text

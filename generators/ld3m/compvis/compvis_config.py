@@ -25,6 +25,7 @@ from pydantic import (
 
 from ld3m_plugin.errors import PriorError, one_line
 from ld3m_plugin.plain_yaml import plain, read_yaml
+from ld3m_plugin.storage import open_regular
 
 _NONE = BeforeValidator(lambda section: None if section == "__is_unconditional__" else section or {})
 #: Of a `target`, only the name of the class counts.
@@ -237,7 +238,7 @@ def find_config(checkpoint: Path) -> Path | None:
             return folder / name
     others = []
     for path in (*folder.glob("*.yaml"), *folder.glob("*.yml")):
-        with suppress(OSError):
-            if "unet_config" in path.read_text(encoding="utf-8", errors="replace"):
+        with suppress(OSError), open_regular(path) as file:
+            if b"unet_config" in file.read(2**20):
                 others.append(path)
     return others[0] if len(others) == 1 else None

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
-from pydantic_core import from_json
 
 from ld3m_plugin.errors import ExpertError
 from ld3m_plugin.objectives.mtt.store.expert_files import expert_files
 from ld3m_plugin.objectives.mtt.store.store_format import OtherVersionError, Record, check_format, reason
 from ld3m_plugin.objectives.mtt.store.store_identity import is_key, is_key_of
+from ld3m_plugin.storage import read_json
 
 SETTINGS = "settings.json"
 
@@ -54,15 +54,16 @@ def read_settings(folder: Path) -> Description:
         OtherVersionError: another version of this library wrote it.
         ExpertError: it is missing, damaged or not of a store.
     """
+
+    def refusal(problem: str) -> ExpertError:
+        return ExpertError(f"{folder} is not a store of experts ({problem}): choose another --root, or move it away")
+
+    content = read_json(folder / SETTINGS, refusal)
     try:
-        content = from_json((folder / SETTINGS).read_bytes())
         check_format(folder, content.get("format") if isinstance(content, dict) else None)
         return Description.model_validate(content)
-    except (OSError, ValueError) as error:
-        why = "missing" if isinstance(error, FileNotFoundError) else f"damaged: {reason(error)}"
-        raise ExpertError(
-            f"{folder} is not a store of experts ({SETTINGS} is {why}): choose another --root, or move it away"
-        ) from error
+    except ValueError as error:
+        raise refusal(f"{SETTINGS} is damaged: {reason(error)}") from error
 
 
 def store_folders(root: Path) -> list[Path]:

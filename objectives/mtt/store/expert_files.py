@@ -18,14 +18,13 @@ from typing import Any, Literal, Self
 
 import torch
 from pydantic import model_validator
-from pydantic_core import from_json
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ld3m_plugin.errors import ExpertError
 from ld3m_plugin.objectives.mtt.store.store_format import FORMAT, Record, check_format, reason
 from ld3m_plugin.objectives.mtt.store.store_identity import Shapes, is_key_of
-from ld3m_plugin.storage import own_temporary, put_in_place, signals_held, write_tensors
+from ld3m_plugin.storage import open_tensors, own_temporary, parse_json, put_in_place, signals_held, write_tensors
 
 _ROWS = "parameters"
 _NAME = re.compile(r"expert-(\d{5,})\.safetensors")
@@ -157,7 +156,7 @@ def read_header(path: Path) -> Header:
     with _opened(path) as file:
         metadata = file.metadata() or {}
         check_format(path, metadata.get("format"))  # first: another format may have other fields
-        values = {name: from_json(metadata[name]) for name in Header.model_fields}
+        values = {name: parse_json(metadata[name]) for name in Header.model_fields}
         header = Header.model_validate_json(json.dumps(values))  # of JSON, where a list may be a tuple
         rows = file.get_slice(_ROWS)
         found = tuple(rows.get_shape()), rows.get_dtype()
@@ -201,7 +200,7 @@ def check_digests(path: Path, header: Header) -> None:
 def _opened(path: Path) -> Iterator[Any]:
     """Open an expert's file; whatever is wrong with its content becomes an `ExpertError` that names it."""
     try:
-        with safe_open(str(path), framework="pt") as file:
+        with open_tensors(path) as file:
             yield file
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ExpertError(

@@ -13,7 +13,7 @@ from torch import nn
 
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.identity import data_digest, sha256
-from ld3m_plugin.errors import InvalidOptionError
+from ld3m_plugin.errors import InvalidOptionError, PluginFailedError
 from ld3m_plugin.objectives.matching import check_no_batch_norm, random_network
 from ld3m_plugin.objectives.mtt.store.expert_settings import EXTENT, ExpertSettings
 from ld3m_plugin.objectives.mtt.store.store_format import FORMAT
@@ -69,7 +69,7 @@ def parameter_shapes(task: Task, settings: ExpertSettings) -> Shapes:
     """
     try:
         network = random_network(settings, task.to("cpu"), torch.Generator())
-    except (RuntimeError, TypeError, MemoryError) as error:
+    except (RuntimeError, TypeError, MemoryError, PluginFailedError) as error:
         # On the CPU, torch has no type for lack of memory; any other error is a bug in the network.
         if not isinstance(error, MemoryError) and not re.search("allocate|[Oo]verflow", str(error)):
             raise

@@ -88,11 +88,12 @@ def test_data_and_device_are_checked_as_in_a_run(family, ld3m, tmp_path, argumen
 
 
 @pytest.mark.parametrize(
-    ("end", "message"), [("error", "prior went wrong: try again"), ("memory", "tried to allocate 9 GiB")]
+    ("end", "message", "code"),
+    [("error", "prior went wrong: try again", 1), ("memory", "tried to allocate 9 GiB", 4)],
 )
-def test_a_training_that_fails_is_one_line_and_goes_on(family, ld3m, tmp_path, end, message):
+def test_a_training_that_fails_is_one_line_and_goes_on(family, ld3m, tmp_path, end, message, code):
     outcome = ld3m(*TRAIN, "-S", f"end={end}")
-    assert outcome.code == 1
+    assert outcome.code == code
     assert message in outcome.error
     assert ld3m(*TRAIN).code == 0
     assert here(tmp_path) == {"prior"}
