@@ -302,5 +302,5 @@ def _taken_twice(kind: str, name: str, owners: list[Owner]) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    text = one_line(str(error), 500)
+    text = one_line(str(error), 2000)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ld3m_plugin.data.picture_formats import endings
 from ld3m_plugin.errors import DataError
+from ld3m_plugin.storage import LOCK
 
 #: Folders of operating systems and of network drives, in lower case: thumbnails, recycled files, parts of archives.
 _SYSTEM_FOLDERS = {
@@ -22,7 +23,7 @@ _SYSTEM_FOLDERS = {
 #: What a folder of this library holds: one name of each group. A run that has just begun has its lock alone.
 _OWN_FOLDERS = (
     ("run folder", (("config.yaml",), ("environment.json", "checkpoints", "distilled", "metrics.jsonl"))),
-    ("run folder", ((".ld3m.lock",),)),
+    ("run folder", ((LOCK,),)),
     ("distilled set", (("metadata.json",), ("images.safetensors",))),
     ("prior", (("model_index.json", "prior.json"),)),
     ("training of a prior", (("autoencoder.safetensors", "autoencoder.partial", "gan.safetensors", "gan.partial"),)),

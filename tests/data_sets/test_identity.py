@@ -70,7 +70,7 @@ def test_what_is_made_on_use_has_the_digest_of_its_source():
 
 def test_files_that_are_decoded_on_use_are_known_by_their_content(tmp_path):
     def digest(folder):
-        return images_digest(open_files({"a": sorted(folder.iterdir())}, Form(4, 1), folder, budget=0)[0])
+        return images_digest(open_files({"a": sorted(folder.iterdir())}, Form(4, 1), folder, budget=0))
 
     (tmp_path / "a").mkdir()
     for number in range(3):
@@ -87,7 +87,7 @@ def test_files_that_are_decoded_on_use_are_known_by_their_content(tmp_path):
 def test_a_file_that_is_gone_is_named(tmp_path):
     path = tmp_path / "0.png"
     Image.new("L", (4, 4)).save(path)
-    opened, _ = open_files({"a": [path]}, Form(4, 1), tmp_path, budget=0)
+    opened = open_files({"a": [path]}, Form(4, 1), tmp_path, budget=0)
     path.unlink()
     with pytest.raises(DataError, match=r"0\.png"):
         images_digest(opened)

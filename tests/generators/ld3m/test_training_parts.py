@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ld3m_plugin.contracts import TrainingReporter
@@ -25,6 +25,7 @@ from ld3m_plugin.generators.ld3m.training.train_ldm import start
 from ld3m_plugin.networks.learning_rate import warmup_cosine
 from ld3m_plugin.priors.training.phase import Phase, run
 from ld3m_plugin.randomness import stream
+from ld3m_plugin.storage import write_sealed
 from ld3m_plugin.testing import tiny_task
 
 # batches ---------------------------------------------------------------------------------------------------------------
@@ -283,8 +284,8 @@ def test_a_state_of_more_processes_is_refused(tmp_path):
     path = tmp_path / "tiny.safetensors"
     tensors = load_file(path)
     with safe_open(path, framework="pt") as file:
-        header = file.metadata()
-    save_file({**tensors, "rng.1": tensors["rng"].clone()}, path, header)
+        header = {name: value for name, value in file.metadata().items() if name != "sha256"}
+    write_sealed(path, {**tensors, "rng.1": tensors["rng"].clone()}, header)
     with pytest.raises(PriorError, match=r"tiny\.safetensors .*\b2 processes\b.*\b1\b"):
         train(tmp_path)
 

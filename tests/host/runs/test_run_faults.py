@@ -15,7 +15,7 @@ from ld3m_plugin.cli.common import orderly_end
 from ld3m_plugin.comparison.runner import compare
 from ld3m_plugin.config import resolve
 from ld3m_plugin.contracts import DifferentiableObjective
-from ld3m_plugin.errors import ArtefactError, UsageError
+from ld3m_plugin.errors import ArtefactError, PluginFailedError, UsageError
 from ld3m_plugin.registry import Backend, Owner, build_registry
 from ld3m_plugin.runs import run
 from ld3m_plugin.runs.checkpoints import checkpoint_folders
@@ -349,7 +349,7 @@ def test_a_run_folder_that_is_deleted_is_one_line_and_does_not_come_back(start, 
 
 def test_the_first_error_is_told_though_the_save_after_it_fails(start, tmp_path):
     reporter = At(2, lambda: shutil.rmtree(tmp_path / "run"))
-    with pytest.raises(ValueError, match="a mistake in a plugin"):
+    with pytest.raises(PluginFailedError, match=r"'fails' .* step 3: ValueError: a mistake in a plugin"):
         start(reporter=reporter, **{"objective.name": "fails"})
     assert any(str(tmp_path / "run") in warning for warning in reporter.warnings)
 
