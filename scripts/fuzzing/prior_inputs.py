@@ -26,7 +26,7 @@ def read_ldm(path: Path) -> None:
     """Show its facts, then predict once."""
     command(path, "prior", "info", str(path))
     prior = load_prior(path)
-    size = prior.unet.config.sample_size
+    size = prior.denoiser.config.sample_size
     state = torch.zeros(1, prior.codec.latent_channels, *((size, size) if isinstance(size, int) else (8, 8)))
     embedding = None if prior.class_embedding is None else prior.class_embedding[:1].view(1, 1, -1)
     prior.predict(state, 5.0, embedding)

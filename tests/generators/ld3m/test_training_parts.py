@@ -25,7 +25,7 @@ from ld3m_plugin.generators.ld3m.training.train_ldm import start
 from ld3m_plugin.networks.learning_rate import warmup_cosine
 from ld3m_plugin.priors.training.phase import Phase, run
 from ld3m_plugin.randomness import stream
-from ld3m_plugin.storage import write_sealed
+from ld3m_plugin.storage import read_sealed, write_sealed
 from ld3m_plugin.testing import tiny_task
 
 # batches ---------------------------------------------------------------------------------------------------------------
@@ -282,9 +282,7 @@ def test_pictures_see_the_average_and_leave_the_weights(tmp_path):
 def test_a_state_of_more_processes_is_refused(tmp_path):
     train(tmp_path)
     path = tmp_path / "tiny.safetensors"
-    tensors = load_file(path)
-    with safe_open(path, framework="pt") as file:
-        header = {name: value for name, value in file.metadata().items() if name != "sha256"}
+    tensors, header = read_sealed(path, PriorError)
     write_sealed(path, {**tensors, "rng.1": tensors["rng"].clone()}, header)
     with pytest.raises(PriorError, match=r"tiny\.safetensors .*\b2 processes\b.*\b1\b"):
         train(tmp_path)

@@ -17,6 +17,13 @@ TENSORS = {
 }
 
 
+def test_the_same_state_is_the_same_bytes(tmp_path):
+    facts = {str(number): "x" for number in range(9)}
+    for name in ("one", "other"):
+        write_sealed(tmp_path / name, TENSORS, facts)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
 def test_a_sealed_file_is_read_as_it_was_written(tmp_path):
     write_sealed(tmp_path / "state", TENSORS, {"settings": "x"})
     tensors, metadata = read_sealed(tmp_path / "state", ArtefactError)
