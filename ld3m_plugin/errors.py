@@ -32,6 +32,10 @@ class HostError(Exception):
 
     exit_code: ExitCode = ExitCode.FAILED
 
+    def __str__(self) -> str:
+        """The message with its control characters visible: names in it come from files that anybody may have written."""
+        return visible(super().__str__())
+
 
 class UsageError(HostError):
     """A name, path or value that does not exist or is not valid: exit code 2."""

@@ -30,25 +30,34 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
         DataError: the file is missing, not IDX, of another type or rank, empty, shorter or longer than its header says, or
             larger than `LARGEST_FILE`.
     """
+    start = 4 + 4 * dimensions
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            data = file.read(LARGEST_FILE + 1)
+            header = file.read(start)
+            shape = _shape(header, dimensions, path)
+            # One more than it should be: a small archive may unpack to anything.
+            data = header + file.read(math.prod(shape) + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot read IDX file {path}: {error}; get it again") from error
-    start = 4 + 4 * dimensions
-    if len(data) < start or data[:4] != bytes((0, 0, _UNSIGNED_BYTE, dimensions)):
-        raise DataError(
-            f"{path} is not an IDX file of unsigned bytes with {dimensions} dimensions "
-            f"(it begins with {data[:4].hex(' ') or 'nothing'}): get it again"
-        )
-    if len(data) > LARGEST_FILE:
-        raise DataError(f"IDX file {path} is larger than {LARGEST_FILE} bytes (uncompressed): get it again")
-    shape = struct.unpack_from(f">{dimensions}I", data, 4)
     size = len(data) - start
     # The lengths must agree: a download that stopped early is an error, never a smaller data set.
     if size == 0 or size != math.prod(shape):
-        raise DataError(f"IDX file {path} has {size} values, its header says {shape}: get it again")
+        more = " or more" if size > math.prod(shape) else ""
+        raise DataError(f"IDX file {path} has {size}{more} values, its header says {shape}: get it again")
     return torch.frombuffer(bytearray(data), dtype=torch.uint8, offset=start).view(shape)
+
+
+def _shape(header: bytes, dimensions: int, path: Path) -> tuple[int, ...]:
+    """The shape that a header states."""
+    if len(header) < 4 + 4 * dimensions or header[:4] != bytes((0, 0, _UNSIGNED_BYTE, dimensions)):
+        raise DataError(
+            f"{path} is not an IDX file of unsigned bytes with {dimensions} dimensions "
+            f"(it begins with {header[:4].hex(' ') or 'nothing'}): get it again"
+        )
+    shape = struct.unpack_from(f">{dimensions}I", header, 4)
+    if len(header) + math.prod(shape) > LARGEST_FILE:
+        raise DataError(f"IDX file {path} is larger than {LARGEST_FILE} bytes (uncompressed): get it again")
+    return shape
 
 
 def idx_digest(values: Tensor) -> str:

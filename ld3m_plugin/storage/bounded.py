@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -111,6 +112,15 @@ def read_tensors(path: Path, error: Refusal) -> tuple[dict[str, Tensor], dict[st
         raise error(f"{path} is damaged: {one_line(str(problem))}") from problem
 
 
+def _check_length(header: Any, length: int) -> None:
+    """Reject a file with more behind its header than the tensors take: mapping it may need more memory than there is."""
+    entries = header.values() if isinstance(header, dict) else ()
+    offsets = [entry.get("data_offsets") for entry in entries if isinstance(entry, dict)]
+    ends = [pair[1] for pair in offsets if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], int)]
+    if length > max(ends, default=0):
+        raise ValueError(f"it has {length} bytes of tensors, and its header says {max(ends, default=0)}")
+
+
 @contextmanager
 def open_tensors(path: Path) -> Iterator[Any]:
     """`safetensors.safe_open` of a file on the CPU whose header is within limits: 16 MiB and 10,000 tensors.
@@ -125,7 +135,9 @@ def open_tensors(path: Path) -> Iterator[Any]:
         if size > _LARGEST:
             raise ValueError(f"its header takes {size} bytes")
         header = parse_json(file.read(size).decode("utf-8"))
+        length = os.fstat(file.fileno()).st_size
     if isinstance(header, dict) and len(header) > _MOST_TENSORS:
         raise ValueError(f"it has {len(header)} tensors, more than {_MOST_TENSORS}")
+    _check_length(header, length - 8 - size)
     with safe_open(str(path), framework="pt") as opened:
         yield opened

@@ -102,3 +102,15 @@ def test_a_name_that_the_file_system_cannot_write_is_missing_or_damaged(tmp_path
         for read in READERS.values():
             with pytest.raises((ArtefactError, UsageError)):
                 read(tmp_path / name)
+
+
+def test_a_sparse_file_of_tensors_is_refused_before_it_is_mapped(tmp_path):
+    path = tmp_path / "large.safetensors"
+    save_file({"a": torch.zeros(3)}, path)
+    os.truncate(path, 2**42)  # no block of it is on the disk
+    with pytest.raises(ArtefactError, match=r"large\.safetensors"):
+        read_tensors(path, ArtefactError)
+
+
+def test_the_message_of_an_error_shows_what_would_command_a_terminal():
+    assert str(ArtefactError("class '\x1b[31m\u202e' is damaged")) == r"class '\x1b[31m\u202e' is damaged"
