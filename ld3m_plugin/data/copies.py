@@ -7,7 +7,7 @@ import stat
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ld3m_plugin.data.decode import UnreadableImageError
+from ld3m_plugin.data.decode import LARGEST_PICTURE, UnreadableImageError
 from ld3m_plugin.errors import DataError
 
 _NAMED = 3
@@ -65,7 +65,7 @@ def _sizes(files: Iterable[Path]) -> dict[int, list[Path]]:
             facts = path.stat()
         except OSError as error:
             raise UnreadableImageError(path, error.strerror or str(error)) from error
-        if stat.S_ISREG(facts.st_mode):
+        if stat.S_ISREG(facts.st_mode) and facts.st_size <= LARGEST_PICTURE:  # a larger one is not read as a picture
             found.setdefault(facts.st_size, []).append(path)
     return found
 

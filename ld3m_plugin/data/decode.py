@@ -36,6 +36,8 @@ _TRANSPARENT_MODES = {"LA", "La", "PA", "RGBA", "RGBa"}
 _LONG, _LARGE = 16, 2**23
 #: Most pixels of a picture, 67 million. Pillow takes 4 bytes for each, and transparency needs four such buffers: 1 GiB.
 MOST_PIXELS = 2**26
+#: Bytes of a picture file: `MOST_PIXELS` of 8 bytes take half of it.
+LARGEST_PICTURE = 2**30
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the limit here is lower, and an error
 
 
@@ -153,8 +155,11 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     Damaged bytes can make its decoders raise nearly anything.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):  # opening a pipe would wait for its writer
             raise UnreadableImageError(path, "not a regular file")
+        if facts.st_size > LARGEST_PICTURE:
+            raise UnreadableImageError(path, f"the file has {facts.st_size} bytes, more than {LARGEST_PICTURE}")
         with Image.open(path, formats=formats()) as image:
             width, height = image.size
             if width * height > MOST_PIXELS:

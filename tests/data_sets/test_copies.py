@@ -1,10 +1,12 @@
 """Pictures on both sides of a split, and splits that are one."""
 
+import os
 import shutil
 
 import pytest
 from PIL import Image
 
+from ld3m_plugin.data import copies
 from ld3m_plugin.data.imagefolder import load
 from ld3m_plugin.errors import DataError
 from ld3m_plugin.task import DataOptions
@@ -85,3 +87,11 @@ def test_two_class_folders_that_are_one_are_refused(tree):
     (tree / "train" / "c").symlink_to(tree / "train" / "b")
     with pytest.raises(DataError, match=r"train/b and .*train/c"):
         load_folder(tree / "train")
+
+
+def test_files_too_large_for_pictures_are_not_read_to_compare_them(tmp_path):
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path in paths:
+        path.touch()
+        os.truncate(path, 2**42)  # no block of it is on the disk
+    assert copies._copies(paths[:1], paths[1:]) == []

@@ -284,3 +284,12 @@ except DataError as error:
     done = new_process("-c", script, tmp_path / "large.png", OMP_NUM_THREADS="1")
     assert done.stdout.startswith("DataError "), done.stderr
     assert str(tmp_path / "large.png") in done.stdout
+
+
+def test_a_huge_file_is_refused_by_its_size(tmp_path):
+    path = tmp_path / "large.png"
+    Image.new("L", (4, 4)).save(path)
+    os.truncate(path, 2**42)  # no block of it is on the disk
+    for read in (read_header, lambda file: read_image(file, Form(4, 1))):
+        with pytest.raises(UnreadableImageError, match=r"large\.png"):
+            read(path)
