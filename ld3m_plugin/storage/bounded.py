@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Refusal = Callable[[str], HostError]
 
 _LARGEST = 16 * 2**20  # bytes; facts of the 1,000 classes of ImageNet take 0.1 MiB
+_LARGEST_LINES = 2**30  # bytes
 _LONGEST_LINE = 2**20  # bytes; a record of an evaluation takes some hundred
 _DEEPEST = 64  # levels; records of this library have eight
 _MOST_TENSORS = 10_000  # the largest published U-Nets have 2,000; 200,000 take safetensors half a minute
@@ -80,9 +81,11 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each line that is a JSON object, as text with its line break and as a mapping, such as those of `metrics.jsonl`.
 
     Lines of other content are left out: cut off by a kill, not ours, no text, or longer than 1 MiB. What is missing or no file
-    has no lines.
+    has no lines, and so has what is larger than 1 GiB, some million steps.
     """
     with suppress(OSError), open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > _LARGEST_LINES:
+            return
         beginning = True
         while line := file.readline(_LONGEST_LINE):
             whole, beginning = beginning, line.endswith(b"\n")

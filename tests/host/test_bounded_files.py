@@ -114,3 +114,11 @@ def test_a_sparse_file_of_tensors_is_refused_before_it_is_mapped(tmp_path):
 
 def test_the_message_of_an_error_shows_what_would_command_a_terminal():
     assert str(ArtefactError("class '\x1b[31m\u202e' is damaged")) == r"class '\x1b[31m\u202e' is damaged"
+
+
+def test_a_huge_file_of_lines_has_none(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n')
+    assert len(list(read_json_lines(path))) == 1
+    os.truncate(path, 2**42)  # no block of it is on the disk
+    assert list(read_json_lines(path)) == []
