@@ -168,7 +168,8 @@ def open_splits(
     """
     train, test = (open_files(classes, form, folder, decoded=decoded) for classes, folder in splits)
     (files, here), (tested, there) = splits
-    notes = check_apart(files, tested, (here, there))
+    in_memory = isinstance(train, InMemoryImages) and isinstance(test, InMemoryImages)
+    notes = check_apart(files, tested, (here, there), (train, test) if in_memory else ())
     counts = f"{sum(train.counts())} train, {sum(test.counts())} test"
     return Splits(train, test, left_out.after(counts), notes)
 

@@ -17,8 +17,8 @@ from ld3m_plugin.storage import LOCK
 
 #: Folders of operating systems and of network drives, in lower case: thumbnails, recycled files, parts of archives.
 _SYSTEM_FOLDERS = {
-    *("@eadir", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "__macosx", "__pycache__", "lost+found"),
-    "system volume information",
+    *("@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin"),
+    *("__macosx", "__pycache__", "lost+found", "system volume information"),
 }
 #: What a folder of this library holds: one name of each group. A run that has just begun has its lock alone.
 _OWN_FOLDERS = (
@@ -84,7 +84,12 @@ def list_images(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
     Raises:
         DataError: a folder cannot be read.
     """
-    return sorted(_Walk(folder, LeftOut() if left_out is None else left_out).found.values())
+    return sorted(real_images(folder, left_out).values())
+
+
+def real_images(folder: Path, left_out: LeftOut | None = None) -> dict[Path, Path]:
+    """As `list_images`: path without links -> the path by which the file is reached, in no order."""
+    return _Walk(folder, LeftOut() if left_out is None else left_out).found
 
 
 def subfolders(folder: Path, left_out: LeftOut | None = None) -> list[Path]:

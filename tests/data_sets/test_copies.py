@@ -85,3 +85,21 @@ def test_two_class_folders_that_are_one_are_refused(tree):
     (tree / "train" / "c").symlink_to(tree / "train" / "b")
     with pytest.raises(DataError, match=r"train/b and .*train/c"):
         load_folder(tree / "train")
+
+
+def test_a_picture_that_was_stored_again_in_another_format_is_a_copy(tree):
+    Image.open(tree / "train" / "a" / "1.png").save(tree / "val" / "b" / "other.bmp")
+    (note,) = load_folder(tree).notes
+    assert note.startswith("1 of 7 test images")
+    assert str(tree / "train" / "a" / "1.png") in note
+    assert str(tree / "val" / "b" / "other.bmp") in note
+
+
+def test_a_test_split_with_the_training_pictures_in_another_format_is_refused(tree):
+    shutil.rmtree(tree / "val")
+    for path in sorted((tree / "train").rglob("*.png")):
+        stored = tree / "val" / path.relative_to(tree / "train").with_suffix(".bmp")
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).save(stored)
+    with pytest.raises(DataError, match="val has the same pictures"):
+        load_folder(tree)
