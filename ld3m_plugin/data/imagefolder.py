@@ -19,7 +19,7 @@ from torch import Tensor
 from ld3m_plugin.data.class_names import comparable, same_names
 from ld3m_plugin.data.decode import Form, Header, UnreadableImageError, check_alike, read_header
 from ld3m_plugin.data.files import Classes, open_splits, readable
-from ld3m_plugin.data.picture_listing import LeftOut, has_loose_images, real_images, subfolders
+from ld3m_plugin.data.picture_listing import LeftOut, check_folder, expanded, has_loose_images, real_images, subfolders
 from ld3m_plugin.data.split_folders import Layout, find_layout
 from ld3m_plugin.data.statistics import channel_statistics
 from ld3m_plugin.errors import DataError, InvalidOptionError
@@ -140,10 +140,8 @@ def _rank(text: str) -> bytes:
 def _root(argument: str, options: DataOptions) -> Path:
     if not argument and options.root is None:
         raise InvalidOptionError("imagefolder needs a folder: imagefolder:PATH")
-    root = (options.root or Path()) / Path(argument).expanduser()
-    if not root.is_dir():
-        problem = "is a file, not a folder" if root.exists() else "does not exist"
-        raise DataError(f"{root} {problem}: give an existing folder, imagefolder:PATH")
+    root = (options.root or Path()) / expanded(Path(argument))
+    check_folder(root, "give an existing folder, imagefolder:PATH")
     return root
 
 

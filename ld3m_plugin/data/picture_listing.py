@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
 from ld3m_plugin.data.picture_formats import endings
-from ld3m_plugin.errors import DataError
+from ld3m_plugin.errors import DataError, one_line
 from ld3m_plugin.storage import LOCK
 
 #: Folders of operating systems and of network drives, in lower case: thumbnails, recycled files, parts of archives.
@@ -70,6 +71,30 @@ class LeftOut:
         ]
         others = sum(count for count, _ in counts[_KINDS_NAMED:])
         return ", ".join([*named, *([f"{others} of other kinds"] if others else [])])
+
+
+def check_folder(folder: Path, advice: str) -> None:
+    """Check that a folder is there and can be looked at.
+
+    Raises:
+        DataError: it is missing, a file, in a folder that this user may not enter, or its name is too long for the disk.
+    """
+    try:
+        problem = None if stat.S_ISDIR(folder.stat().st_mode) else "is a file, not a folder"
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: a null character
+        problem = "does not exist"
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+    if problem is not None:
+        raise DataError(f"{one_line(str(folder), 1000)} {problem}: {advice}")
+
+
+def expanded(path: Path) -> Path:
+    """`path` with the home folder in place of `~`; the home of an unknown user stays as it is."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def list_images(folder: Path, left_out: LeftOut | None = None) -> list[Path]:

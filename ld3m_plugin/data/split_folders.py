@@ -113,12 +113,12 @@ def _check_no_splits(root: Path, folders: Sequence[Path]) -> None:
             "of its own, in each split"
         )
     for folder in folders:
-        inside = {role: entry for entry in subfolders(folder) if (role := _role(entry.name))}
-        if "train" in inside and len(inside) > 1:
-            train = inside["train"]
+        parts = {role: entry for entry in subfolders(folder) if (role := _role(entry.name))}
+        if "train" in parts and len(parts) > 1:
+            train = parts["train"]
             way = f"put them above, as {root / train.name / folder.name}"
             raise DataError(
-                f"{_listed(sorted(inside.values()))} in {folder} look like splits below a class: "
+                f"{_listed(sorted(parts.values()))} in {folder} look like splits below a class: "
                 + (f"give imagefolder:{folder}" if subfolders(train) else way)
             )
     trained, tested = (
