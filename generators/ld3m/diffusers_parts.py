@@ -222,8 +222,8 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:
             raise PriorError(f"{path}: {key} = {value!r} must be a whole number above 0")
     for key in _SMALL:
         value = config.get(key, 1)
-        if type(value) not in (int, float) or not 0 < value < math.inf:
-            raise PriorError(f"{path}: {key} = {errors.one_line(repr(value), 60)} must be a number above 0")
+        if type(value) not in (int, float) or not 0 < value < 1:
+            raise PriorError(f"{path}: {key} = {errors.one_line(repr(value), 60)} must be a number between 0 and 1")
     if (config.get("num_train_timesteps") or 0) > _MOST_TIMESTEPS:
         raise PriorError(
             f"{path}: num_train_timesteps = {config['num_train_timesteps']} is more than {_MOST_TIMESTEPS:,}"
