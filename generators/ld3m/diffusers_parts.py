@@ -221,7 +221,7 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:
         if value is not None and not all(type(side) is int and side > 0 for side in sides):
             raise PriorError(f"{path}: {key} = {value!r} must be a whole number above 0")
     for key in _SMALL:
-        value = config.get(key, 1)
+        value = config.get(key, 1e-5)
         if type(value) not in (int, float) or not 0 < value < 1:
             raise PriorError(f"{path}: {key} = {errors.one_line(repr(value), 60)} must be a number between 0 and 1")
     if (config.get("num_train_timesteps") or 0) > _MOST_TIMESTEPS:
