@@ -152,7 +152,8 @@ def visible(text: object, *, lines: bool = False) -> str:
 # What torch, oneDNN, CUDA, MPS, safetensors and the loader of libraries say; torch has a type of its own for CUDA alone.
 _NO_MEMORY = re.compile(
     r"can.?t allocate memory|cannot allocate memory|out of memory|not enough memory|unable to allocate|failed to allocate"
-    r"|could not (create|execute) a (primitive|memory)|bad_alloc|ALLOC_FAILED|os error 12\b|can't start new thread",
+    r"|could not (create|execute) a (primitive|memory)|bad_alloc|ALLOC_FAILED|os error 12\b|can't start new thread"
+    r"|failed to map segment from shared object(?!: )",  # with a reason behind it, such as a disk without execution, it is that
     re.IGNORECASE,
 )
 #: How to make a distillation use less memory.

@@ -41,6 +41,9 @@ _COUNTS = (
     *("num_vq_embeddings", "vq_embed_dim", "num_train_timesteps", "num_layers", "patch_size", "num_embeds_ada_norm"),
 )
 
+#: Settings that are added to a variance: a layer takes anything, and fails or gives NaN when it is used.
+_SMALL = ("norm_eps",)
+
 
 def load_model(folder: Path, known: Sequence[str], device: torch.device | str = "cpu") -> Any:
     """Load the diffusers model of a part: float32, frozen, in evaluation mode.
@@ -217,6 +220,10 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:
         sides = value if key == "sample_size" and isinstance(value, list) and len(value) == 2 else [value]
         if value is not None and not all(type(side) is int and side > 0 for side in sides):
             raise PriorError(f"{path}: {key} = {value!r} must be a whole number above 0")
+    for key in _SMALL:
+        value = config.get(key, 1e-5)
+        if type(value) not in (int, float) or not 0 < value < 1:
+            raise PriorError(f"{path}: {key} = {errors.one_line(repr(value), 60)} must be a number between 0 and 1")
     if (config.get("num_train_timesteps") or 0) > _MOST_TIMESTEPS:
         raise PriorError(
             f"{path}: num_train_timesteps = {config['num_train_timesteps']} is more than {_MOST_TIMESTEPS:,}"

@@ -83,12 +83,14 @@ def evaluate_command(
             seed=seed,
             on_progress=reporter.evaluating,
         )
-    if out is not None:
-        write_json(out, result.record())
-    if as_json:
-        typer.echo(json.dumps(result.record(), indent=2))
-    else:
-        print_accuracies(result)
+    try:
+        if out is not None:
+            write_json(out, result.record())
+    finally:  # hours of training are not lost with a full disk
+        if as_json:
+            typer.echo(json.dumps(result.record(), indent=2))
+        else:
+            print_accuracies(result)
 
 
 def _recorded_data(distilled: DistilledSet, path: Path) -> tuple[str, dict[str, Any]]:

@@ -15,6 +15,7 @@ from ld3m_plugin.distillation.loop import Distillation, Step
 from ld3m_plugin.errors import visible
 from ld3m_plugin.evaluation import Evaluation
 from ld3m_plugin.runs.checkpoints import checkpoint_folders
+from ld3m_plugin.runs.folder import CONFIG
 from ld3m_plugin.runs.run import Reporter
 
 _PLAIN_INTERVAL = 60.0
@@ -135,9 +136,11 @@ class ConsoleReporter(LiveConsole, Reporter):
         if self._folder is None or not self._folder.is_dir():
             return ""
         checkpoints = checkpoint_folders(self._folder)
-        if not checkpoints:
-            return "no checkpoint was written, start again"
-        return f"{checkpoints[-1]} is kept, go on with: ld3m distill --resume {self._folder}"
+        if checkpoints:
+            return f"{checkpoints[-1]} is kept, go on with: ld3m distill --resume {self._folder}"
+        if (self._folder / CONFIG).exists():  # the same command finds the folder taken
+            return f"no checkpoint was written, start from the first step with: ld3m distill --resume {self._folder}"
+        return "no checkpoint was written, start again"
 
     def _note(self) -> str:
         best = "" if self._best is None else f", best {self._best[0]:.1f} % at {self._best[1]}"

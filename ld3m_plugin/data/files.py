@@ -22,7 +22,7 @@ from ld3m_plugin.task import ImagesByClass
 
 #: Bytes of decoded images to keep per split: a split that fits is decoded once, of a larger one the images used last stay.
 MEMORY_BUDGET = 2 * 2**30
-#: Bytes of files of one class whose contents are all in its digest.
+#: Bytes of files whose contents are in the digest of a split: a start must not read all of ImageNet.
 DIGESTED_BYTES = 256 * 2**20
 Classes = Mapping[str, Sequence[Path]]
 
@@ -66,15 +66,15 @@ class ImageFiles(ImagesByClass):
     def digest(self, class_index: int) -> str:
         """SHA-256 of the files' sizes and contents, in order, without decoding them.
 
-        Of a class of more than `DIGESTED_BYTES`, the contents are those of evenly spaced files. A file that was written
-        again with the same pixels counts as another one; its name and place do not count.
+        Of a class of more than its share of `DIGESTED_BYTES`, the contents are those of evenly spaced files. A file that was
+        written again with the same pixels counts as another one; its name and place do not count.
         """
         paths = self._paths[class_index]
         digest = hashlib.sha256()
         try:
             sizes = [path.stat().st_size for path in paths]
             digest.update(repr(sizes).encode())
-            step = -(-sum(sizes) // DIGESTED_BYTES) or 1
+            step = -(-sum(sizes) * len(self._paths) // DIGESTED_BYTES) or 1
             for path in paths[::step]:
                 with path.open("rb") as file:
                     digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -168,7 +168,8 @@ def open_splits(
     """
     train, test = (open_files(classes, form, folder, decoded=decoded) for classes, folder in splits)
     (files, here), (tested, there) = splits
-    notes = check_apart(files, tested, (here, there))
+    in_memory = isinstance(train, InMemoryImages) and isinstance(test, InMemoryImages)
+    notes = check_apart(files, tested, (here, there), (train, test) if in_memory else ())
     counts = f"{sum(train.counts())} train, {sum(test.counts())} test"
     return Splits(train, test, left_out.after(counts), notes)
 

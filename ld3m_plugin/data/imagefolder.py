@@ -19,7 +19,7 @@ from torch import Tensor
 from ld3m_plugin.data.class_names import comparable, same_names
 from ld3m_plugin.data.decode import Form, Header, UnreadableImageError, check_alike, read_header
 from ld3m_plugin.data.files import Classes, open_splits, readable
-from ld3m_plugin.data.picture_listing import LeftOut, has_loose_images, list_images, subfolders
+from ld3m_plugin.data.picture_listing import LeftOut, check_folder, expanded, has_loose_images, real_images, subfolders
 from ld3m_plugin.data.split_folders import Layout, find_layout
 from ld3m_plugin.data.statistics import channel_statistics
 from ld3m_plugin.errors import DataError, InvalidOptionError
@@ -72,8 +72,8 @@ def read_classes(folder: Path, left_out: LeftOut) -> dict[str, list[Path]]:
     """Class name -> image files, sorted, of a folder with one subfolder per class.
 
     Raises:
-        DataError: the folder has no subfolders, one without an image or with a name that is not UTF-8, or two that are one folder
-            or whose names are spellings of one name.
+        DataError: the folder has no subfolders, one without an image or with a name that is not UTF-8, two that are one folder
+            or whose names are spellings of one name, or a link makes one file a picture of two classes.
     """
     folders = subfolders(folder, left_out)
     if not folders:
@@ -91,7 +91,7 @@ def read_classes(folder: Path, left_out: LeftOut) -> dict[str, list[Path]]:
     for entry in folders:
         if (other := real.setdefault(entry.resolve(), entry)) != entry:
             raise DataError(f"class folders {other} and {entry} are one folder: remove the link")
-    return {entry.name: class_files(entry, left_out) for entry in folders}
+    return _apart({entry.name: _class_files(entry, left_out) for entry in folders})
 
 
 def class_files(folder: Path, left_out: LeftOut) -> list[Path]:
@@ -100,12 +100,26 @@ def class_files(folder: Path, left_out: LeftOut) -> list[Path]:
     Raises:
         DataError: the folder has none; the message says what else is there.
     """
+    return sorted(_class_files(folder, left_out).values())
+
+
+def _class_files(folder: Path, left_out: LeftOut) -> dict[Path, Path]:
     here = LeftOut()
-    files = list_images(folder, here)
+    files = real_images(folder, here)
     if not files:
         raise DataError(f"{here.after(f'class folder {folder} has no image')}: add some, or remove the folder")
     left_out.merge(here)
     return files
+
+
+def _apart(classes: dict[str, dict[Path, Path]]) -> dict[str, list[Path]]:
+    """Class name -> image files, sorted; a file that lies in two classes would have two labels."""
+    owner: dict[Path, Path] = {}
+    for files in classes.values():
+        for real, path in files.items():
+            if (other := owner.setdefault(real, path)) is not path:
+                raise DataError(f"{other} and {path} are one file in two classes: remove the link")
+    return {name: sorted(files.values()) for name, files in classes.items()}
 
 
 def seeded_split(names: Sequence[str], fraction: float, seed: int, key: str) -> tuple[list[int], list[int]]:
@@ -126,10 +140,8 @@ def _rank(text: str) -> bytes:
 def _root(argument: str, options: DataOptions) -> Path:
     if not argument and options.root is None:
         raise InvalidOptionError("imagefolder needs a folder: imagefolder:PATH")
-    root = (options.root or Path()) / Path(argument).expanduser()
-    if not root.is_dir():
-        problem = "is a file, not a folder" if root.exists() else "does not exist"
-        raise DataError(f"{root} {problem}: give an existing folder, imagefolder:PATH")
+    root = (options.root or Path()) / expanded(Path(argument))
+    check_folder(root, "give an existing folder, imagefolder:PATH")
     return root
 
 

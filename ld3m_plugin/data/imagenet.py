@@ -15,7 +15,7 @@ from ld3m_plugin.data.decode import Form
 from ld3m_plugin.data.files import Classes, open_splits, readable
 from ld3m_plugin.data.imagefolder import class_files
 from ld3m_plugin.data.imagenet_subsets import ALIASES, SUBSETS, subset_hash
-from ld3m_plugin.data.picture_listing import LeftOut, list_images
+from ld3m_plugin.data.picture_listing import LeftOut, check_folder, expanded, list_images
 from ld3m_plugin.data.statistics import channel_statistics
 from ld3m_plugin.errors import DataError, InvalidOptionError, nearest
 from ld3m_plugin.options import takes
@@ -80,10 +80,11 @@ def _subset(argument: str) -> str:
 
 def _root(options: FileOptions) -> Path:
     value = options.root or os.environ.get(ROOT_VARIABLE)
-    root = Path(value or "").expanduser()
-    if not value or not root.is_dir():
-        problem = f"ImageNet folder {root} does not exist" if value else "no ImageNet folder (train/ and val/)"
-        raise DataError(f"{problem}: give root=PATH or set {ROOT_VARIABLE}")
+    advice = f"give root=PATH or set {ROOT_VARIABLE}"
+    if not value:
+        raise DataError(f"no ImageNet folder (train/ and val/): {advice}")
+    root = expanded(Path(value))
+    check_folder(root, advice)
     return root
 
 

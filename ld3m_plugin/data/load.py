@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import errno
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ld3m_plugin.errors import PluginLoadError
+from ld3m_plugin.errors import DataError, PluginLoadError, one_line
 from ld3m_plugin.options import Options, Place, build, options_model, places, recorded
 from ld3m_plugin.registry import Registry, blaming, current_registry, described, use_registry
 from ld3m_plugin.task import DataOptions, Task
+
+#: Of places that no program of this user can look at: no rights, a name too long, links in a circle.
+_CLOSED = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def load_task(
@@ -34,12 +39,24 @@ def load_task(
     with use_registry(registry):
         factory = current_registry().resolve("dataset", base)
         settings = build(options_model(factory) or DataOptions, options, f"data set {base!r}")
-        with blaming("dataset", base, f"reading {name!r}"):
+        with blaming("dataset", base, f"reading {name!r}"), _closed_places():
             task = factory(argument, settings)
         if not isinstance(task, Task):
             raise PluginLoadError(f"{described('dataset', base)} gave a {type(task).__name__}, not a Task")
         task = task.to(device)
     return replace(task, read_with=settings.model_dump(mode="json", exclude_defaults=True))
+
+
+@contextmanager
+def _closed_places() -> Iterator[None]:
+    """Let one line name a place that the system does not let this user look at; no data set is to blame for it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _CLOSED:
+            raise
+        place = one_line(str(error.filename), 1000)
+        raise DataError(f"cannot read {place}: {error.strerror}; make it readable, or give another place") from error
 
 
 def data_options(name: str, options: Mapping[str, Any]) -> Options:

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
 from ld3m_plugin.data.picture_formats import endings
-from ld3m_plugin.errors import DataError
+from ld3m_plugin.errors import DataError, one_line
 from ld3m_plugin.storage import LOCK
 
 #: Folders of operating systems and of network drives, in lower case: thumbnails, recycled files, parts of archives.
 _SYSTEM_FOLDERS = {
-    *("@eadir", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "__macosx", "__pycache__", "lost+found"),
-    "system volume information",
+    *("@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin"),
+    *("__macosx", "__pycache__", "lost+found", "system volume information"),
 }
 #: What a folder of this library holds: one name of each group. A run that has just begun has its lock alone.
 _OWN_FOLDERS = (
@@ -72,6 +73,30 @@ class LeftOut:
         return ", ".join([*named, *([f"{others} of other kinds"] if others else [])])
 
 
+def check_folder(folder: Path, advice: str) -> None:
+    """Check that a folder is there and can be looked at.
+
+    Raises:
+        DataError: it is missing, a file, in a folder that this user may not enter, or its name is too long for the disk.
+    """
+    try:
+        problem = None if stat.S_ISDIR(folder.stat().st_mode) else "is a file, not a folder"
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: a null character
+        problem = "does not exist"
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+    if problem is not None:
+        raise DataError(f"{one_line(str(folder), 1000)} {problem}: {advice}")
+
+
+def expanded(path: Path) -> Path:
+    """`path` with the home folder in place of `~`; the home of an unknown user stays as it is."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def list_images(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
     """Image files in a folder and its subfolders, sorted by path.
 
@@ -84,7 +109,12 @@ def list_images(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
     Raises:
         DataError: a folder cannot be read.
     """
-    return sorted(_Walk(folder, LeftOut() if left_out is None else left_out).found.values())
+    return sorted(real_images(folder, left_out).values())
+
+
+def real_images(folder: Path, left_out: LeftOut | None = None) -> dict[Path, Path]:
+    """As `list_images`: path without links -> the path by which the file is reached, in no order."""
+    return _Walk(folder, LeftOut() if left_out is None else left_out).found
 
 
 def subfolders(folder: Path, left_out: LeftOut | None = None) -> list[Path]:

@@ -112,6 +112,15 @@ def _check_no_splits(root: Path, folders: Sequence[Path]) -> None:
             f"{_listed(whole)} in {root} look like splits and have no class folders: put the images of each class into a folder "
             "of its own, in each split"
         )
+    for folder in folders:
+        parts = {role: entry for entry in subfolders(folder) if (role := _role(entry.name))}
+        if "train" in parts and len(parts) > 1:
+            train = parts["train"]
+            way = f"put them above, as {root / train.name / folder.name}"
+            raise DataError(
+                f"{_listed(sorted(parts.values()))} in {folder} look like splits below a class: "
+                + (f"give imagefolder:{folder}" if subfolders(train) else way)
+            )
     trained, tested = (
         [folder for folder in folders if _names_part(folder.name, roles)] for roles in (["train"], ["val", "test"])
     )

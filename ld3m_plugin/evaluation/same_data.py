@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ld3m_plugin.contracts import Task
@@ -48,24 +48,37 @@ def check_data(metadata: Mapping[str, Any], task: Task, is_named: bool) -> str |
         ArtefactError: labels mean something else, pixels are scaled differently, or other images that were not asked for.
     """
     check_labels(metadata, task)
-    for name in ("class_names", "image_size", "channels", "mean", "std"):
-        value = getattr(task, name)
-        value = list(value) if isinstance(value, tuple) else value
-        recorded = metadata.get(name, value)
-        if recorded != value and not _are_alike(name, recorded, value):
-            raise ArtefactError(
-                f"the distilled set has {name} {one_line(str(recorded))}, data set {task.name!r} has "
-                f"{one_line(str(value))}: give --data the data set that it was made from"
-            )
+    _check_facts(metadata, task, ("class_names", "image_size", "channels"))
     found = data_difference(recorded_facts(metadata), task)
-    if found is None:
-        return None
-    if not is_named:
+    scaled_alike = all(_fits(metadata, task, name) for name in ("mean", "std"))
+    if found is not None and not is_named:
+        other = ", or evaluate on this one by naming it with --data" if scaled_alike else ""
         raise ArtefactError(
             f"the distilled set was made from {_source(metadata)}, and now the data is {task.source!r}, {found}: say where "
-            "the former is with -D root=PATH, or evaluate on this one by naming it with --data"
+            f"the former is with -D root=PATH{other}"
         )
-    return f"{task.source} is other data than the set was made from, {found}"
+    _check_facts(metadata, task, ("mean", "std"))
+    return None if found is None else f"{task.source} is other data than the set was made from, {found}"
+
+
+def _check_facts(metadata: Mapping[str, Any], task: Task, names: Iterable[str]) -> None:
+    for name in names:
+        if not _fits(metadata, task, name):
+            raise ArtefactError(
+                f"the distilled set has {name} {one_line(str(metadata[name]))}, data set {task.name!r} has "
+                f"{one_line(str(_plain(task, name)))}: give --data the data set that it was made from"
+            )
+
+
+def _fits(metadata: Mapping[str, Any], task: Task, name: str) -> bool:
+    value = _plain(task, name)
+    recorded = metadata.get(name, value)
+    return bool(recorded == value or _are_alike(name, recorded, value))
+
+
+def _plain(task: Task, name: str) -> Any:
+    value = getattr(task, name)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _source(metadata: Mapping[str, Any]) -> str:

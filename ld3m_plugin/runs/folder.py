@@ -150,10 +150,16 @@ def read_best(folder: Path, iteration: int) -> dict[str, Any] | None:
 
 
 def forget_metrics_after(folder: Path, iteration: int, steps: int) -> None:
-    """Drop records of steps after `iteration`, and of the evaluation at the end (`steps`): they are made again."""
+    """Drop records of steps after `iteration`, and of the evaluation at the end (`steps`): they are made again.
+
+    Raises:
+        ArtefactError: the records are no file, such as a pipe, whose writer would wait for a reader.
+    """
     path, kept = folder / METRICS, []
-    if not path.is_file():
+    if not path.exists():
         return
+    if not path.is_file():
+        raise ArtefactError(f"{path} is not a file: remove it, then go on")
     for line, record in read_json_lines(path):
         with suppress(TypeError):  # not ours
             step = record.get("step", 0)

@@ -71,7 +71,7 @@ def said_if_missing(config: RunConfig, folder: Path) -> Iterator[None]:
         for flag, path in _paths(config):
             if not path.exists():
                 raise ArtefactError(
-                    f"{path} is not there, and the run in {folder} was made with it: put it back, or name its new place: "
+                    f"{path} is not there, and the run in {folder} needs it: put it back, or name where it is now: "
                     f"ld3m distill --resume {folder} {flag}NEW"
                 ) from error
         raise

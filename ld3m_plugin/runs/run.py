@@ -146,6 +146,12 @@ def _resume(
         state = Distillation(config if device is None else config.model_copy(update={"device": device}), task=task)
         check_same_origin(folder, state)
     _check_evaluation(state)
+    if not folders.read_environment(folder):
+        path = folder / folders.ENVIRONMENT
+        reporter.warn(
+            f"{path} is missing or damaged, so the data cannot be compared with the run's: it is written again"
+        )
+        write_json(path, environment(state))
     if config != former:
         if checkpoint is not None and not same_places(config, former):
             # One of version 0.1 fits the former places alone.

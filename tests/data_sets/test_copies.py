@@ -95,3 +95,29 @@ def test_files_too_large_for_pictures_are_not_read_to_compare_them(tmp_path):
         path.touch()
         os.truncate(path, 2**42)  # no block of it is on the disk
     assert copies._copies(paths[:1], paths[1:]) == []
+
+
+def test_a_picture_that_was_stored_again_in_another_format_is_a_copy(tree):
+    Image.open(tree / "train" / "a" / "1.png").save(tree / "val" / "b" / "other.bmp")
+    (note,) = load_folder(tree).notes
+    assert note.startswith("1 of 7 test images")
+    assert str(tree / "train" / "a" / "1.png") in note
+    assert str(tree / "val" / "b" / "other.bmp") in note
+
+
+def test_a_test_split_with_the_training_pictures_in_another_format_is_refused(tree):
+    shutil.rmtree(tree / "val")
+    for path in sorted((tree / "train").rglob("*.png")):
+        stored = tree / "val" / path.relative_to(tree / "train").with_suffix(".bmp")
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).save(stored)
+    with pytest.raises(DataError, match="val has the same pictures"):
+        load_folder(tree)
+
+
+def test_of_many_files_on_disk_some_are_compared(tree, monkeypatch):
+    monkeypatch.setattr(copies, "_COMPARED", 3)
+    files = [tree / "train" / "a" / f"{number}.png" for number in range(5)]
+    assert copies._some(files) == files[::2]
+    assert copies._some(files[:3]) == files[:3]
+    assert copies._some([]) == []

@@ -107,3 +107,23 @@ def test_names_of_files_that_are_not_utf8_do_not_stop_a_run(data, ld3m):
     os.truncate(os.fsencode(data / "x") + b"/\xe9.png", 0)
     refused = ld3m("distill", *SHORT, "--data", f"imagefolder:{data}", "--out", "run-2")
     assert (refused.code, f"{data}/x/" in refused.error) == (1, True)
+
+
+@pytest.mark.parametrize("place", ["n" * 300, "~nobody-of-this-name/x"])
+def test_a_folder_that_the_system_cannot_look_at_is_one_line(place):
+    with pytest.raises(DataError) as refusal:
+        load_task(f"imagefolder:{place}")
+    assert place in str(refusal.value)
+    for name in ("imagenet:nette", "fashion-mnist", "cifar10"):
+        with pytest.raises(DataError) as refusal:
+            load_task(name, root=place)
+        assert place in str(refusal.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root enters every folder")
+def test_a_folder_in_one_that_may_not_be_entered_is_one_line(tmp_path):
+    (tmp_path / "closed" / "inside").mkdir(parents=True)
+    (tmp_path / "closed").chmod(0)
+    with pytest.raises(DataError, match="cannot be read"):
+        load_task(f"imagefolder:{tmp_path / 'closed' / 'inside'}")
+    (tmp_path / "closed").chmod(0o700)

@@ -129,3 +129,29 @@ def test_classes_may_have_such_words_in_their_names(tmp_path):
     fill(tmp_path / "test tube", "glass", "plastic")
     fill(tmp_path, "plane", "train")
     assert load_folder(tmp_path).class_names == ("plane", "test tube", "train", "train station")
+
+
+def test_splits_inside_each_class_are_refused(tmp_path):
+    for name in ("bolt", "nut"):
+        fill(tmp_path / name, "Train", "test")
+    with pytest.raises(DataError, match="look like splits below a class") as refusal:
+        load_folder(tmp_path)
+    assert str(tmp_path / "Train" / "bolt") in str(refusal.value)
+
+
+def test_splits_in_one_of_several_folders_are_refused_with_the_folder_to_give(tmp_path):
+    fill(tmp_path / "images" / "train", "cat", "dog")
+    fill(tmp_path / "images" / "val", "cat", "dog")
+    fill(tmp_path / "drawings")
+    with pytest.raises(DataError) as refusal:
+        load_folder(tmp_path)
+    assert f"imagefolder:{tmp_path / 'images'}" in str(refusal.value)
+
+
+@pytest.mark.parametrize("linked", ["a folder", "a file"])
+def test_a_link_into_another_class_is_refused(tmp_path, linked):
+    fill(tmp_path, "cat", "dog")
+    (tmp_path / "dog" / "more.png").symlink_to(tmp_path / "cat" / ("" if linked == "a folder" else "0.png"))
+    with pytest.raises(DataError, match="one file in two classes") as refusal:
+        load_folder(tmp_path)
+    assert str(tmp_path / "cat" / "0.png") in str(refusal.value)

@@ -334,6 +334,13 @@ def test_a_configuration_that_does_not_fit_the_tensors_is_refused(own_dit, edit_
     assert str(folder / "transformer") in refused(folder)
 
 
+@pytest.mark.parametrize("value", ["a", -1, 0, None, True, 10**400], ids=lambda value: str(value)[:5])
+def test_a_norm_eps_that_fails_only_in_use_is_refused(own_dit, edit_json, refused, value):
+    folder = own_dit()
+    edit_json(folder / CONFIG, norm_eps=value)
+    assert f"{folder / CONFIG}: norm_eps" in refused(folder)
+
+
 def test_channels_of_transformer_and_autoencoder_must_agree(own_dit, refused):
     message = refused(own_dit(in_channels=4, out_channels=8))
     assert "transformer" in message

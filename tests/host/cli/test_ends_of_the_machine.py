@@ -1,5 +1,6 @@
 """Full disks, little memory, readers that go away, Ctrl-C while libraries load: one line, an exit code, no traceback."""
 
+import json
 import os
 import resource
 import signal
@@ -23,6 +24,7 @@ MEMORY_ENDS = [
     RuntimeError("can't start new thread"),
     OSError(12, "Cannot allocate memory"),
     ImportError("libx.so: failed to map segment from shared object: Cannot allocate memory"),
+    ImportError("libx.so: failed to map segment from shared object"),
 ]
 
 
@@ -41,6 +43,9 @@ def test_an_end_of_memory_behind_another_error_is_found_and_quoted_text_is_not_o
     assert type(of_the_machine(damaged)) is NoMemoryError
     assert not is_out_of_memory(HostError("the file out of memory.png is missing"))
     assert of_the_machine(ValueError("wrong")) is None
+    assert (
+        of_the_machine(ImportError("x.so: failed to map segment from shared object: Operation not permitted")) is None
+    )
     assert of_the_machine(DataError("gone")) is None
 
 
@@ -73,6 +78,24 @@ def test_a_file_that_cannot_be_written_is_one_line_with_its_path(small, tmp_path
     assert last.startswith("error: ")
     assert str(run) in last
     assert done.returncode == ExitCode.DISK
+
+
+@pytest.mark.slow
+def test_what_a_full_disk_leaves_goes_on_as_the_line_says_and_an_evaluation_is_still_printed(small, tmp_path):
+    run, limit = tmp_path / "run", limited(6000)
+    done = program("distill", *small, "--out", str(run), cwd=tmp_path, preexec_fn=limit)
+    assert "state.safetensors" in done.stderr.splitlines()[-1]
+    way = done.stderr.splitlines()[-1].rpartition("ld3m ")[2].split()
+    assert program(*way, cwd=tmp_path).returncode == 0
+
+    (tmp_path / "short.yaml").write_text(
+        "{name: short, summary: one epoch, source: here, networks: [ConvNet], repeats: 1, epochs: 1, batch_size: 16, "
+        "learning_rate: 0.01, dsa: none, network_settings: {ConvNet: {width: 4}}}"
+    )
+    recipe = ["--protocol", "short.yaml", "--test-per-class", "1", "--no-random-real", "--json"]
+    done = program("evaluate", str(run), *recipe, "--out", "result.json", cwd=tmp_path, preexec_fn=limited(100))
+    assert done.returncode == ExitCode.DISK
+    assert json.loads(done.stdout)["rows"]
 
 
 @pytest.mark.slow

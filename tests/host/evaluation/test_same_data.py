@@ -121,6 +121,13 @@ def test_another_picture_is_refused_unless_the_data_is_named(made, ld3m):
     assert "warning: " in named.err
 
 
+def test_other_pictures_are_told_as_such_and_naming_them_is_proposed_only_where_it_works(made, ld3m):
+    Image.new("L", (8, 8), 255).save(made / "train" / "cat" / "0.png")  # the mean is another
+    refused = ld3m(*EVALUATE)
+    assert (refused.code, "other training images" in refused.error, "by naming" in refused.error) == (1, True, False)
+    assert "mean" in ld3m(*EVALUATE, "--data", f"imagefolder:{made}").error
+
+
 def test_exchanged_class_names_are_refused(made, ld3m):
     for split in ("train", "test"):
         for one, other in (("cat", "x"), ("dog", "cat"), ("x", "dog")):

@@ -218,6 +218,32 @@ def test_files_of_others_are_no_leftovers(start, tmp_path):
         (tmp_path / "run" / name).unlink()
 
 
+@pytest.mark.parametrize("how", ["missing", "damaged"])
+def test_a_run_without_its_record_of_the_data_says_so_and_writes_it_again(stopped, tmp_path, registry, how):
+    stopped()
+    record, warned = tmp_path / "run" / "environment.json", []
+
+    class Listens(run.Reporter):
+        def warn(self, message):
+            warned.append(message)
+
+    record.unlink() if how == "missing" else record.write_text("[" * 1000)
+    run.resume(tmp_path / "run", task=tiny_task(), registry=registry, reporter=Listens())
+    assert [str(record) in line for line in warned] == [True]
+    with pytest.raises(ArtefactError, match="random images for tests"):
+        run.resume(tmp_path / "run", task=tiny_task(train=13), registry=registry)
+
+
+def test_metrics_that_are_a_pipe_are_refused_at_once(stopped, resume, tmp_path):
+    stopped()
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    metrics.unlink()
+    os.mkfifo(metrics)
+    with pytest.raises(ArtefactError, match="not a file") as refusal:
+        resume()
+    assert str(metrics) in str(refusal.value)
+
+
 # other processes ------------------------------------------------------------------------------------------------------
 
 
