@@ -14,7 +14,7 @@ from ld3m_plugin.errors import DataError
 from ld3m_plugin.task import ImagesByClass
 
 _NAMED = 3
-#: Test files that are compared by their bytes; of more, evenly spaced ones. All of ImageNet's would read half of its training images.
+#: Files of a split that are compared by their bytes; of more, evenly spaced ones: all of ImageNet would be read at each start.
 _COMPARED = 2000
 
 
