@@ -32,7 +32,7 @@ def test_a_prior_that_is_nowhere_is_one_line(tmp_path, monkeypatch, name):
     with pytest.raises(PriorError) as caught:
         find_prior(name)
     assert "\n" not in str(caught.value)
-    assert name in str(caught.value)
+    assert visible(name) in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["model.ckpt", "owner/model.ckpt"])
