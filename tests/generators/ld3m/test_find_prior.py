@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ld3m_plugin.errors import InvalidOptionError, PriorError
+from ld3m_plugin.errors import InvalidOptionError, PriorError, visible
 from ld3m_plugin.generators.ld3m.ldm_folder import digest
 from ld3m_plugin.generators.ld3m.ldm_prior import EMBEDDED, find_prior, load_prior
 
