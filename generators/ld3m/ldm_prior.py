@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import OutOfMemoryError, Tensor
 
-from ld3m_plugin.errors import InvalidOptionError, PriorError
+from ld3m_plugin.errors import InvalidOptionError, PriorError, is_out_of_memory
 from ld3m_plugin.generators.ld3m import dit
 from ld3m_plugin.generators.ld3m import ldm_folder as files
 from ld3m_plugin.generators.ld3m.codec import Codec as Codec
@@ -163,7 +163,27 @@ def load_prior(folder: Path, device: torch.device | str = "cpu") -> Prior:
     if part == "transformer":
         dit.check_dit(folder / part / "config.json")
     frozen = load_autoencoder(folder, device)
-    return (_load_transformer if part == "transformer" else _load_unet)(folder, frozen, device)
+    prior = (_load_transformer if part == "transformer" else _load_unet)(folder, frozen, device)
+    _try(prior, folder / part)
+    return prior
+
+
+@torch.no_grad()
+def _try(prior: Prior, part: Path) -> None:
+    """Run the network once on a small latent: some configurations build a model that fails in its first use."""
+    table = prior.class_embedding
+    side = 2 * prior.downsampling // prior.codec.factor
+    if isinstance(prior, TransformerPrior):
+        side = prior.denoiser.config.sample_size  # its positions are fixed
+    state = torch.zeros(1, prior.codec.latent_channels, side, side, device=next(prior.denoiser.parameters()).device)
+    try:
+        prior.predict(state, prior.levels.model_times[0].item(), None if table is None else table[:1, None])
+    except (OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # whatever diffusers makes of it
+        if is_out_of_memory(error):
+            raise
+        raise PriorError(f"{part / 'config.json'} describes a network that fails in use: {one_line(error, 200)}") from error
 
 
 def _load_unet(folder: Path, frozen: FrozenAutoencoder, device: torch.device | str) -> Prior:

@@ -250,3 +250,10 @@ def test_a_model_that_is_larger_than_its_weights_is_not_built(copied, own_dit, e
     folder = own_dit() if part == "transformer" else copied(vq=part == "vqvae")
     edit_json(folder / part / ("scheduler_config.json" if part == "scheduler" else "config.json"), **{key: value})
     assert str(folder / part) in refused(folder)
+
+
+@pytest.mark.parametrize("value", [[], [1, 2, 3]])
+def test_a_network_that_fails_in_its_first_use_is_refused_when_it_is_read(copied, edit_json, refused, value):
+    folder = copied()
+    edit_json(folder / "unet" / "config.json", downsample_padding=value)
+    assert str(folder / "unet" / "config.json") in refused(folder)
