@@ -183,7 +183,9 @@ def _try(prior: Prior, part: Path) -> None:
     except Exception as error:  # whatever diffusers makes of it
         if is_out_of_memory(error):
             raise
-        raise PriorError(f"{part / 'config.json'} describes a network that fails in use: {one_line(error, 200)}") from error
+        raise PriorError(
+            f"{part / 'config.json'} describes a network that fails in use: {one_line(error, 200)}"
+        ) from error
 
 
 def _load_unet(folder: Path, frozen: FrozenAutoencoder, device: torch.device | str) -> Prior:

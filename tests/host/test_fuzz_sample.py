@@ -46,23 +46,27 @@ JSON = [
     ("text", 0, 1, "!!python/object/apply:fuzz_canary.run []"),
     ("file", 0, "empty"),
 ]
+#: What is no plain file, and a file of a terabyte of which no block is on the disk.
+FILES = [("file", 0, how) for how in ("fifo", "zero", "folder", "huge")]
 PICKLES = [("pickle", 0, which, 2) for which in ("system", "exec", "canary", "bomb", "memo", "deep", "codecs", "none")]
-PICTURES = [("picture", 0, which) for which in ("huge", "sixteen", "animated", "ztxt", "tiff_bad", "exif_bad")]
+PICTURES = [
+    ("picture", 0, which) for which in ("postscript", "huge", "sixteen", "animated", "ztxt", "tiff_bad", "exif_bad")
+]
 TENSORS = [("tensor", 0, 0, how) for how in ("nan", "empty", "drop", "int", "complex", "rank", "row")]
 QUICK = {
-    "config": JSON,
+    "config": JSON + FILES,
     "class-map": JSON,
-    "class-list": JSON,
+    "class-list": JSON + FILES,
     "protocol": JSON,
     "cifar": PICKLES,
-    "pictures": PICTURES,
+    "pictures": PICTURES + FILES,
 }
 LATER = {
-    "distilled": TENSORS,
-    "experts": TENSORS,
-    "run": TENSORS,
-    "ldm": TENSORS,
-    "gan": TENSORS,
+    "distilled": TENSORS + FILES,
+    "experts": TENSORS + FILES,
+    "run": TENSORS + FILES,
+    "ldm": TENSORS + FILES,
+    "gan": TENSORS + FILES,
     "stylegan": PICKLES,
     "compvis": PICKLES,
     "buffer": PICKLES,
