@@ -7,7 +7,6 @@ Pickles are read without running anything in them (`safe_pickle`); torchvision's
 
 from __future__ import annotations
 
-import gzip
 import io
 import tarfile
 import zlib
@@ -19,7 +18,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from ld3m_plugin.data.memory import LARGEST_FILE, InMemoryImages, by_class, reshaped
+from ld3m_plugin.data.memory import LARGEST_FILE, InMemoryImages, by_class, open_data, reshaped
 from ld3m_plugin.data.safe_pickle import load_arrays
 from ld3m_plugin.data.statistics import channel_statistics
 from ld3m_plugin.errors import DataError, InvalidOptionError
@@ -194,7 +193,7 @@ def _read_files(place: Path, names: Sequence[str]) -> dict[str, bytes]:
 
 def _content(path: Path, *, packed: bool = False) -> bytes:
     """The content of a file, or what it unpacks to: a small archive may unpack to anything."""
-    with gzip.open(path) if packed else path.open("rb") as file:
+    with open_data(path, packed=packed) as file:
         content = file.read(LARGEST_FILE + 1)
     if len(content) > LARGEST_FILE:
         raise DataError(f"{path} is larger than {LARGEST_FILE} bytes (uncompressed): get it again")

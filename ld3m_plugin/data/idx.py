@@ -7,7 +7,6 @@ damage by bare assertions; importing it takes a second.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import math
 import struct
@@ -17,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ld3m_plugin.data.memory import LARGEST_FILE
+from ld3m_plugin.data.memory import LARGEST_FILE, open_data
 from ld3m_plugin.errors import DataError
 
 _UNSIGNED_BYTE = 8
@@ -32,7 +31,7 @@ def read_idx(path: Path, dimensions: int) -> Tensor:
     """
     start = 4 + 4 * dimensions
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with open_data(path, packed=path.suffix == ".gz") as file:
             header = file.read(start)
             shape = _shape(header, dimensions, path)
             # One more than it should be: a small archive may unpack to anything.

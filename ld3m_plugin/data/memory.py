@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +19,18 @@ from ld3m_plugin.task import ImagesByClass
 KEEP_BYTES = 512 * 2**20
 #: A data file (uncompressed) larger than this is not read; the largest official one, of CIFAR-100, has 155 MB.
 LARGEST_FILE = 256 * 2**20
+
+
+def open_data(path: Path, *, packed: bool) -> BinaryIO:
+    """Open a data file, or what a gzip file unpacks to.
+
+    Raises:
+        DataError: the file itself is larger than `LARGEST_FILE`: zeros behind an archive would be read to their end.
+        OSError: it cannot be opened.
+    """
+    if path.stat().st_size > LARGEST_FILE:
+        raise DataError(f"{path} is larger than {LARGEST_FILE} bytes: get it again")
+    return cast(BinaryIO, gzip.open(path) if packed else path.open("rb"))
 
 
 class InMemoryImages(ImagesByClass):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.class_names import comparable, composed
-from ld3m_plugin.errors import InvalidOptionError, nearest
+from ld3m_plugin.errors import InvalidOptionError, nearest, one_line
 from ld3m_plugin.plain_yaml import read_yaml
 from ld3m_plugin.priors.prior_json import PriorFacts
 
@@ -123,7 +123,7 @@ def _row(facts: PriorFacts, wanted: str, where: str) -> int:
     row = _match(facts, wanted, None)
     row = _row_of_id(facts, wanted) if row is None else row
     if row is None:
-        raise InvalidOptionError(f"{where}: the prior has no class {wanted!r}; {_choices(facts, wanted)}")
+        raise InvalidOptionError(f"{where}: the prior has no class {one_line(repr(wanted))}; {_choices(facts, wanted)}")
     return row
 
 

@@ -55,7 +55,7 @@ def _edit_json(files: list[Path], index: int, where: list[int], how: str, value:
     path = _some(files, index, ".json", ".yaml")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError):
+    except (ValueError, OSError, RecursionError):
         return _edit_bytes(files, index, "flip", 17 * (1 + sum(where)) % 10_000, b"\x55")
     _edit(content, where, how, value)
     path.write_text(as_json(content), encoding="utf-8")
@@ -95,7 +95,7 @@ def _edit_header(files: list[Path], index: int, where: list[int], how: str, valu
     try:
         (length,) = struct.unpack_from("<Q", content)
         header = json.loads(content[8 : 8 + length])
-    except (ValueError, struct.error):
+    except (ValueError, struct.error, RecursionError):
         return
     _edit(header, where, how, value)
     text = as_json(header).encode()

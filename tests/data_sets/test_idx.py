@@ -1,6 +1,7 @@
 """The IDX reader, and its errors."""
 
 import gzip
+import os
 import struct
 
 import pytest
@@ -70,3 +71,11 @@ def test_no_gzip_and_no_file_are_errors(tmp_path):
     for name in ("images.gz", "absent"):
         with pytest.raises(DataError, match=name):
             read_idx(tmp_path / name, 3)
+
+
+def test_zeros_behind_an_archive_are_not_read(tmp_path):
+    path = tmp_path / "images.gz"
+    path.write_bytes(gzip.compress(idx_bytes(VALUES)))
+    os.truncate(path, 2**42)  # no block of them is on the disk
+    with pytest.raises(DataError, match=r"images\.gz"):
+        read_idx(path, 3)
