@@ -148,6 +148,8 @@ def _resume(
     _check_evaluation(state)
     if not folders.read_environment(folder):
         path = folder / folders.ENVIRONMENT
+        if path.is_dir():
+            raise ArtefactError(f"{path} is a folder: remove it, then go on")
         reporter.warn(
             f"{path} is missing or damaged, so the data cannot be compared with the run's: it is written again"
         )

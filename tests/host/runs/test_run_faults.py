@@ -234,6 +234,16 @@ def test_a_run_without_its_record_of_the_data_says_so_and_writes_it_again(stoppe
         run.resume(tmp_path / "run", task=tiny_task(train=13), registry=registry)
 
 
+def test_a_folder_in_the_place_of_the_record_is_one_line(stopped, resume, tmp_path):
+    stopped()
+    record = tmp_path / "run" / "environment.json"
+    record.unlink()
+    record.mkdir()
+    with pytest.raises(ArtefactError) as refusal:
+        resume()
+    assert str(record) in str(refusal.value)
+
+
 def test_metrics_that_are_a_pipe_are_refused_at_once(stopped, resume, tmp_path):
     stopped()
     metrics = tmp_path / "run" / "metrics.jsonl"
