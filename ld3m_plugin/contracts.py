@@ -21,6 +21,7 @@ from ld3m_plugin import moved
 from ld3m_plugin.errors import ArtefactError, HostError, one_line
 from ld3m_plugin.options import BackendOptions, Options, Place, build, takes
 from ld3m_plugin.priors.contract import PriorKind, TrainingReporter
+from ld3m_plugin.randomness import stream
 from ld3m_plugin.storage import read_tensors, write_tensors
 from ld3m_plugin.task import DataOptions, FileOptions, ImageOptions, ImagesByClass, Task
 
@@ -243,6 +244,15 @@ class Objective(_Backend, ABC):
         """
         self.task = task
         self.rng = rng
+        self._seed = rng.initial_seed() % 2**63  # an int64 of the checkpoint holds it
+
+    def draws(self, step: int, *name: str | int) -> torch.Generator:
+        """A random stream for one purpose at one step, such as `draws(step, "real", k)` for the real images of class k.
+
+        It depends on the run's seed and the arguments alone: neither the number of classes handled together nor what was drawn
+        before changes it.
+        """
+        return stream(self._seed, step, *name)
 
     @abstractmethod
     def match(self, images: Tensor, labels: Tensor, step: int) -> Match:
@@ -254,11 +264,12 @@ class Objective(_Backend, ABC):
         return {}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The random stream; subclasses add what else changes."""
-        return {"rng": self.rng.get_state()}
+        """The random streams; subclasses add what else changes."""
+        return {"rng": self.rng.get_state(), "seed": torch.tensor(self._seed)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self.rng.set_state(state["rng"].cpu())
+        self._seed = int(state.get("seed", self._seed))  # checkpoints of version 0.1 have none
 
 
 class DifferentiableObjective(Objective):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ld3m_plugin.errors import DataError
 from ld3m_plugin.options import Options
+from ld3m_plugin.randomness import spawn, stream
 
 
 class ImageOptions(Options):
@@ -191,10 +192,11 @@ class Task:
         Raises:
             DataError: a class has fewer images than there are labels of it.
         """
+        seed = spawn(rng).initial_seed()  # a stream for each class: other classes and counts change nothing
         images = torch.empty(len(labels), self.channels, self.image_size, self.image_size, device=self.device)
         for class_index in labels.unique().tolist():
             rows = (labels == class_index).nonzero().squeeze(1).to(self.device)
-            images[rows] = self.real_images(class_index, len(rows), rng)
+            images[rows] = self.real_images(class_index, len(rows), stream(seed, class_index))
         return images
 
     def _per_channel(self, values: tuple[float, ...]) -> Tensor:

@@ -21,10 +21,12 @@ from ld3m_plugin.objectives.matching import (
     augment_by_class,
     check_enough_images,
     class_weights,
+    draws_by_class,
     has_batch_norm,
+    has_dropout,
     random_network,
 )
-from ld3m_plugin.randomness import lent_to_global, spawn
+from ld3m_plugin.randomness import lent_to_global
 
 
 def dm_loss(real_means: Tensor, features: Tensor, weights: Tensor) -> Tensor:
@@ -62,24 +64,27 @@ class DM(DifferentiableObjective):
 
     def loss(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
         task = self.task
-        network = for_forward(random_network(self.options, task, self.rng)).requires_grad_(False)
+        network = for_forward(random_network(self.options, task, self.draws(step, "network"))).requires_grad_(False)
         shape = (self.options.batch_real, *images.shape[1:])
         # Siamese: one draw per class, for its real and its synthetic images.
-        draws = [self._dsa.draw(shape, self.rng, siamese=True) for _ in range(task.num_classes)]
-        with lent_to_global(spawn(self.rng), task.device):  # for dropout
-            real_means = self._class_means(network, draws)
+        draws = draws_by_class(self, self._dsa, shape, step)
+        real_means = self._class_means(network, draws, step)
+        with lent_to_global(self.draws(step, "dropout"), task.device):
             features = network.embed(augment_by_class(self._dsa, draws, images, labels))
         weights = class_weights(labels, task.num_classes).to(images.device)
         # Never in half precision: small differences of large sums.
         with torch.autocast(images.device.type, enabled=False):
             return dm_loss(real_means, features.float(), weights)
 
-    def _class_means(self, network: Network, draws: Sequence[DSADraw]) -> Tensor:
+    def _class_means(self, network: Network, draws: Sequence[DSADraw], step: int) -> Tensor:
         """Mean features (K, F) of real images, as many classes per forward pass as the memory budget allows."""
         batch, at_once, means = self.options.batch_real, self._at_once, []
-        for group in torch.arange(len(draws)).split(max(1, at_once // batch)):
-            real = [self._dsa.apply(self.task.real_images(k, batch, self.rng), draws[k]) for k in group.tolist()]
-            with torch.no_grad():
+        for group in torch.arange(len(draws)).split(1 if has_dropout(network) else max(1, at_once // batch)):
+            real = [
+                self._dsa.apply(self.task.real_images(k, batch, self.draws(step, "real", k)), draws[k])
+                for k in group.tolist()
+            ]
+            with torch.no_grad(), lent_to_global(self.draws(step, "dropout", int(group[0])), self.task.device):
                 features = torch.cat([network.embed(part).float() for part in torch.cat(real).split(at_once)])
             means.append(features.unflatten(0, (len(group), batch)).mean(1))
         return torch.cat(means)

@@ -10,9 +10,10 @@ from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from ld3m_plugin.augmentation import DSA, FULL, DSADraw
-from ld3m_plugin.contracts import Network, Options, Task
+from ld3m_plugin.contracts import Network, Objective, Options, Task
 from ld3m_plugin.errors import DataError, InvalidOptionError
 from ld3m_plugin.networks.build import get_network
 
@@ -74,6 +75,11 @@ def has_batch_norm(network: Network) -> bool:
     return any(isinstance(module, _BatchNorm) for module in network.modules())
 
 
+def has_dropout(network: Network) -> bool:
+    """Whether the network drops units: in one pass over several classes, the number of classes changes which."""
+    return any(isinstance(module, _DropoutNd) for module in network.modules())
+
+
 def check_no_batch_norm(name: str, network: Network) -> None:
     """Raise `InvalidOptionError` if the network has batch norm: an expert stores parameters, not running statistics."""
     if has_batch_norm(network):
@@ -106,6 +112,12 @@ def cross_entropy(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Te
 def likeliest(labels: Tensor) -> Tensor:
     """Class indices (N,) of labels (N,), or of probabilities (N, K)."""
     return labels if labels.ndim == 1 else labels.argmax(1)
+
+
+def draws_by_class(objective: Objective, dsa: DSA, shape: Sequence[int], step: int) -> list[DSADraw]:
+    """One siamese draw for each of the K classes, for the real and the synthetic images of the class at this step."""
+    classes = range(objective.task.num_classes)
+    return [dsa.draw(shape, objective.draws(step, "augmentation", k), siamese=True) for k in classes]
 
 
 def augment_by_class(dsa: DSA, draws: Sequence[DSADraw], images: Tensor, labels: Tensor) -> Tensor:

@@ -189,9 +189,9 @@ def random_real_images(labels: Tensor, task: Task, seed: int, repeat: int) -> tu
     Returns:
         Normalised images (N, C, H, W), class by class, and their classes (N,).
     """
-    rng = stream(seed, "random real", repeat)
     counts = _hard(labels).bincount(minlength=task.num_classes).tolist()
-    images = torch.cat([task.real_images(index, count, rng) for index, count in enumerate(counts)])
+    streams = [stream(seed, "random real", repeat, index) for index in range(task.num_classes)]
+    images = torch.cat([task.real_images(k, count, streams[k]) for k, count in enumerate(counts)])
     return images, torch.arange(task.num_classes).repeat_interleave(torch.tensor(counts))
 
 

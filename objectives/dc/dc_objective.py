@@ -34,6 +34,7 @@ from ld3m_plugin.objectives.matching import (
     augment_by_class,
     check_enough_images,
     cross_entropy,
+    draws_by_class,
     has_batch_norm,
     likeliest,
     random_network,
@@ -102,61 +103,60 @@ class DC(Objective):
         return 1
 
     def match(self, images: Tensor, labels: Tensor, step: int) -> Match:
-        self._next_network(images.detach(), labels)
-        task, shape = self.task, (self.options.batch_real, *images.shape[1:])
+        self._next_network(images.detach(), labels, step)
+        shape = (self.options.batch_real, *images.shape[1:])
         # Siamese: one draw per class, for its real and its synthetic images.
-        draws = [self._dsa.draw(shape, self.rng, siamese=True) for _ in range(task.num_classes)]
+        draws = draws_by_class(self, self._dsa, shape, step)
         augmented = augment_by_class(self._dsa, draws, images, labels)
-        with lent_to_global(spawn(self.rng), task.device):  # for dropout
-            loss, gradient = self._match(augmented.detach(), labels.to(images.device), draws)
+        loss, gradient = self._match(augmented.detach(), labels.to(images.device), draws, step)
         (image_grad,) = torch.autograd.grad(augmented, images, gradient)
         self._matches = (self._matches + 1) % self.options.outer_loop
         return Match(loss, image_grad)
 
-    def _match(self, images: Tensor, labels: Tensor, draws: list[DSADraw]) -> tuple[float, Tensor]:
+    def _match(self, images: Tensor, labels: Tensor, draws: list[DSADraw], step: int) -> tuple[float, Tensor]:
         """The loss and its gradient with respect to the augmented images (N, C, H, W), a few classes at a time."""
-        distance, batch = DISTANCES[self.options.distance], self.options.batch_real
+        distance, device = DISTANCES[self.options.distance], images.device
         total, gradient = torch.zeros((), dtype=torch.float64), torch.zeros_like(images)
         for classes, rows in _groups(labels, self._classes_at_once):
-            real = [
-                real_gradient(
-                    self._network,
-                    self._dsa.apply(self.task.real_images(k, batch, self.rng), draws[k]),
-                    k,
-                    self._real_at_once,
-                )
-                for k in classes
-            ]
+            real = [self._real_gradient(k, draws[k], step) for k in classes]
             part = images[rows].requires_grad_()
-            synthetic = synthetic_gradients(self._network, part, labels[rows])
+            with lent_to_global(self.draws(step, "dropout", classes[0]), device):
+                synthetic = synthetic_gradients(self._network, part, labels[rows])
             # Never in half precision: cosines of nearly parallel vectors.
-            with torch.autocast(images.device.type, enabled=False):
+            with torch.autocast(device.type, enabled=False):
                 loss = distance([torch.stack(tensors) for tensors in zip(*real, strict=True)], synthetic).sum()
             (part_gradient,) = torch.autograd.grad(loss, part)
             gradient[rows] = part_gradient
             total += loss.detach().double().cpu()
         return float(total), gradient
 
-    def _next_network(self, images: Tensor, labels: Tensor) -> None:
+    def _real_gradient(self, k: int, draw: DSADraw, step: int) -> list[Tensor]:
+        """The network's gradient on real images of class `k`."""
+        real = self.task.real_images(k, self.options.batch_real, self.draws(step, "real", k))
+        with lent_to_global(self.draws(step, "real dropout", k), real.device):
+            return real_gradient(self._network, self._dsa.apply(real, draw), k, self._real_at_once)
+
+    def _next_network(self, images: Tensor, labels: Tensor, step: int) -> None:
         """Take a new network after `outer_loop` matches; before that, train the present one on the images."""
         if self._matches == 0:
-            self._adopt(random_network(self.options, self.task, self.rng))
+            self._adopt(random_network(self.options, self.task, self.draws(step, "network")))
         else:
-            self._train(images, labels.to(images.device))
+            self._train(images, labels.to(images.device), self.draws(step, "training"))
         if has_batch_norm(self._network):
             count = min(_FOR_BATCH_NORM, self.options.batch_real)
-            real = [self.task.real_images(k, count, self.rng) for k in range(self.task.num_classes)]
-            with lent_to_global(spawn(self.rng), self.task.device):
+            classes = range(self.task.num_classes)
+            real = [self.task.real_images(k, count, self.draws(step, "batch norm", k)) for k in classes]
+            with lent_to_global(self.draws(step, "batch norm"), self.task.device):
                 freeze_batch_norm(self._network, real)
 
-    def _train(self, images: Tensor, labels: Tensor) -> None:
+    def _train(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> None:
         """Train for `inner_loop` epochs on the synthetic images (N, C, H, W), augmented with one draw per image."""
         self._network.train()
-        with lent_to_global(spawn(self.rng), images.device):  # for dropout
+        with lent_to_global(spawn(rng), images.device):  # for dropout
             for _ in range(self.options.inner_loop):
-                for rows in torch.randperm(len(images), generator=self.rng).split(self.options.batch_train):
+                for rows in torch.randperm(len(images), generator=rng).split(self.options.batch_train):
                     self._optimizer.zero_grad(set_to_none=True)
-                    batch = self._dsa(images[rows], rng=self.rng)
+                    batch = self._dsa(images[rows], rng=rng)
                     cross_entropy(self._network(batch), labels[rows]).backward()
                     self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
@@ -168,7 +168,7 @@ class DC(Objective):
         )
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The random stream and, within an outer loop, the network with its optimiser's velocity."""
+        """The base class's and, within an outer loop, the network with its optimiser's velocity."""
         state = {**super().state_dict(), "matches": torch.tensor(self._matches)}
         if self._matches:
             state |= {f"network.{name}": value for name, value in self._network.state_dict().items()}

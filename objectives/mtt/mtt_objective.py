@@ -95,8 +95,8 @@ class MTT(Objective):
         self._rate = LearnedRate(options.lr_teacher, options.lr_lr, options.momentum_lr)
 
     def match(self, images: Tensor, labels: Tensor, step: int) -> Match:
-        start, target, epoch = self._draw_trajectory()
-        loss = self._student(images, labels.to(images.device))
+        start, target, epoch = self._draw_trajectory(self.draws(step, "trajectory"))
+        loss = self._student(images, labels.to(images.device), self.draws(step, "student"))
         problem = Unroll(loss, self.options.syn_steps, start.to(images.device), target.to(images.device))
         found = GRADIENTS[self.options.gradient](problem, images, self._rate.value)
         if not math.isfinite(found.loss) or not math.isfinite(found.rate_grad):
@@ -126,12 +126,12 @@ class MTT(Objective):
         super().load_state_dict(state)
         self._rate.load_state_dict(state)
 
-    def _draw_trajectory(self) -> tuple[Tensor, Tensor, int]:
+    def _draw_trajectory(self, rng: torch.Generator) -> tuple[Tensor, Tensor, int]:
         """Draw an expert and an epoch; returns start and target (P,), and the epoch of the start."""
         experts = self.experts
         assert experts is not None  # noqa: S101 (prepare opened them)
-        expert = int(torch.randint(len(experts), (), generator=self.rng))
-        epoch = int(torch.randint(self.options.max_start_epoch, (), generator=self.rng))
+        expert = int(torch.randint(len(experts), (), generator=rng))
+        epoch = int(torch.randint(self.options.max_start_epoch, (), generator=rng))
         ends = (epoch, epoch + self.options.expert_epochs)
         start, target = (experts.parameters(expert, which) for which in ends)
         if torch.equal(start, target):
@@ -141,11 +141,11 @@ class MTT(Objective):
             )
         return start, target, epoch
 
-    def _student(self, images: Tensor, labels: Tensor) -> StepLoss:
+    def _student(self, images: Tensor, labels: Tensor, rng: torch.Generator) -> StepLoss:
         """Draw all random numbers of a student's training; returns the loss of each of its steps."""
-        rows = self._batches(len(images))
-        draws = [self._dsa.draw((len(batch), *images.shape[1:]), self.rng, siamese=False) for batch in rows]
-        seeds = torch.randint(2**63 - 1, (len(rows),), generator=self.rng).tolist()
+        rows = self._batches(len(images), rng)
+        draws = [self._dsa.draw((len(batch), *images.shape[1:]), rng, siamese=False) for batch in rows]
+        seeds = torch.randint(2**63 - 1, (len(rows),), generator=rng).tolist()
         rows = [batch.to(labels.device) for batch in rows]
         network, dsa = self._network, self._dsa
         shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
@@ -161,11 +161,11 @@ class MTT(Objective):
 
         return loss
 
-    def _batches(self, count: int) -> list[Tensor]:
+    def _batches(self, count: int, rng: torch.Generator) -> list[Tensor]:
         """Draw the rows of each step's batch: pass after pass over all images, each in a new random order."""
         batches: list[Tensor] = []
         while len(batches) < self.options.syn_steps:
-            batches += torch.randperm(count, generator=self.rng).split(self.options.batch_syn or count)
+            batches += torch.randperm(count, generator=rng).split(self.options.batch_syn or count)
         return batches[: self.options.syn_steps]
 
     def _check_size(self, experts: Experts) -> None:

@@ -42,10 +42,9 @@ def test_equals_a_loop_over_classes(at_once):
     images = some_images(5).requires_grad_()
     objective = prepared(task, labels, dsa="none", classes_at_once=at_once)
     match = objective.match(images, labels, 0)
-    rng = stream(0, "objective")
-    network = random_network(objective.options, task, rng)
-    spawn(rng)  # the stream that dropout would draw from
-    expected = sum(reference(network, task.real_images(k, 6, rng), images[labels == k], k) for k in range(3))
+    network = random_network(objective.options, task, objective.draws(0, "network"))
+    real = [task.real_images(k, 6, objective.draws(0, "real", k)) for k in range(3)]
+    expected = sum(reference(network, real[k], images[labels == k], k) for k in range(3))
     assert match.loss == pytest.approx(float(expected.detach()), rel=1e-5)
     torch.testing.assert_close(match.image_grad, torch.autograd.grad(expected, images)[0], rtol=1e-4, atol=1e-6)
 
@@ -103,20 +102,20 @@ def test_outer_loop_trains_the_network_on_the_images_it_is_given():
     objective = prepared(task, labels, dsa="none", outer_loop=3, inner_loop=2, batch_train=4)
     losses = [objective.match(x.clone().requires_grad_(), labels, i).loss for i, x in enumerate(images)]
 
-    rng = stream(0, "objective")
     for step, x in enumerate(images):
         if step % 3 == 0:
-            network = random_network(objective.options, task, rng)
+            network = random_network(objective.options, task, objective.draws(step, "network"))
             optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.5)
         else:
-            spawn(rng)
+            rng = objective.draws(step, "training")
+            spawn(rng)  # the stream that dropout would draw from
             for _ in range(2):
                 for rows in torch.randperm(6, generator=rng).split(4):
                     optimizer.zero_grad()
                     F.cross_entropy(network(x[rows]), labels[rows]).backward()
                     optimizer.step()
-        spawn(rng)
-        expected = sum(reference(network, task.real_images(k, 6, rng), x[labels == k], k) for k in range(3))
+        real = [task.real_images(k, 6, objective.draws(step, "real", k)) for k in range(3)]
+        expected = sum(reference(network, real[k], x[labels == k], k) for k in range(3))
         assert losses[step] == pytest.approx(float(expected.detach()), rel=1e-4), f"step {step}"
 
 

@@ -10,7 +10,7 @@ from ld3m_plugin.errors import DataError, InvalidOptionError
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.objectives.dm import dm_loss
 from ld3m_plugin.objectives.matching import class_weights, random_network
-from ld3m_plugin.randomness import spawn, stream
+from ld3m_plugin.randomness import stream
 from ld3m_plugin.testing import tiny_task
 
 SMALL = {"batch_real": 6, "network_settings": {"depth": 2, "width": 8}}
@@ -46,14 +46,12 @@ def test_equals_a_loop_over_classes():
     # The published form: class by class, a forward each. The objective does all classes in one forward.
     task, labels = tiny_task(), torch.tensor([0, 0, 1, 2, 2])
     images = torch.randn(5, 1, 16, 16, generator=stream(0, "images")).requires_grad_()
-    match = prepared(task, labels, dsa="none").match(images, labels, 0)
-    rng = stream(0, "objective")
-    options = prepared(task, labels).options
-    network = random_network(options, task, rng)
-    spawn(rng)  # the stream that dropout would draw from
+    objective = prepared(task, labels, dsa="none")
+    match = objective.match(images, labels, 0)
+    network = random_network(objective.options, task, objective.draws(0, "network"))
     expected = torch.zeros(())
     for k in range(3):
-        real = task.real_images(k, 6, rng)
+        real = task.real_images(k, 6, objective.draws(0, "real", k))
         difference = network.embed(real).mean(0).detach() - network.embed(images[labels == k]).mean(0)
         expected = expected + difference.square().sum()
     assert match.loss == pytest.approx(float(expected.detach()), rel=1e-5)

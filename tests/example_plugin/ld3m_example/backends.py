@@ -53,8 +53,8 @@ class Moments(DifferentiableObjective):
 
     def loss(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
         classes = self.task.num_classes
-        # `self.rng` is the only source of randomness: it is saved with the run, which then resumes bit for bit.
-        real = [self.task.real_images(k, self.options.batch_real, self.rng) for k in range(classes)]
+        # `self.draws` is the only source of randomness: a stream for each purpose at each step, which a resumed run draws again.
+        real = [self.task.real_images(k, self.options.batch_real, self.draws(step, "real", k)) for k in range(classes)]
         real_images = torch.stack(real)  # (K, B, C, H, W)
         # Labels are class indices (N,), or probabilities (N, K).
         shares = (F.one_hot(labels, classes) if labels.ndim == 1 else labels).to(images)

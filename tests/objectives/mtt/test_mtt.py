@@ -64,9 +64,11 @@ def test_approximate_gradient_goes_on_bit_for_bit(experts):
 def test_equals_a_plain_training_of_the_student(experts):
     # A second form: torch's own optimiser and the network's own parameters.
     options = {"syn_steps": 5, "batch_syn": 4, "lr_teacher": 0.03}
-    match = prepared(experts, **options).match(some_images().requires_grad_(), LABELS, 0)
-    rng = stream(0, "objective")
+    objective = prepared(experts, **options)
+    match = objective.match(some_images().requires_grad_(), LABELS, 0)
+    rng = objective.draws(0, "trajectory")
     expert, epoch = int(torch.randint(2, (), generator=rng)), int(torch.randint(2, (), generator=rng))
+    rng = objective.draws(0, "student")
     # All six images in a random order, four and two at a time.
     rows = [part for _ in range(3) for part in torch.randperm(6, generator=rng).split(4)][:5]
     dsa = DSA()
@@ -185,7 +187,7 @@ def test_momentum_of_the_rate_by_hand():
 
 def test_batches_run_through_all_images_in_turn(experts):
     objective = prepared(experts, batch_syn=4, syn_steps=5)
-    batches = objective._batches(6)
+    batches = objective._batches(6, objective.draws(0, "student"))
     assert [len(batch) for batch in batches] == [4, 2, 4, 2, 4]
     for first, second in (batches[:2], batches[2:4]):
         assert sorted(torch.cat([first, second]).tolist()) == list(range(6))
