@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test test-fast lint typecheck clean
 
 demo: $(VENV)/.installed
-	$(BIN)/ld3m compare --preset demo --out runs/demo
+	$(BIN)/ld3m compare --preset demo --jobs 2 --out runs/demo
 
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest

@@ -45,5 +45,8 @@ class PixelGenerator(Generator):
     def render(self, latents: Latents) -> Tensor:
         return latents["pixels"]
 
+    def start(self) -> str:
+        return "real images" if self.options.init == "real" else "noise"
+
     def learning_rates(self) -> dict[str, float]:
         return {"pixels": 0.05}

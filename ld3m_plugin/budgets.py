@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -60,3 +60,8 @@ def saved_bytes(forward: Callable[[], Tensor], weights: Iterable[Tensor] = ()) -
         result = forward()  # kept until the count is done, so that no freed address is used again
     del result
     return sum(kept.values())
+
+
+def weight_bytes(*modules: nn.Module) -> int:
+    """Bytes of the parameters and buffers of `modules`, as they are in memory."""
+    return sum(tensor.nbytes for module in modules for tensor in (*module.parameters(), *module.buffers()))

@@ -120,6 +120,9 @@ class RunConfig(Options):
     objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig)
     images_per_class: int = Field(1, ge=1, description="I, synthetic images of each class")
     steps: int = Field(200, ge=0, description="updates of the latents")
+    seconds: float | None = Field(
+        None, gt=0, description="stop after steps of that many seconds in all, if they come before the last of `steps`"
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="all random streams derive from it")
     optimizer: OptimizerConfig = OptimizerConfig()
     render_batch: int | None = Field(
@@ -137,20 +140,24 @@ class RunConfig(Options):
 
 
 def resolve(
-    files: Iterable[Path] = (), presets: Iterable[str] = (), settings: Iterable[tuple[str, Any]] = ()
+    files: Iterable[Path] = (),
+    presets: Iterable[str] = (),
+    settings: Iterable[tuple[str, Any]] = (),
+    layers: Iterable[dict[str, Any]] = (),
 ) -> RunConfig:
-    """Compose configuration files, then presets, then single settings; later ones win.
+    """Compose configuration files, then presets, then layers, then single settings; later ones win.
 
     Args:
         files: YAML files, each with some settings of a `RunConfig`.
         presets: names of shipped presets.
         settings: dotted paths and values, such as `("generator.options.init", "noise")`.
+        layers: contents of such files.
 
     Raises:
         UsageError: a file that is missing or not YAML, an unknown preset, setting or value.
     """
     merged: dict[str, Any] = {}
-    for layer in (*map(_read_layer, files), *(load_preset(preset).config for preset in presets)):
+    for layer in (*map(read_layer, files), *(load_preset(preset).config for preset in presets), *layers):
         for path in _BELONGS_TO:
             part, key = path.split(".")
             if isinstance(layer.get(part), Mapping) and key in layer[part]:
@@ -166,7 +173,8 @@ def resolve(
     return build(RunConfig, merged, "the configuration")
 
 
-def _read_layer(path: Path) -> dict[str, Any]:
+def read_layer(path: Path) -> dict[str, Any]:
+    """Read a YAML file with some settings of a `RunConfig`, which may be a run's `config.yaml`."""
     layer = read_yaml(path)
     data = layer.get("data")
     if isinstance(data, dict) and isinstance(data.get("options"), dict):
@@ -248,12 +256,17 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     return path, parse_value(value)
 
 
+def changed(config: RunConfig, part: str, **settings: Any) -> RunConfig:
+    """Copy a configuration with other settings in one part."""
+    return config.model_copy(update={part: getattr(config, part).model_copy(update=settings)})
+
+
 def dump(config: RunConfig) -> str:
     """The configuration as YAML, complete and in the order of its definition."""
     return dump_yaml(config.model_dump(mode="json"))
 
 
-_FREE = {"steps", "device", "checkpoint_every", "evaluation", "trackers", "render_batch"}
+_FREE = {"steps", "seconds", "device", "checkpoint_every", "evaluation", "trackers", "render_batch"}
 
 
 def digest(config: RunConfig) -> str:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ld3m_plugin import moved
 from ld3m_plugin.errors import ArtefactError, HostError, one_line
+from ld3m_plugin.launchers.launcher import Job, Launcher
 from ld3m_plugin.options import BackendOptions, Options, Place, build, takes
 from ld3m_plugin.priors.contract import PriorKind, TrainingReporter
 from ld3m_plugin.randomness import stream
@@ -33,7 +34,9 @@ __all__ = [
     "Generator",
     "ImageOptions",
     "ImagesByClass",
+    "Job",
     "Latents",
+    "Launcher",
     "Match",
     "Network",
     "Objective",
@@ -208,6 +211,14 @@ class Generator(_Backend, ABC):
         """Adam's default learning rate for each learned latent, by name."""
         return {}
 
+    def start(self) -> str:
+        """What the latents start from, for tables: `real images`, `noise`, `prior`, or words of its own; "" if it is not said."""
+        return ""
+
+    def prior_bytes(self) -> int:
+        """Bytes of the frozen weights that `render` needs beside the latents, as they are in memory; called after `prepare`."""
+        return 0
+
 
 @dataclass(frozen=True)
 class Match:
@@ -262,6 +273,11 @@ class Objective(_Backend, ABC):
         """Numbers that were learned with the images and belong to them, such as `synthetic_learning_rate`; in the artefact's
         metadata as `learned`. The names are the same from `prepare` on."""
         return {}
+
+    def networks(self) -> tuple[str, ...]:
+        """Registered architectures that the images are matched with, which tables call seen; default: the option `network`."""
+        name = getattr(self.options, "network", None)
+        return () if name is None else (name,)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The random streams; subclasses add what else changes."""

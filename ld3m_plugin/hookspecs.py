@@ -75,5 +75,10 @@ def register_protocols(register: Register) -> None:
 
 
 @hookspec
+def register_launchers(register: Register) -> None:
+    """Register `ld3m_plugin.contracts.Launcher` classes: where the rows of a comparison run. Since 0.2."""
+
+
+@hookspec
 def register_commands(register: Register) -> None:
     """Register sub-commands of `ld3m`: a `typer.Typer`, or a function that typer makes a command of. Since 0.2."""

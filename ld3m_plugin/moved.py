@@ -20,7 +20,7 @@ MODULES = {
     "card": "artefact.card",
     "checkpoints": "runs.checkpoints",
     "cli.experts": "objectives.mtt.commands",
-    "compare": "comparison.runner comparison.settings",
+    "compare": "comparison.points comparison.grid_runner config",
     "data.cifar_classes": "data.cifar",
     "environment": "runs.provenance storage",
     "evaluation.frechet": "priors.quality.frechet",
@@ -96,7 +96,7 @@ NAMES = {
 #: A package that was a module -> the modules that have its names now.
 PACKAGES = {
     "artefact": "artefact.distilled_set",
-    "comparison": "comparison.rows comparison.comparison_table",
+    "comparison": "comparison.results comparison.grid_runner",
     "priors": "priors.service",
 }
 

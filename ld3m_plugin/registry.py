@@ -39,7 +39,18 @@ HOST_DISTRIBUTION = "ld3m-plugin"
 _ANY_NAME = (re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), "'-', '_' and '.'")
 # A strategy joins names of augmentations by `_`, so that they have none themselves.
 _VALID_NAME = {"augmentation": (re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*"), "'-' and '.'")}
-KINDS = ("generator", "objective", "dataset", "network", "augmentation", "protocol", "tracker", "prior", "command")
+KINDS = (
+    "generator",
+    "objective",
+    "dataset",
+    "network",
+    "augmentation",
+    "protocol",
+    "tracker",
+    "prior",
+    "launcher",
+    "command",
+)
 _HOOK_OF_KIND = {kind: f"register_{kind}s" for kind in KINDS}
 
 

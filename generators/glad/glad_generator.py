@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ld3m_plugin.budgets import images_at_once
+from ld3m_plugin.budgets import images_at_once, weight_bytes
 from ld3m_plugin.contracts import Generator, Latents, Task
 from ld3m_plugin.errors import InvalidOptionError
 from ld3m_plugin.generators.glad.glad_options import GLaDOptions
@@ -124,6 +124,12 @@ class GLaDGenerator(Generator):
         features = latents.get("features")
         layer = 0 if features is None else self._layer
         return self._pictures.images(self._network.synthesis(latents["w"], features, layer).float())
+
+    def start(self) -> str:
+        return "prior"
+
+    def prior_bytes(self) -> int:
+        return weight_bytes(self._network)
 
     def learning_rates(self) -> dict[str, float]:
         # For Adam, whose step size does not depend on the objective's gradients; tuned on the embedded network.

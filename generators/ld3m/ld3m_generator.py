@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ld3m_plugin.budgets import GIB, saved_bytes
+from ld3m_plugin.budgets import GIB, saved_bytes, weight_bytes
 from ld3m_plugin.contracts import Latents, Task
 from ld3m_plugin.errors import InvalidOptionError
 from ld3m_plugin.generators.ld3m.ld3m_options import LD3MOptions
@@ -140,6 +140,10 @@ class LD3MGenerator(PriorGenerator):
             return latents
         noise = {name: latents[name] for name in ("noise", "step_noise") if name in latents}
         return latents.replace(**{k: torch.randn(v.shape, generator=rng).to(v.device) for k, v in noise.items()})
+
+    def prior_bytes(self) -> int:
+        table = self._prior.class_embedding
+        return super().prior_bytes() + weight_bytes(self._prior.denoiser) + (0 if table is None else table.nbytes)
 
     def learning_rates(self) -> dict[str, float]:
         rates = {"latent": 0.02, "class_embedding": 0.02}

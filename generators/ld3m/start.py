@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ld3m_plugin.budgets import images_at_once
+from ld3m_plugin.budgets import images_at_once, weight_bytes
 from ld3m_plugin.contracts import Generator, Task
 from ld3m_plugin.errors import InvalidOptionError
 from ld3m_plugin.generators.imaging import PictureSpace
@@ -63,6 +63,12 @@ class PriorGenerator(Generator):
                 return torch.cat([encode(some) for some in images.split(size)])
         grid = task.image_size // codec.factor
         return torch.randn(len(labels), codec.latent_channels, grid, grid, generator=rng).to(task.device)
+
+    def start(self) -> str:
+        return "real images" if self.options.init == "real" else "noise"
+
+    def prior_bytes(self) -> int:
+        return weight_bytes(self._prior.codec.model)
 
     def provenance(self) -> dict[str, str]:
         """Facts about the prior for the artefact's metadata: name, digest, source, revision and licence."""

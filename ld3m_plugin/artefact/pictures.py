@@ -20,6 +20,11 @@ def save_png(picture: Tensor, path: Path) -> None:
     _write(_to_pil(picture), path)
 
 
+def png(picture: Tensor) -> bytes:
+    """One picture (C, H, W) in [0, 1] as the content of a PNG file."""
+    return _encoded(_to_pil(picture))
+
+
 def save_grid(pictures: Tensor, path: Path, columns: int) -> None:
     """Write pictures (N, C, H, W) in [0, 1] as a grid, row by row, small ones enlarged without smoothing."""
     factor = max(1, round(_TILE / pictures.shape[-1]))
@@ -36,10 +41,15 @@ def save_grid(pictures: Tensor, path: Path, columns: int) -> None:
 
 def _write(picture: Image.Image, path: Path) -> None:
     # In memory first: of a full disk, Pillow's encoders say neither the reason nor the file.
+    content = _encoded(picture)
+    with naming(path):
+        path.write_bytes(content)
+
+
+def _encoded(picture: Image.Image) -> bytes:
     content = BytesIO()
     picture.save(content, "PNG")
-    with naming(path):
-        path.write_bytes(content.getvalue())
+    return content.getvalue()
 
 
 def _to_pil(picture: Tensor) -> Image.Image:

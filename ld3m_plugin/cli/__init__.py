@@ -34,7 +34,8 @@ def register_commands(register: Register) -> None:
     register(
         "evaluate", f"{where}.evaluate:evaluate_command", summary="Train networks on a distilled set and test them."
     )
-    register("compare", f"{where}.compare:compare_command", summary="Distil with several generators and compare them.")
+    register("compare", f"{where}.compare:app", summary="Distil with several generators and compare them.")
+    register("report", f"{where}.report:report_command", summary="One HTML file of a run or a comparison.")
     register("plugins", f"{where}.plugins:app", summary="Installed backends and the plugins they come from.")
     register("presets", f"{where}.presets:app", summary="Shipped configurations, each with its source.")
     register("prior", f"{where}.prior:app", summary="Pre-trained models that generators render with.")

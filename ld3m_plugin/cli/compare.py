@@ -1,110 +1,317 @@
-"""`ld3m compare`: the same settings with several generators, and one table."""
+"""`ld3m compare`: a grid of runs on equal terms, and one table; `ld3m compare status` says how far it is."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ld3m_plugin.cli import flags
-from ld3m_plugin.cli.common import comma_list, compose, orderly_end, pairs, prepare_process, say
-from ld3m_plugin.errors import HostError, UsageError, nearest
+from ld3m_plugin.cli.common import check_name, comma_list, orderly_end, pairs, prepare_process, say
+from ld3m_plugin.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from ld3m_plugin.comparison.grid_runner import GridResult
+    from ld3m_plugin.launchers.launcher import Launcher
+
+#: Steps of a row whose budget is seconds.
+_NO_LIMIT = 10**6
+
+app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 
 
+@app.callback()
 def compare_command(
+    context: typer.Context,
     generators: Annotated[
-        str | None,
-        typer.Option(
-            "--generators", help="Generators, separated by commas [see `ld3m presets`: the preset's, or default's]."
-        ),
+        str | None, typer.Option("--generators", help="Separated by commas [the preset's, or those of preset default].")
     ] = None,
-    objective: flags.ObjectiveName = None,
-    generator_options: Annotated[
+    objectives: Annotated[
+        str | None, typer.Option("--objectives", "--objective", "-o", help="Separated by commas [the preset's].")
+    ] = None,
+    data: Annotated[
+        list[str] | None, typer.Option("--data", help="Data set: NAME or NAME:ARGUMENT; repeatable [the preset's].")
+    ] = None,
+    ipc: Annotated[
+        str | None, typer.Option("--ipc", help="Synthetic images per class, separated by commas [1].")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option("--seeds", "--seed", help="Seeds, separated by commas [0].")] = None,
+    vary: Annotated[
         list[str] | None,
         typer.Option(
-            "-G",
-            metavar="NAME.KEY=VALUE",
-            help="Option of one generator; repeatable, overrides --config and --preset.",
+            "--vary",
+            metavar="PATH=VALUE,VALUE",
+            help="A setting and its values, such as generator.options.steps=5,10; repeatable.",
         ),
     ] = None,
-    objective_options: flags.ObjectiveOptions = None,
-    data: flags.DataName = None,
+    generator_options: Annotated[
+        list[str] | None, typer.Option("-G", metavar="NAME.KEY=VALUE", help="Option of one generator; repeatable.")
+    ] = None,
+    objective_options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-O", metavar="NAME.KEY=VALUE", help="Option of one objective; KEY=VALUE where there is one; repeatable."
+        ),
+    ] = None,
     data_options: flags.DataSettings = None,
-    ipc: flags.ImagesPerClass = None,
     steps: flags.Steps = None,
-    seed: flags.Seed = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="What is equal: steps, or seconds=N of steps for each row [steps].")
+    ] = None,
+    equal: Annotated[
+        str | None,
+        typer.Option("--equal", help="images (per class), or storage: equally many learned numbers [images]."),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", help="Generator that the others are compared with [glad, or the first].")
+    ] = None,
+    random_real: Annotated[
+        bool | None, typer.Option("--random-real/--no-random-real", help="Evaluate random real images as well [yes].")
+    ] = None,
     device: flags.Device = None,
     protocol: flags.ProtocolName = None,
     networks: flags.Networks = None,
     repeats: flags.Repeats = None,
-    config: flags.ConfigFiles = None,
     preset: flags.PresetNames = None,
+    config: flags.ConfigFiles = None,
     settings: flags.Settings = None,
+    grid: Annotated[
+        list[Path] | None,
+        typer.Option("--grid", help="YAML file with all of this; other options override it; repeatable."),
+    ] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Rows made at a time [1].")] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Threads of each row; they decide its bits [1].")
+    ] = None,
+    launcher: Annotated[
+        str, typer.Option("--launcher", help="Where rows run (`ld3m plugins` lists launchers).")
+    ] = "local",
+    launcher_options: Annotated[
+        list[str] | None, typer.Option("--launcher-option", metavar="KEY=VALUE", help="Option of it; repeatable.")
+    ] = None,
+    reuse: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--reuse", help="Take finished rows from this comparison, whatever version made them; repeatable."
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder of the comparison; a stopped one goes on [a new folder in runs/]."),
     ] = None,
 ) -> None:
-    """Distil with several generators under the same settings, and compare what networks learn from the images.
+    """Distil with several generators and objectives on equal terms, and compare what networks learn from the images.
 
-    Settings compose as for `ld3m distill`. Options that --config or --preset gives to the generator it names apply to every
-    compared generator with an option of that name (such as prior); -G NAME.KEY=VALUE overrides them.
-
-    Each generator has a run folder below --out. To go on with a stopped comparison, give the same command with the same --out:
-    finished runs are read, a stopped one is resumed.
+    Every combination is a row: a process of its own with a run folder below --out. Settings compose in this order, later ones
+    win: --preset, --grid, --config, --set, then all other options. Options of a preset's own generator apply to every generator
+    that has them. A row that fails stops no other. To go on, give the same command with the same --out: finished rows are read,
+    stopped ones are resumed.
     """
-    given = compose(locals(), ("objective", "data"))
-    names = comma_list(generators) or _preset_generators(preset or ())
-    options = _options_by_name(generator_options, names)
-    from ld3m_plugin.cli.progress import ConsoleReporter, clock
-    from ld3m_plugin.cli.tables import print_accuracies
-    from ld3m_plugin.comparison.comparison_table import NUMBERS, PICTURES
-    from ld3m_plugin.comparison.runner import compare
-    from ld3m_plugin.comparison.settings import configurations
-    from ld3m_plugin.runs.folder import is_taken, new_folder
+    if context.invoked_subcommand is not None:
+        return
+    check_name(out)
+    given = {**locals(), "networks": comma_list(networks) or None}
+    from ld3m_plugin.cli.progress import GridConsole
+    from ld3m_plugin.comparison.grid import read_grid
+    from ld3m_plugin.comparison.grid_runner import run_grid
+    from ld3m_plugin.runs.folder import new_folder
 
-    configs = configurations(names, config or (), preset or (), given, options)
+    wanted = read_grid(tuple(grid or ()), tuple(preset or ()), grid_settings(given))
+    chosen = _launcher(launcher, jobs, launcher_options)
     prepare_process()
+    console = GridConsole()
     with ExitStack() as claim:
-        folder = out or claim.enter_context(new_folder(Path("runs"), configs[names[0]], "compare"))
+        folder = out or claim.enter_context(new_folder(Path("runs"), f"compare-{'-'.join(wanted.generators)}"))
         again = "the same command goes on" if out else f"the same command with --out {folder} goes on"
-        stop = orderly_end(
-            lambda: reporter.say(f"stopped; {again}"), kept=lambda: f"finished runs and checkpoints are kept, {again}"
-        )
-        with ConsoleReporter() as reporter, stop:
-            try:
-                comparison = compare(configs, folder, reporter=reporter)
-            except HostError:
-                if out is None and is_taken(folder):
-                    reporter.say(f"finished runs stay; {again}")
-                raise
-    print_accuracies(comparison.table)
-    for run in comparison.runs:
-        seconds = f"distilled in {clock(run.seconds)}, evaluated in {clock(run.evaluation.seconds)}"
-        say(f"{run.name}: {seconds}, run folder {run.folder}")
-    say(f"pictures: {folder / PICTURES} (a row each: {', '.join(run.name for run in comparison.runs)})")
-    say(f"numbers: {folder / NUMBERS}")
+        kept = f"finished rows and checkpoints are kept, {again}"
+        with orderly_end(lambda: console.say(f"stopped; {again}"), kept=lambda: kept):
+            result = run_grid(wanted, folder, chosen, reuse=reuse or (), reporter=console)
+    _print(result)
+    if result.failed:
+        say(f"error: {len(result.failed)} of {len(result.manifest.rows)} rows are not finished; {again}", err=True)
+        raise typer.Exit(int(ExitCode.FAILED))
 
 
-def _preset_generators(presets: Sequence[str]) -> list[str]:
-    """The generators that the last preset with such a list compares."""
-    from ld3m_plugin.presets import load_preset
+@app.command("status")
+def status_command(
+    folder: Annotated[Path, typer.Argument(help="Folder of a comparison.")], as_json: flags.Json = False
+) -> None:
+    """Say how far a comparison is: rows that are finished, running, failed (with the error), stopped and left."""
+    import json
+    from dataclasses import asdict
 
-    lists = [load_preset(preset).compare.get("generators") for preset in reversed(presets)]
-    return next(filter(None, lists), None) or load_preset("default").compare["generators"]
+    from ld3m_plugin.cli.tables import print_columns
+    from ld3m_plugin.comparison.grid_runner import status
+
+    manifest, rows = status(folder)
+    if as_json:
+        known = {row.id: manifest.state(row) for row in manifest.rows}
+        content = [
+            {"id": row.id, "label": row.label, **asdict(known[row.id]), "progress": progress}
+            for progress, some in rows.items()
+            for row in some
+        ]
+        typer.echo(json.dumps(content, indent=2))  # ASCII: control characters are escaped
+        return
+    lines = []
+    for progress, some in rows.items():
+        lines += [(progress, row.label, str(manifest.state(row).starts), manifest.state(row).line) for row in some]
+    print_columns(lines, ("state", "row", "starts", "error"))
+    order = ("finished", "running", "failed", "stopped", "left")
+    say(", ".join(f"{len(rows.get(name, ()))} {name}" for name in order) + f" of {len(manifest.rows)} rows")
 
 
-def _options_by_name(texts: list[str] | None, names: list[str]) -> dict[str, dict[str, Any]]:
+@app.command("row", hidden=True)
+def row_command(
+    folder: Annotated[Path, typer.Argument(help="Folder of a comparison.")],
+    row: Annotated[str, typer.Argument(help="Identity of one of its rows.")],
+    until_end_of_input: Annotated[
+        bool, typer.Option("--until-end-of-input", help="End, with a checkpoint, when standard input ends.")
+    ] = False,
+) -> None:
+    """Make one row in this process: what launchers start."""
+    from ld3m_plugin.cli.progress import ConsoleReporter
+    from ld3m_plugin.comparison.row_process import end_with_input, run_row
+
+    if until_end_of_input:
+        end_with_input()
+    prepare_process()
+    with ConsoleReporter() as reporter:
+        code = run_row(folder, row, reporter)
+    raise typer.Exit(code)
+
+
+def grid_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `GridConfig` from the arguments of the command.
+
+    Raises:
+        UsageError: a text that is no assignment, number or list of names.
+    """
+    from ld3m_plugin.config import assign, merge, read_layer
+    from ld3m_plugin.plain_yaml import parse_value
+
+    lists = {"generators": "generators", "objectives": "objectives", "seeds": "seeds", "images_per_class": "ipc"}
+    found: dict[str, Any] = {field: comma_list(given[name]) for field, name in lists.items() if given[name] is not None}
+    for field in ("seeds", "images_per_class"):
+        if field in found:
+            found[field] = [parse_value(text) for text in found[field]]
+    plain = ("data", "equal", "baseline", "random_real", "threads")
+    found |= {name: given[name] for name in plain if given[name] is not None and given[name] != []}
+    if given["vary"]:
+        found["vary"] = dict(_varied(text) for text in given["vary"])
+    layer: dict[str, Any] = {}
+    for file in given["config"] or ():
+        merge(layer, read_layer(file))
+    paths = {name: flags.PATHS[name] for name in ("steps", "device", "protocol", "networks", "repeats")}
+    values = [(path, given[name]) for name, path in paths.items() if given[name] is not None]
+    options = [(f"data.options.{key}", value) for key, value in pairs(given["data_options"])]
+    for path, value in (*_budget(given["budget"]), *pairs(given["settings"]), *values, *options):
+        if path.partition(".")[0] == "generator":
+            raise UsageError(f"{path!r} is a setting of one generator: choose --generators, give -G NAME.KEY=VALUE")
+        assign(layer, path, value)
+    if layer:
+        found["config"] = layer
+    for kind in ("generator", "objective"):
+        named = _by_name(kind, given[f"{kind}_options"], partial(_compared, kind, given, found))
+        if named:
+            found[f"{kind}_options"] = named
+    return found
+
+
+def _varied(text: str) -> tuple[str, tuple[Any, ...]]:
+    from ld3m_plugin.config import parse_assignment
+    from ld3m_plugin.plain_yaml import parse_value
+
+    path, separator, values = text.partition("=")
+    if not separator:
+        parse_assignment(text)  # raises
+    if not any(sign in values for sign in "[{"):
+        return path, tuple(parse_value(part) for part in values.split(","))
+    listed = parse_value(f"[{values}]")  # lists and mappings have commas of their own
+    if not isinstance(listed, list):
+        raise UsageError(f"--vary {text}: write values with commas between them, such as {path}=[a],[b]")
+    return path, tuple(listed[0] if len(listed) == 1 and isinstance(listed[0], list) else listed)
+
+
+def _budget(text: str | None) -> Iterable[tuple[str, Any]]:
+    """The settings of `--budget`: steps, or seconds=N."""
+    if text in (None, "steps"):
+        return ()
+    name, _, amount = str(text).partition("=")
+    try:
+        if name == "steps":
+            return (("steps", int(amount)),)
+        seconds = float(amount)
+    except ValueError:
+        seconds = math.nan
+    if name != "seconds" or not math.isfinite(seconds):
+        raise UsageError(f"--budget {text}: write steps, steps=N or seconds=N")
+    return ("seconds", seconds), ("steps", _NO_LIMIT)
+
+
+def _compared(kind: str, given: Mapping[str, Any], found: Mapping[str, Any]) -> Sequence[str]:
+    """Names of what is compared, whether arguments, grid files or presets choose it."""
+    from ld3m_plugin.comparison.grid import read_grid
+    from ld3m_plugin.config import resolve
+
+    grid = read_grid(tuple(given["grid"] or ()), tuple(given["preset"] or ()), found)
+    if kind == "generator":
+        return grid.generators
+    return grid.objectives or (resolve(presets=grid.presets, layers=[grid.config]).objective.name,)
+
+
+def _by_name(
+    kind: str, texts: Sequence[str] | None, compared: Callable[[], Sequence[str]]
+) -> dict[str, dict[str, Any]]:
+    """Options by the name of their backend; without a name they are for the only one that is compared.
+
+    A name that is not compared is refused later, when presets and grid files have named theirs.
+    """
+    from ld3m_plugin.registry import current_registry
+
+    known = current_registry().names(kind)
     options: dict[str, dict[str, Any]] = {}
-    for path, value in pairs(texts):
+    for path, value in pairs(list(texts or ())):
         # A name may contain dots itself: take the longest that fits.
-        name = max((name for name in names if path.startswith(f"{name}.")), key=len, default=None)
+        name = max((name for name in known if path.startswith(f"{name}.")), key=len, default=None)
+        key = path if name is None else path.removeprefix(f"{name}.")
         if name is None:
-            first, dot, _ = path.partition(".")
-            found = nearest(first, names) if dot else "write -G NAME.KEY=VALUE"
-            raise UsageError(f"-G {path}: {first!r} is not one of the compared generators; {found}")
-        options.setdefault(name, {})[path.removeprefix(f"{name}.")] = value
+            names = compared()
+            if len(names) != 1:
+                flag = "-G" if kind == "generator" else "-O"
+                raise UsageError(f"{flag} {path}: whose option is it? Write {flag} NAME.KEY=VALUE")
+            name = names[0]
+        options.setdefault(name, {})[key] = value
     return options
+
+
+def _launcher(name: str, jobs: int | None, texts: list[str] | None) -> Launcher:
+    from ld3m_plugin.options import build
+    from ld3m_plugin.registry import current_registry
+
+    options = dict(pairs(texts)) | ({} if jobs is None else {"jobs": jobs})
+    factory = current_registry().resolve("launcher", name)
+    made: Launcher = factory(build(factory.Options, options, f"launcher {name!r}"))
+    return made
+
+
+def _print(result: GridResult) -> None:
+    from ld3m_plugin.cli.tables import print_columns
+    from ld3m_plugin.comparison.exports import TABLES, shown
+    from ld3m_plugin.comparison.results import PICTURES
+    from ld3m_plugin.report.writing import write_report
+
+    folder = result.manifest.folder
+    if result.summary is not None:
+        table = shown(result.summary)
+        print_columns(table.rows, table.titles)
+        say(table.note)
+        say(f"tables: {', '.join(str(folder / name) for name in TABLES)}")
+    if result.pictures:
+        say(f"pictures: {folder / PICTURES} (a row each: {', '.join(result.pictures)})")
+    say(f"report: {write_report(folder)}")

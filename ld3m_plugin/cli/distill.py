@@ -80,7 +80,7 @@ def distill_command(
     from ld3m_plugin.cli.tables import print_accuracies
     from ld3m_plugin.config import completed, dump, resolve
     from ld3m_plugin.runs import run
-    from ld3m_plugin.runs.folder import new_folder
+    from ld3m_plugin.runs.folder import new_folder, run_name
 
     with ExitStack() as claim:
         if resume is not None:
@@ -91,7 +91,7 @@ def distill_command(
             if dry_run:
                 typer.echo(dump(completed(resolved)).rstrip())
                 return
-            go = partial(run.start, resolved, out or claim.enter_context(new_folder(Path("runs"), resolved)))
+            go = partial(run.start, resolved, out or claim.enter_context(new_folder(Path("runs"), run_name(resolved))))
         prepare_process()
         with ConsoleReporter() as reporter, orderly_end(reporter.stopped, kept=reporter.kept):
             result = go(reporter=reporter)

@@ -10,6 +10,8 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from ld3m_plugin.comparison.grid_runner import GridReporter
+from ld3m_plugin.comparison.manifest import Manifest
 from ld3m_plugin.contracts import TrainingReporter
 from ld3m_plugin.distillation.loop import Distillation, Step
 from ld3m_plugin.errors import visible
@@ -145,6 +147,21 @@ class ConsoleReporter(LiveConsole, Reporter):
     def _note(self) -> str:
         best = "" if self._best is None else f", best {self._best[0]:.1f} % at {self._best[1]}"
         return self._speed + best
+
+
+class GridConsole(GridReporter):
+    """Report rows of a comparison as they end, and the time to go."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+
+    def say(self, message: str) -> None:
+        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+    def changed(self, manifest: Manifest, counts: Mapping[str, int], left_seconds: float | None) -> None:
+        to_go = "" if left_seconds is None else f", {clock(left_seconds)} to go"
+        said = ", ".join(f"{count} {state}" for state, count in counts.items())
+        self.say(f"rows: {said}{to_go if counts.get('waiting') or counts.get('running') else ''}")
 
 
 class TrainingConsole(LiveConsole, TrainingReporter):

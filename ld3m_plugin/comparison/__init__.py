@@ -1,9 +1,9 @@
-"""Comparisons: the same settings with several generators, a run folder for each, and one table.
+"""Comparisons: every generator with every objective on equal terms, a process and a run folder for each row, and one table.
 
-    NAME/ld3m/  NAME/pixel/ ...  NAME/random-real.json  NAME/comparison.json  NAME/comparison.png
+    NAME/manifest.json  states/ID.json  rows/LABEL-ID/  logs/LABEL-ID.txt  table.{csv,json,md,tex}  comparison.png
 
-Every row of the table has a record of its own: a run folder for each generator, and `random-real.json` for random real images.
-A row is made from its own settings alone, so rows can be made in any order, stopped, and added later.
+A row is known by what decides its bits and is made from its own settings alone, so rows can be made in any order and number at
+a time, stopped, taken from other comparisons, and added later.
 """
 
 from ld3m_plugin import moved

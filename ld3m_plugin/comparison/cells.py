@@ -55,7 +55,8 @@ class Cell:
 
     def terms(self, free: Iterable[str]) -> dict[str, Any]:
         """The facts that two rows must share: those that are not free."""
-        return {name: value for name, value in self.facts.items() if name not in free}
+        facts = self.facts if self.first.asked is None else {**self.facts, "images_per_class": self.first.asked}
+        return {name: value for name, value in facts.items() if name not in free}
 
     def values(self, measure: str) -> dict[int, float]:
         """One number a seed, the mean over data sets, where all of them have the measure over the same architectures."""
@@ -63,6 +64,11 @@ class Cell:
         return {
             seed: fmean(v for v in values if v is not None) for seed, values in by_seed.items() if None not in values
         }
+
+
+def of_generator(result: SeedResult) -> dict[str, Any]:
+    """The settings of a result that belong to its generator."""
+    return {path: value for path, value in result.settings.items() if path.startswith(_OF_GENERATOR)}
 
 
 def gather(results: Sequence[SeedResult]) -> list[Cell]:

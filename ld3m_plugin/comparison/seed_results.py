@@ -25,6 +25,7 @@ class SeedResult:
 
     Attributes:
         images_per_class: synthetic images of each class.
+        asked: images per class on whose terms results are compared; None: `images_per_class`.
         seed: of the distillation and of its evaluation. Results with the same seed are paired: they start from the same real
             images and train networks from the same initial weights.
         accuracies: by architecture, in percent, one a trained network.
@@ -57,6 +58,7 @@ class SeedResult:
     seconds_per_step: float | None = None
     seconds: float | None = None
     peak_memory: float | None = None
+    asked: int | None = None
 
     def __post_init__(self) -> None:
         lengths = {right.shape[-1] for right in self.correct.values()}

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ld3m_plugin.artefact.shown_images import MOST_SHOWN, shown_indices
 from ld3m_plugin.backends import create, default_rates
 from ld3m_plugin.config import RunConfig
 from ld3m_plugin.contracts import Generator, Latents, Objective, Task
@@ -38,6 +39,7 @@ class Step:
         metrics: the objective's other numbers.
         seconds: time of this step.
         state: the run, for images, latents and checkpoints.
+        gradient_norms: Euclidean norm of the loss's gradient by learned latent, before the update.
     """
 
     iteration: int
@@ -45,6 +47,7 @@ class Step:
     metrics: Mapping[str, float]
     seconds: float
     state: Distillation = field(repr=False, compare=False)
+    gradient_norms: Mapping[str, float] = field(default_factory=dict)
 
 
 def distill(
@@ -90,6 +93,7 @@ class Distillation:
         task: the data, with its test set (backends are given `task.for_training()`).
         labels: class indices (N,) of the synthetic images, ordered by class.
         iteration: updates made so far.
+        start_images: up to `MOST_SHOWN` images (C, H, W) of the first step by index, normalised, on the CPU; none before it.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class Distillation:
     def _prepare(self) -> None:
         seed, training = self.config.seed, self.task.for_training()
         self.iteration = 0
+        self.start_images: dict[int, Tensor] = {}
         with self._blaming("generator", "prepare"):
             self.generator.prepare(training)
         per_class, per_latent = self.config.images_per_class, self.generator.images_per_latent
@@ -143,6 +148,9 @@ class Distillation:
             if shape != expected:
                 raise HostError(f"{self._who('generator')} renders images {shape}, the data has {expected}")
             self._check_finite({f"an image that {self._who('generator')} renders": rendering.images})
+            if self.iteration == 0:
+                indices = shown_indices(self.labels, MOST_SHOWN)
+                self.start_images = dict(zip(indices, rendering.images.detach()[indices].float().cpu(), strict=True))
             with self._blaming("objective", "match"), self._precision():
                 given = self.objective.match(rendering.images, self.labels, self.iteration)
             match = check_match(given, self._who("objective"), rendering.images)
@@ -150,6 +158,7 @@ class Distillation:
             with self._blaming("generator", "render (its gradient)"):
                 gradients = rendering.pull_back(match.image_grad)
             self._check_finite({f"dloss/d{name}": gradient for name, gradient in gradients.items()})
+            norms = {name: float(gradient.float().norm()) for name, gradient in gradients.items()}
             self._optimizer.step(gradients)
             self._check_finite({f"latent {name}": self.latents[name] for name in self.latents.learned})
             self.iteration += 1
@@ -157,7 +166,7 @@ class Distillation:
                 moved = self.generator.on_step(self.latents, self.iteration, self._step_rng)
             self.latents = check_latents(moved, self._who("generator"), len(self.latents))
             self._optimizer.follow(self.latents)
-        return Step(self.iteration, float(match.loss), match.metrics, time.perf_counter() - started, self)
+        return Step(self.iteration, float(match.loss), match.metrics, time.perf_counter() - started, self, norms)
 
     def images(self) -> Tensor:
         """The images (N, C, H, W) of the present latents, normalised."""

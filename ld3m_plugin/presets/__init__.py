@@ -17,14 +17,14 @@ class Preset:
     """A part of a configuration, its purpose and the source of its numbers.
 
     Attributes:
-        compare: settings of `ld3m compare`: `generators`, a list of names. A single run ignores them.
+        compare: settings of `ld3m compare` (`comparison.grid.GridConfig`), such as `generators`. A single run ignores them.
     """
 
     name: str
     summary: str
     source: str
     config: dict[str, Any]
-    compare: dict[str, list[str]] = field(default_factory=dict)
+    compare: dict[str, Any] = field(default_factory=dict)
 
 
 def preset_names() -> list[str]:

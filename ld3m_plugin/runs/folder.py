@@ -35,24 +35,28 @@ ENVIRONMENT = "environment.json"
 CHECKPOINTS = "checkpoints"
 DISTILLED = "distilled"
 BEST = "best_over_test_set_evaluations.json"
-_NAMES = (CONFIG, ENVIRONMENT, CHECKPOINTS, DISTILLED, BEST, METRICS)
+#: Images that the run started from.
+START = "start.safetensors"
+_NAMES = (CONFIG, ENVIRONMENT, CHECKPOINTS, DISTILLED, BEST, METRICS, START)
 #: What `environment.json` of every version has.
 _OURS = {"versions", "plugins"}
 
 
-@contextmanager
-def new_folder(root: Path, config: RunConfig, generator: str | None = None) -> Iterator[Path]:
-    """Claim a folder below `root` named after the run that is empty or does not exist yet; nobody else gets it in this block.
+def run_name(config: RunConfig) -> str:
+    """Name a run after its settings, for a folder."""
+    data = config.data.name.replace(":", "-").replace("/", "-").strip("-")
+    return f"{data}-{config.generator.name}-{config.objective.name}-ipc{config.images_per_class}-seed{config.seed}"
 
-    Args:
-        generator: stands in the name instead of the generator's.
+
+@contextmanager
+def new_folder(root: Path, name: str) -> Iterator[Path]:
+    """Claim a folder `root/name`, or with a number behind it, that is empty or does not exist yet.
+
+    Nobody else gets it in this block.
 
     Raises:
         UsageError: `root` cannot be written.
     """
-    data = config.data.name.replace(":", "-").replace("/", "-").strip("-")
-    generator = generator or config.generator.name
-    name = f"{data}-{generator}-{config.objective.name}-ipc{config.images_per_class}-seed{config.seed}"
     for number in count(1):
         folder = root / (name if number == 1 else f"{name}-{number}")
         with ExitStack() as stack:
@@ -112,7 +116,7 @@ def write_start(folder: Path, config: RunConfig, environment: dict[str, Any]) ->
 
 def undo_create(folder: Path) -> None:
     """Remove what a run wrote before its first step, and nothing else: the same command works once the mistake is mended."""
-    for name in (CONFIG, ENVIRONMENT, METRICS):
+    for name in (CONFIG, ENVIRONMENT, METRICS, START):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
@@ -149,8 +153,14 @@ def read_best(folder: Path, iteration: int) -> dict[str, Any] | None:
     return None
 
 
+def step_seconds(folder: Path) -> list[float]:
+    """Seconds of each step of a run, from its metrics."""
+    records = (record for _, record in read_json_lines(folder / METRICS))
+    return [record["seconds"] for record in records if "loss" in record and isinstance(record.get("seconds"), float)]
+
+
 def forget_metrics_after(folder: Path, iteration: int, steps: int) -> None:
-    """Drop records of steps after `iteration`, and of the evaluation at the end (`steps`): they are made again.
+    """Drop records of steps after `iteration`, and of the evaluation at the end (after `steps`): they are made again.
 
     Raises:
         ArtefactError: the records are no file, such as a pipe, whose writer would wait for a reader.

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel
 
-from ld3m_plugin.contracts import Task
+from ld3m_plugin.contracts import Generator, Objective, Task
 from ld3m_plugin.data.identity import data_difference, data_facts, recorded_facts
 from ld3m_plugin.distillation.loop import Distillation
 from ld3m_plugin.errors import ArtefactError
@@ -61,8 +61,11 @@ def metadata(state: Distillation) -> dict[str, Any]:
         "std": list(task.std),
         "value_range": "images are (pixels in [0, 1] - mean) / std, not clipped",
         "images_per_class": config.images_per_class,
+        "start": state.generator.start(),
+        "storage": storage(state),
         **parts,
         "learned": state.objective.learned(),
+        "seen_networks": list(state.objective.networks()),
         "steps": state.iteration,
         "seed": config.seed,
         "config": config.model_dump(mode="json"),
@@ -70,10 +73,30 @@ def metadata(state: Distillation) -> dict[str, Any]:
     }
 
 
+def storage(state: Distillation) -> dict[str, int]:
+    """How much is stored: learned numbers per class, bytes of all latents as saved, of the fixed ones in them, and of the prior.
+
+    Generators that differ in the first two are not on equal terms at equal images per class.
+    """
+    latents = state.latents
+    fixed = [latents[name].nbytes for name in latents if name not in latents.learned]
+    learned = [latents[name] for name in latents.learned]
+    return {
+        "numbers_per_class": sum(tensor.numel() for tensor in learned) // state.task.num_classes,
+        "latent_bytes": sum(tensor.nbytes for tensor in learned) + sum(fixed),
+        "fixed_bytes": sum(fixed),
+        "prior_bytes": state.generator.prior_bytes(),
+    }
+
+
 def provenance(state: Distillation) -> dict[str, dict[str, str]]:
     """The facts of both backends by kind, once they are prepared, with a digest of each file among their options."""
-    backends = {"generator": state.generator, "objective": state.objective}
-    return {kind: {**_files(backend.options), **backend.provenance()} for kind, backend in backends.items()}
+    return {"generator": facts_of(state.generator), "objective": facts_of(state.objective)}
+
+
+def facts_of(backend: Generator | Objective) -> dict[str, str]:
+    """The facts of one prepared backend, with a digest of each file among its options."""
+    return {**_files(backend.options), **backend.provenance()}
 
 
 def _files(options: BaseModel) -> dict[str, str]:

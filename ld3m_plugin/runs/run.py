@@ -28,6 +28,7 @@ from ld3m_plugin.runs.checkpoints import latest_checkpoint, save_checkpoint, set
 from ld3m_plugin.runs.places import moved, said_if_missing, same_places
 from ld3m_plugin.runs.provenance import check_same_origin, environment, metadata
 from ld3m_plugin.runs.run_trackers import RunTrackers
+from ld3m_plugin.runs.start_pictures import save_start
 from ld3m_plugin.storage import complete_folder, signals_held, write_json, write_text
 
 
@@ -162,8 +163,9 @@ def _resume(
     if checkpoint is not None:
         _load(state, checkpoint, folder)
         set_damaged_aside(folder, state.iteration)
-    folders.forget_metrics_after(folder, state.iteration, config.steps)
-    return _Run(state, folder, reporter).run()
+    run = _Run(state, folder, reporter)
+    folders.forget_metrics_after(folder, state.iteration, state.iteration if run.is_done else config.steps)
+    return run.run()
 
 
 def _load(state: Distillation, checkpoint: dict[str, Tensor], folder: Path) -> None:
@@ -194,6 +196,13 @@ class _Run:
         self.config = state.config
         self.best = folders.read_best(folder, state.iteration)
         self.trackers = RunTrackers(self.config, folder, reporter.warn)
+        self.seconds = sum(folders.step_seconds(folder)[: state.iteration])
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all steps are made, or their time is up."""
+        limit = self.config.seconds
+        return self.state.iteration >= self.config.steps or (limit is not None and self.seconds >= limit)
 
     def run(self) -> RunResult:
         self.reporter.started(self.state, self.folder)
@@ -210,7 +219,7 @@ class _Run:
         good, saved = state.state_dict(), -1
         with signals_held() as signals:  # from the signal that ends the steps until the last state is saved
             try:
-                while state.iteration < config.steps:
+                while not self.is_done:
                     with signals.let_through():
                         step = self._step()
                         good = state.state_dict()
@@ -229,11 +238,15 @@ class _Run:
 
     def _step(self) -> Step:
         step = self.state.step()
-        record = {"step": step.iteration, "loss": step.loss, **step.metrics, "seconds": round(step.seconds, 4)}
+        if step.iteration == 1:
+            save_start(self.state, self.folder)
+        norms = {f"gradient_norm/{name}": norm for name, norm in step.gradient_norms.items()}
+        record = {"step": step.iteration, "loss": step.loss, **step.metrics, **norms, "seconds": round(step.seconds, 4)}
+        self.seconds += record["seconds"]
         self.trackers.log(record)
         self.reporter.step(step)
         every = self.config.evaluation.every
-        if every and step.iteration % every == 0 and step.iteration < self.config.steps:
+        if every and step.iteration % every == 0 and not self.is_done:
             self._evaluate(self._distilled(), random_real=False)
         return step
 

@@ -136,6 +136,7 @@ CONTRACTS = below(
         for name in ("contracts", "task", "options", "plain_yaml", "errors", "storage", "randomness", "moved")
     ),
     "ld3m_plugin.hookspecs",
+    "ld3m_plugin.launchers.launcher",
     "ld3m_plugin.priors.contract",
     "ld3m_plugin.priors",  # the package itself, a docstring; its modules are services
 )
@@ -145,7 +146,7 @@ SERVICES = below(
     "ld3m_plugin.artefact.pictures",
 )
 #: The flow of the host, which backends never reach.
-FLOW = below(*(f"ld3m_plugin.{name}" for name in ("distillation", "runs", "comparison", "cli")))
+FLOW = below(*(f"ld3m_plugin.{name}" for name in ("distillation", "runs", "comparison", "report", "cli")))
 
 
 @pytest.mark.parametrize(

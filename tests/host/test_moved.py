@@ -143,7 +143,7 @@ def test_what_never_existed_is_not_found():
     ("package", "name", "home"),
     [
         ("artefact", "DistilledSet", "artefact.distilled_set"),
-        ("comparison", "ComparedRun", "comparison.rows"),
+        ("comparison", "pictures", "comparison.results"),
         ("priors", "train_prior", "priors.service"),
     ],
 )

@@ -390,6 +390,10 @@ def register_priors(register):
     register("mine", Sizes)
 
 @hookimpl
+def register_launchers(register):
+    register("mine", "ld3m_plugin.launchers.local:LocalLauncher")
+
+@hookimpl
 def register_augmentations(register):
     register("mine", Bright)
 

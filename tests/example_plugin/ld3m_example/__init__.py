@@ -42,5 +42,10 @@ def register_trackers(register):
 
 
 @hookimpl
+def register_launchers(register):
+    register("nice", "ld3m_example.launchers:NiceLauncher", summary="processes on this machine that give way to others")
+
+
+@hookimpl
 def register_commands(register):
     register("example-count", "ld3m_example.commands:count", summary="Count the images of a data set by class.")

@@ -1,16 +1,16 @@
-"""Comparisons in a second: two generators, an objective, networks and data of a third party, and a folder to compare in."""
+"""Grids in a second: two generators, an objective, networks and data of a third party, and rows made in this process."""
 
 import importlib
-from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from ld3m_plugin.comparison.comparison_table import Comparison
-from ld3m_plugin.comparison.runner import compare
-from ld3m_plugin.config import resolve
+from ld3m_plugin.comparison.grid import read_grid
+from ld3m_plugin.comparison.grid_runner import GridReporter, run_grid
+from ld3m_plugin.comparison.row_process import run_row
+from ld3m_plugin.launchers.launcher import Launcher
 from ld3m_plugin.registry import use_registry
-from ld3m_plugin.runs import run
-from ld3m_plugin.testing import tiny_task
+from ld3m_plugin.runs.run import Reporter
 
 PIECES = """
 import signal
@@ -64,6 +64,21 @@ class Other(Scaled):
     end, end_at = None, None
 
 
+class Half(Scaled):
+    lines = 0.5
+
+    def initial_latents(self, task, labels, rng):
+        shape = (len(labels), task.channels, int(task.image_size * self.lines), task.image_size)
+        return Latents({"w": torch.randn(shape, generator=rng)}, ("w",))
+
+    def render(self, latents):
+        return latents["w"].repeat_interleave(2, 2)
+
+
+class Double(Half):
+    lines = 2
+
+
 class Level(DifferentiableObjective):
     experts = "first"
 
@@ -94,6 +109,8 @@ class Deeper(Linear):
 def register_generators(register):
     register("scaled", Scaled)
     register("other", Other)
+    register("half", Half)
+    register("double", Double)
 
 
 @hookimpl
@@ -110,50 +127,39 @@ def register_networks(register):
 @hookimpl
 def register_datasets(register):
     register("tiny", lambda argument, options: tiny_task(image_size=8, train=int(argument or 12), test=20))
+    register("other", lambda argument, options: tiny_task(image_size=8, train=12, test=20, seed=1))
 """
 
 
-class Notes(run.Reporter):
-    """Remembers what was done."""
+class Here(Launcher):
+    """Makes rows in this process, one at each poll; tests of processes have the real launcher."""
+
+    def start(self, jobs, folder):
+        self._left, self._states = list(jobs), {job.id: "waiting" for job in jobs}
+
+    def poll(self):
+        if self._left:
+            job = self._left.pop(0)
+            *_, folder, row = job.command
+            run_row(Path(folder), row, Reporter())
+            self._states[job.id] = "ended"
+        return dict(self._states)
+
+    def stop(self):
+        self._left = []
+
+
+class Said(GridReporter):
+    """Remembers what a grid told."""
 
     def __init__(self):
-        self.steps, self.trained, self.said = [], [], []
-
-    def step(self, step):
-        self.steps.append((step.state.config.generator.name, step.iteration))
-
-    def evaluating(self, what):
-        self.trained.append(what)
+        self.lines, self.counts = [], []
 
     def say(self, message):
-        self.said.append(message)
+        self.lines.append(message)
 
-
-@dataclass
-class Compared:
-    """A comparison, and what was done for it."""
-
-    comparison: Comparison
-    notes: Notes
-
-    @property
-    def table(self):
-        return self.comparison.table
-
-    @property
-    def columns(self):
-        return list(dict.fromkeys(row.images for row in self.table.rows))
-
-    def accuracies(self, images):
-        return [(row.network, row.accuracies) for row in self.table.rows if row.images == images]
-
-    def trained_on(self, images):
-        return [what for what in self.notes.trained if f"on {images} images" in what]
-
-
-@pytest.fixture(scope="session")
-def task():
-    return tiny_task(image_size=8, test=20)
+    def changed(self, manifest, counts, left_seconds):
+        self.counts.append(counts)
 
 
 @pytest.fixture
@@ -171,34 +177,28 @@ def registry(pieces, load):
 
 @pytest.fixture
 def plain(two_epochs):
-    """Settings that all compared runs share."""
+    """Settings that all rows share."""
     evaluation = {"protocol": two_epochs, "networks": ["Linear", "Deeper"], "repeats": 2}
-    return [("data.name", "tiny"), ("objective.name", "level"), ("steps", 4), ("evaluation", evaluation)]
+    return {"data": {"name": "tiny"}, "objective": {"name": "level"}, "steps": 4, "evaluation": evaluation}
 
 
 @pytest.fixture
-def configs(plain):
-    def configs(*names, **more):
-        return {name: resolve(settings=[*plain, *more.items(), ("generator.name", name)]) for name in names}
+def grid(plain, registry):
+    """Composes a grid of tiny rows from fields; `config` is put over the plain settings."""
 
-    return configs
+    def grid(*generators, config=None, **fields):
+        fields = {"generators": generators, "controls": [], "baseline": None, **fields}
+        return read_grid(settings={**fields, "config": {**plain, **(config or {})}})
 
-
-@pytest.fixture
-def compared(tmp_path, registry, task):
-    """Compares in a folder below `tmp_path`."""
-
-    def compared(configs, folder="out", task=task):
-        notes = Notes()
-        return Compared(compare(configs, tmp_path / folder, task=task, reporter=notes), notes)
-
-    return compared
+    return grid
 
 
 @pytest.fixture
-def command(pieces, two_epochs):
-    """Arguments of `ld3m compare` for a comparison of a second; the generators are to be added."""
-    return [
-        *("compare", "--data", "tiny", "-o", "level", "--steps", "4"),
-        *("--protocol", two_epochs, "--networks", "Linear", "--repeats", "1"),
-    ]
+def made(tmp_path, registry):
+    """Makes a grid in a folder below `tmp_path`; returns the result and what it told."""
+
+    def made(grid, folder="out", **more):
+        said = Said()
+        return run_grid(grid, tmp_path / folder, Here(), reporter=said, **more), said
+
+    return made

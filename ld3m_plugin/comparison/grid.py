@@ -1,0 +1,91 @@
+"""The settings of a comparison grid: every generator with every objective, on all data, at all seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ld3m_plugin.config import merge
+from ld3m_plugin.errors import UsageError, nearest
+from ld3m_plugin.options import Options, build
+from ld3m_plugin.plain_yaml import read_yaml
+from ld3m_plugin.presets import load_preset
+
+Names = tuple[str, ...]
+
+
+class GridConfig(Options):
+    """All settings of a grid; `ld3m compare --grid FILE` reads them from YAML, and the other options override them.
+
+    A row is one point: a generator, an objective, data, images per class, a seed, and a value of each varied setting.
+    """
+
+    read_later = frozenset({"vary", "generator_options", "objective_options", "config"})
+
+    generators: Names = Field((), description="generators to compare")
+    objectives: Names = Field((), description="objectives; default: that of config")
+    data: Names = Field((), description="data sets, NAME or NAME:ARGUMENT; default: that of config")
+    images_per_class: tuple[Annotated[int, Field(ge=1)], ...] = Field((), description="default: that of config")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((), description="default: that of config")
+    vary: dict[str, tuple[Any, ...]] = Field(
+        default_factory=dict,
+        description="settings by path and the values they take, such as generator.options.steps: [5, 10]; an option applies to "
+        "the backends that have it",
+    )
+    generator_options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="options of one generator, by its name"
+    )
+    objective_options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="options of one objective, by its name"
+    )
+    presets: Names = Field((), description="presets that all rows start from")
+    config: dict[str, Any] = Field(default_factory=dict, description="settings of all rows, over the presets")
+    controls: Names = Field(
+        (),
+        description="generators that are added where a compared one has all their options, which they take over from it",
+    )
+    random_real: bool = Field(True, description="evaluate random real images as well")
+    equal: Literal["images", "storage"] = Field(
+        "images",
+        description="what is equal: images per class, or learned numbers (as many images as fit the numbers of raw pixels)",
+    )
+    threads: int = Field(1, ge=1, description="threads of each row; they decide its bits")
+    baseline: str | None = Field(None, description="generator that the others are compared with; default: the first")
+
+
+class _Presets(Options):
+    """The field of a grid that is needed before the others are composed."""
+
+    presets: Names = ()
+
+
+def read_grid(
+    files: tuple[Path, ...] = (), presets: Names = (), settings: Mapping[str, Any] | None = None
+) -> GridConfig:
+    """Compose a grid: the preset `default`, then `presets`, then files, then `settings`; later ones win.
+
+    Args:
+        files: YAML files with fields of `GridConfig`.
+        presets: their part `compare` counts here, their part `config` for the rows.
+
+    Raises:
+        UsageError: a file that is missing or not YAML, an unknown preset, field or value, or no generator.
+    """
+    layers = [*map(read_yaml, files), settings or {}]
+    named = [build(_Presets, {"presets": layer.get("presets", ())}, "the grid").presets for layer in layers]
+    chosen = [name for some in named for name in some] + list(presets)
+    merged: dict[str, Any] = {}
+    for layer in (*(load_preset(name).compare for name in ("default", *chosen)), *layers):
+        merge(merged, layer)
+    merged["presets"] = tuple(dict.fromkeys(chosen))
+    grid = build(GridConfig, merged, "the grid")
+    if not grid.generators:
+        raise UsageError("there is nothing to compare: name at least one generator")
+    compared = (*grid.generators, *grid.controls)
+    # A preset's own baseline may be left out of what is compared.
+    if any(layer.get("baseline") is not None for layer in layers) and grid.baseline not in compared:
+        raise UsageError(f"baseline {grid.baseline!r} is not compared; {nearest(str(grid.baseline), compared)}")
+    return grid

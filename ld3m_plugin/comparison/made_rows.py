@@ -1,0 +1,92 @@
+"""Making a row of a comparison in this process, and reading one that is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ld3m_plugin.artefact.distilled_set import DistilledSet
+from ld3m_plugin.config import RunConfig
+from ld3m_plugin.data.load import load_task
+from ld3m_plugin.distillation.loop import choose_device
+from ld3m_plugin.errors import ArtefactError
+from ld3m_plugin.evaluation import Evaluation, evaluate_random_real
+from ld3m_plugin.evaluation.predictions import PREDICTIONS, save_predictions
+from ld3m_plugin.options import build
+from ld3m_plugin.runs.folder import CONFIG, DISTILLED, step_seconds
+from ld3m_plugin.runs.run import Reporter, resume, start
+from ld3m_plugin.storage import read_json, write_json
+
+EVALUATION = "evaluation.json"
+#: Settings of the evaluation that decide the accuracies of random real images.
+_DECIDING = {"protocol", "networks", "repeats", "test_per_class"}
+
+
+def make_run(settings: Mapping[str, Any], folder: Path, reporter: Reporter) -> dict[str, Any]:
+    """Start a run, or go on with it where it was stopped.
+
+    Returns:
+        `seconds` of all steps, and the number of `steps`.
+    """
+    config = build(RunConfig, settings, str(folder))
+    if (folder / CONFIG).is_file():
+        resume(folder, config=config, reporter=reporter)  # a place or the device may have changed
+    else:
+        start(config, folder, reporter=reporter)
+    seconds = step_seconds(folder)
+    return {"seconds": round(sum(seconds), 2), "steps": len(seconds)}
+
+
+def make_random_real(settings: Mapping[str, Any], folder: Path, reporter: Reporter) -> dict[str, Any]:
+    """Evaluate random real images and write the record; returns no facts."""
+    config = build(RunConfig, settings, str(folder))
+    task = load_task(config.data.name, **config.data.options)
+    evaluation = evaluate_random_real(
+        torch.arange(task.num_classes).repeat_interleave(config.images_per_class),
+        task.to(choose_device(config.device)),
+        seed=config.seed,
+        on_progress=reporter.evaluating,
+        **config.evaluation.model_dump(include=_DECIDING),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    save_predictions(folder / PREDICTIONS, evaluation)
+    numbers = config.images_per_class * task.channels * task.image_size**2
+    write_json(folder / EVALUATION, {**evaluation.record(), "storage": {"numbers_per_class": numbers}})
+    return {}
+
+
+@dataclass(frozen=True)
+class MadeRow:
+    """The result of a finished row; `distilled` is None for random real images.
+
+    Attributes:
+        facts: the metadata of the distilled set, or of the evaluation.
+    """
+
+    evaluation: Evaluation
+    facts: Mapping[str, Any]
+    distilled: DistilledSet | None = None
+
+
+def read_made(folder: Path) -> MadeRow:
+    """Read the result of a finished row.
+
+    Raises:
+        ArtefactError: it is missing or damaged.
+    """
+    advice = f"delete {folder} to make the row again"
+    if (folder / EVALUATION).is_file():
+        record, distilled = read_json(folder / EVALUATION, ArtefactError), None
+        facts = record
+    else:
+        distilled = DistilledSet.load(folder / DISTILLED)
+        facts = distilled.metadata
+        record = (facts.get("results") or {}).get("final")
+    try:
+        return MadeRow(Evaluation.from_record(record), facts, distilled)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtefactError(f"the results in {folder} are damaged: {advice}") from error

@@ -1,0 +1,236 @@
+"""The points of a grid: one completed configuration for each combination, and what all of them must share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import Any
+
+from ld3m_plugin.backends import default_rates, get_generator
+from ld3m_plugin.comparison.grid import GridConfig
+from ld3m_plugin.config import RunConfig, changed, completed, resolve
+from ld3m_plugin.errors import UsageError, nearest
+from ld3m_plugin.evaluation.protocols import get_protocol
+from ld3m_plugin.options import Options, options_model
+from ld3m_plugin.registry import current_registry
+
+#: Settings in which the rows of one comparison may differ: the questions that it asks.
+_ASKED = {"generator", "objective", "data", "images_per_class", "seed", "optimizer"}
+_BACKENDS = ("generator", "objective")
+#: What every grid has lists of, and their options: a varied one would be no seed, and no question, of the statistics.
+_LISTED = {"seed": "--seeds", "images_per_class": "--ipc", "data.name": "--data"}
+#: Settings that change no result: rows with other values would be one row.
+_WITHOUT_EFFECT = {"device", "checkpoint_every", "render_batch", "trackers", "evaluation.random_real"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One row of a grid before it is made.
+
+    Attributes:
+        config: completed settings; of the row of random real images, those of any run beside it.
+        generator: registered name; None for random real images.
+        varied: the values of this row's varied settings, by path.
+    """
+
+    config: RunConfig
+    generator: str | None
+    varied: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def question(self) -> tuple[Any, ...]:
+        """What rows share that differ in their generator and seed alone."""
+        others = {path: value for path, value in self.varied.items() if not path.startswith("generator.")}
+        config = self.config
+        return config.objective.name, config.data.name, config.images_per_class, repr(sorted(others.items()))
+
+
+def points(grid: GridConfig) -> list[Point]:
+    """All points of a grid in the order of its table, without twins, then those of random real images.
+
+    Raises:
+        UsageError: an unknown name, option or value; settings that differ and were not asked about; no final evaluation.
+    """
+    base = resolve(presets=grid.presets, layers=[grid.config])
+    _check_names(grid, base)
+    generators = [*grid.generators, *(name for name in grid.controls if _model_with_all(grid, name))]
+    found: dict[str, Point] = {}
+    for point in _combinations(grid, base, generators):
+        found.setdefault(repr((point.generator, point.config)), point)
+    runs = list(found.values())
+    check_equal_terms(runs, grid)
+    return runs + (list(_random_real(runs)) if grid.random_real else [])
+
+
+def _combinations(grid: GridConfig, base: RunConfig, generators: list[str]) -> Iterator[Point]:
+    objectives = grid.objectives or (base.objective.name,)
+    data, images = grid.data or (base.data.name,), grid.images_per_class or (base.images_per_class,)
+    seeds, values = grid.seeds or (base.seed,), [[(path, value) for value in grid.vary[path]] for path in grid.vary]
+    for name, count, objective, generator, varied, seed in product(
+        data, images, objectives, generators, list(product(*values)), seeds
+    ):
+        settings = [("data.name", name), ("images_per_class", count), ("objective.name", objective), ("seed", seed)]
+        options = [(f"objective.options.{k}", v) for k, v in grid.objective_options.get(objective, {}).items()]
+        applying = [(path, value) for path, value in varied if _applies(path, generator, objective)]
+        config = _configuration(grid, base, generator, [*settings, *options, *applying])
+        yield Point(config, generator, dict(applying))
+
+
+def _configuration(grid: GridConfig, base: RunConfig, generator: str, settings: Iterable[tuple[str, Any]]) -> RunConfig:
+    """The completed settings of one run.
+
+    Options that presets and `config` give to their own generator apply to every generator with an option of that name: two
+    generators that take a prior are compared on the same one. A learning rate applies to every generator with such a latent.
+    """
+    model = _options("generator", generator) if generator != base.generator.name else None
+    shared = {key: value for key, value in base.generator.options.items() if model and key in model.model_fields}
+    lender = _model_with_all(grid, generator) if generator in grid.controls else None
+    lent = grid.generator_options.get(lender, {}) if lender else {}
+    known = _options("generator", generator)
+    lent = {key: value for key, value in lent.items() if known and key in known.model_fields}
+    own = {**shared, **lent, **grid.generator_options.get(generator, {})}
+    paths = [("generator.name", generator), *((f"generator.options.{key}", value) for key, value in own.items())]
+    varied = [(path, value) for path, value in settings if path.startswith("generator.")]
+    others = [(path, value) for path, value in settings if not path.startswith("generator.")]
+    config = resolve(presets=grid.presets, layers=[grid.config], settings=[*others, *paths, *varied])
+    given = base.optimizer.learning_rates
+    if given:
+        latents = _latents(config)
+        config = changed(
+            config, "optimizer", learning_rates={k: v for k, v in given.items() if k in (latents or given)}
+        )
+    return completed(changed(config, "evaluation", random_real=False))
+
+
+def _check_names(grid: GridConfig, base: RunConfig) -> None:
+    """Reject names that are not registered, options of what is not compared, and rates of no generator's latents."""
+    registry = current_registry()
+    objectives = grid.objectives or (base.objective.name,)
+    for kind, names, options in (
+        ("generator", (*grid.generators, *grid.controls), grid.generator_options),
+        ("objective", objectives, grid.objective_options),
+    ):
+        for name in names:
+            registry.find(kind, name)
+        for name in options:
+            if name not in names:
+                raise UsageError(f"{kind} {name!r} has options and is not compared; {nearest(name, names)}")
+    for path, values in grid.vary.items():
+        if not values:
+            raise UsageError(f"vary: {path} has no values")
+        if path in _LISTED:
+            raise UsageError(f"vary: {path} has an option of its own: give {_LISTED[path]}")
+        if path in _WITHOUT_EFFECT:
+            raise UsageError(f"vary: {path} changes no result: leave it out")
+        if path.split(".")[0] in _BACKENDS and not path.startswith(tuple(f"{kind}.options." for kind in _BACKENDS)):
+            raise UsageError(f"vary: {path} is no option: vary generator.options.KEY or objective.options.KEY")
+        if not any(_applies(path, g, o) for g, o in product(grid.generators, objectives)):
+            raise UsageError(f"vary: {path} is an option of nothing that is compared")
+    latents = [_latents(resolve(settings=[("generator.name", name)])) for name in grid.generators]
+    known = set().union(*latents) | _latents(base)
+    unclaimed = [latent for latent in base.optimizer.learning_rates if latent not in known]
+    # A generator without default rates does not name its latents: any rate may be its.
+    if unclaimed and all(latents):
+        raise UsageError(f"optimizer.learning_rates has {unclaimed[0]!r}; {nearest(unclaimed[0], known)}")
+
+
+def _applies(path: str, generator: str, objective: str) -> bool:
+    """Whether a varied setting means something to this pair: an option of a backend that has it, or any other setting."""
+    kind, _, key = path.partition(".options.")
+    name = {"generator": generator, "objective": objective}.get(kind)
+    model = _options(kind, name) if name else None
+    return name is None or model is None or key.split(".")[0] in model.model_fields
+
+
+def _model_with_all(grid: GridConfig, control: str) -> str | None:
+    """The first compared generator that has all options of `control`, which is then its control; None without one."""
+    wanted = _options("generator", control)
+    if control in grid.generators or wanted is None:
+        return None
+    models = {name: _options("generator", name) for name in grid.generators}
+    return next((n for n, m in models.items() if m and wanted.model_fields.keys() <= m.model_fields.keys()), None)
+
+
+def _options(kind: str, name: str) -> type[Options] | None:
+    return options_model(current_registry().resolve(kind, name))
+
+
+def _latents(config: RunConfig) -> set[str]:
+    return set(default_rates(get_generator(config.generator.name, **config.generator.options), config.objective.name))
+
+
+def _random_real(runs: Iterable[Point]) -> Iterator[Point]:
+    """One point for each data set, images per class, seed and evaluation: real images know no generator and no objective."""
+    found: dict[str, Point] = {}
+    for point in runs:
+        config = point.config
+        key = repr((config.data, config.images_per_class, config.seed, config.evaluation))
+        others = {p: v for p, v in point.varied.items() if p.split(".")[0] not in _BACKENDS}
+        found.setdefault(key, replace(point, generator=None, varied=others))
+    yield from found.values()
+
+
+def check_equal_terms(runs: Iterable[Point], grid: GridConfig) -> None:
+    """Check that rows of one question differ in generator, optimiser and seed alone, and all rows in what was asked.
+
+    Raises:
+        UsageError: two differ in more, the protocol trains each run's images at a rate of their own, or the final images are
+            not evaluated.
+    """
+    runs = list(runs)
+    first: dict[Any, Point] = {}
+    for run in runs:
+        for key, free in (((), _ASKED), (run.question, {"generator", "optimizer", "seed"})):
+            base = first.setdefault(key, run)
+            varied = {path.split(".")[0] for path in (*base.varied, *run.varied)} if not key else set()
+            one, other = (p.config.model_dump(mode="json", exclude=free | varied) for p in (base, run))
+            found = difference(one, other)
+            if found is not None:
+                path, first_value, value = found
+                raise UsageError(
+                    f"{path} is {first_value!r} for {_who(base)} and {value!r} for {_who(run)}: make it the same, compared rows "
+                    "in what was asked only"
+                )
+    _check_shared_options(runs, grid)
+    for run in runs:
+        protocol = get_protocol(run.config.evaluation.protocol)
+        if protocol.learned_rate:
+            raise UsageError(
+                f"protocol {protocol.name!r} trains at a learning rate that each run learns, and random real images have none: "
+                "choose a protocol with a fixed rate, such as dsa-2021"
+            )
+    if not all(run.config.evaluation.final for run in runs):
+        raise UsageError("evaluation.final is false, and a comparison needs the final evaluations: leave it true")
+
+
+def _check_shared_options(runs: list[Point], grid: GridConfig) -> None:
+    """Check that objectives agree in the options that they share, such as network and augmentation, where none was asked for."""
+    asked = {key for options in grid.objective_options.values() for key in options}
+    asked |= {path.split(".")[2] for path in grid.vary if path.startswith("objective.options.")}
+    first: dict[str, Point] = {}
+    for run in runs:
+        for key, value in run.config.objective.options.items():
+            other = first.setdefault(key, run).config.objective
+            if key not in asked and other.options[key] != value:
+                raise UsageError(
+                    f"{key} is {other.options[key]!r} for {other.name} and {value!r} for {run.config.objective.name}: make it "
+                    f"the same, or ask for it with -O {run.config.objective.name}.{key}=VALUE"
+                )
+
+
+def _who(point: Point) -> str:
+    return f"{point.generator} with {point.config.objective.name}"
+
+
+def difference(one: Mapping[str, Any], other: Mapping[str, Any], above: str = "") -> tuple[str, Any, Any] | None:
+    """Find the first setting that differs: its dotted path and its two values; None where all are equal."""
+    for key in dict.fromkeys((*one, *other)):
+        first, second, path = one.get(key), other.get(key), f"{above}{key}"
+        if isinstance(first, Mapping) and isinstance(second, Mapping):
+            found = difference(first, second, f"{path}.")
+            if found is not None:
+                return found
+        elif first != second:
+            return path, first, second
+    return None

@@ -1,0 +1,128 @@
+"""Finished rows of a comparison as results for statistics, tables and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ld3m_plugin.artefact.distilled_set import DistilledSet
+from ld3m_plugin.artefact.pictures import save_grid
+from ld3m_plugin.comparison.cells import of_generator
+from ld3m_plugin.comparison.made_rows import MadeRow, read_made
+from ld3m_plugin.comparison.manifest import Manifest, ManifestRow
+from ld3m_plugin.comparison.seed_results import SeedResult
+from ld3m_plugin.errors import ArtefactError
+from ld3m_plugin.evaluation.predictions import PREDICTIONS, Predictions, read_predictions
+from ld3m_plugin.evaluation.table import RANDOM_REAL
+from ld3m_plugin.runs.folder import DISTILLED
+
+PICTURES = "comparison.png"
+_MOST_PICTURES = 10  # in a row
+
+
+def results(manifest: Manifest, rows: Sequence[ManifestRow]) -> list[SeedResult]:
+    """Read finished rows.
+
+    Raises:
+        ArtefactError: one is missing or damaged.
+    """
+    made = [read_made(manifest.run_folder(row)) for row in rows]
+    # Random real images were matched with no network: theirs are sorted as those of the runs beside them.
+    try:
+        seen = frozenset(network for one in made for network in one.facts.get("seen_networks", ()))
+    except TypeError as error:
+        raise ArtefactError(f"a row in {manifest.folder} has damaged metadata: seen_networks is no list") from error
+    return [_checked_result(manifest, row, one, seen) for row, one in zip(rows, made, strict=True)]
+
+
+def baseline(manifest: Manifest, found: Sequence[SeedResult]) -> Mapping[str, Any] | str | None:
+    """Choose what the others are compared with: the grid's generator, else the first one; None where there is one alone.
+
+    A generator with several settings of its own is the baseline with those that a row shares; where a row shares none, with its
+    first.
+    """
+    runs = [result for result in found if result.generator != RANDOM_REAL]
+    compared = [result.generator for result in runs]
+    if len(set(compared)) < 2:
+        return None
+    named = manifest.grid.get("baseline")
+    name: str = named if named in compared else compared[0]
+    its = [of_generator(result) for result in runs if result.generator == name]
+    # Several settings, and a row that has none of them: one must be chosen.
+    chosen = any(one != its[0] for one in its) and any(of_generator(result) not in its for result in runs)
+    return {"generator": name, **its[0]} if chosen else name
+
+
+def _checked_result(manifest: Manifest, row: ManifestRow, made: MadeRow, seen: frozenset[str]) -> SeedResult:
+    try:
+        return _result(manifest, row, made, seen)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # files that do not belong together, other types
+        folder = manifest.run_folder(row)
+        raise ArtefactError(f"the results in {folder} are damaged: delete {folder} to make the row again") from error
+
+
+def _result(manifest: Manifest, row: ManifestRow, made: MadeRow, seen: frozenset[str]) -> SeedResult:
+    state = manifest.state(row)
+    images = "distilled" if row.kind == "run" else row.generator
+    predictions = _predictions(manifest.run_folder(row))
+    right = {} if predictions is None else predictions.correct(images)
+    groups = None if predictions is None or predictions.groups is None else predictions.groups.numpy()
+    return SeedResult(
+        generator=row.generator,
+        objective=row.objective,
+        data=row.data,
+        images_per_class=row.images_per_class,
+        seed=row.seed,
+        accuracies={r.network: r.accuracies for r in made.evaluation.rows if r.images == images},
+        seen=frozenset(made.facts.get("seen_networks", seen)),
+        settings=row.varied,
+        correct={network: found.numpy() for network, found in right.items()},
+        test_groups=groups,
+        numbers_per_class=made.facts.get("storage", {}).get("numbers_per_class"),
+        start=row.start or None,
+        seconds_per_step=state.seconds / state.steps if state.steps else None,
+        seconds=state.seconds if row.kind == "run" else None,
+        peak_memory=state.peak_mib or None,
+        asked=row.asked,
+    )
+
+
+def _predictions(folder: Path) -> Predictions | None:
+    """What each network said of each test image; None where a version before did not keep it."""
+    found = [path for path in (folder / DISTILLED / PREDICTIONS, folder / PREDICTIONS) if path.is_file()]
+    return read_predictions(found[0]) if found else None
+
+
+def write_pictures(manifest: Manifest, rows: Sequence[ManifestRow]) -> list[str]:
+    """Write the distilled images of one seed as a picture: a line for each row of the table.
+
+    Returns:
+        The name of each line; none where no run is finished.
+    """
+    first: dict[tuple[str, ...], ManifestRow] = {}
+    for row in rows:
+        if row.kind == "run":
+            first.setdefault((row.generator, row.objective, row.data, str(row.images_per_class), str(row.varied)), row)
+    sets = [read_made(manifest.run_folder(row)).distilled for row in first.values()]
+    shown = [pictures(distilled) for distilled in sets if distilled is not None]
+    # Rows of other sizes or colours do not fit under the first.
+    alike = [index for index, images in enumerate(shown) if images.shape == shown[0].shape]
+    if not alike:
+        return []
+    partial = manifest.folder / f".partial.{PICTURES}"
+    save_grid(torch.cat([shown[index] for index in alike]), partial, columns=len(shown[0]))
+    partial.replace(manifest.folder / PICTURES)
+    named = [f"{row.generator}+{row.objective}" for row in first.values()]
+    return [named[index] for index in alike]
+
+
+def pictures(distilled: DistilledSet) -> Tensor:
+    """Choose up to ten images (n, C, H, W) in [0, 1], ordered by class: as many of each as fit, or one of the first ten."""
+    labels = distilled.labels if distilled.labels.ndim == 1 else distilled.labels.argmax(1)
+    classes = range(min(len(distilled.class_names), _MOST_PICTURES))
+    each = _MOST_PICTURES // len(classes)
+    return torch.cat([distilled.denormalised()[labels == index][:each] for index in classes])

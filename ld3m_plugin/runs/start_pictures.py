@@ -1,0 +1,44 @@
+"""The images that a run started from, for reports: `start.safetensors` in the run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ld3m_plugin.distillation.loop import Distillation
+from ld3m_plugin.errors import ArtefactError
+from ld3m_plugin.runs.folder import START
+from ld3m_plugin.storage import read_tensors, write_tensors
+
+
+def save_start(state: Distillation, folder: Path) -> None:
+    """Write the images that the first step matched, as pictures of 8 bits, and where they are among all images."""
+    indices, images = torch.tensor(list(state.start_images)), torch.stack(list(state.start_images.values()))
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (state.task.mean, state.task.std))
+    pictures = ((images * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
+    write_tensors(folder / START, {"pictures": pictures, "indices": indices})
+
+
+def read_start(folder: Path) -> dict[int, Tensor]:
+    """Read the images a run started from, (C, H, W) in [0, 1], by index; none where they were not kept.
+
+    Raises:
+        ArtefactError: the file is damaged.
+    """
+    path = folder / START
+    if not path.is_file():
+        return {}
+    tensors, _ = read_tensors(path, ArtefactError)
+    pictures, indices = tensors.get("pictures"), tensors.get("indices")
+    if (
+        pictures is None
+        or indices is None
+        or pictures.ndim != 4
+        or pictures.dtype != torch.uint8
+        or indices.shape != pictures.shape[:1]
+        or pictures.shape[1] not in (1, 3)
+    ):
+        raise ArtefactError(f"{path} is damaged: it does not hold pictures and their indices; delete it")
+    return dict(zip(indices.tolist(), (pictures / 255).unbind(), strict=True))

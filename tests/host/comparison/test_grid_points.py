@@ -1,0 +1,198 @@
+"""Which rows a grid has: every combination once, on equal terms, or a refusal before anything is made."""
+
+import pytest
+
+from ld3m_plugin.cli.compare import grid_settings
+from ld3m_plugin.comparison.grid import read_grid
+from ld3m_plugin.comparison.points import points
+from ld3m_plugin.errors import UsageError
+
+
+def facts(point):
+    config = point.config
+    return point.generator, config.data.name, config.images_per_class, config.seed, dict(point.varied)
+
+
+def test_every_combination_is_a_row_and_random_real_images_have_one_for_each_seed(grid):
+    rows = points(grid("scaled", "pixel", seeds=[0, 1], images_per_class=[1, 2], data=["tiny", "other"]))
+    runs = [facts(row)[:4] for row in rows if row.generator]
+    wanted = [(g, d, i, s) for d in ("tiny", "other") for i in (1, 2) for g in ("scaled", "pixel") for s in (0, 1)]
+    assert runs == wanted
+    real = [facts(row) for row in rows if row.generator is None]
+    assert real == [(None, d, i, s, {}) for d in ("tiny", "other") for i in (1, 2) for s in (0, 1)]
+
+
+def test_a_varied_option_applies_to_those_that_have_it(grid):
+    rows = points(grid("scaled", "pixel", vary={"generator.options.factor": [1.0, 3.0]}, random_real=False))
+    assert [(row.generator, dict(row.varied)) for row in rows] == [
+        ("scaled", {"generator.options.factor": 1.0}),
+        ("scaled", {"generator.options.factor": 3.0}),
+        ("pixel", {}),
+    ]
+    assert [row.config.generator.options.get("factor") for row in rows] == [1.0, 3.0, None]
+
+
+def test_a_varied_setting_of_all_is_a_row_for_each(grid):
+    rows = points(grid("scaled", "pixel", vary={"steps": [2, 3]}))
+    assert [(row.generator, row.config.steps) for row in rows if row.generator] == [
+        *(("scaled", 2), ("scaled", 3)),
+        *(("pixel", 2), ("pixel", 3)),
+    ]
+    assert len([row for row in rows if row.generator is None]) == 1  # real images take no steps
+
+
+def test_options_by_name_reach_their_backend_alone(grid):
+    rows = points(grid("scaled", "other", generator_options={"other": {"factor": 5}}, random_real=False))
+    assert [row.config.generator.options["factor"] for row in rows] == [2.0, 5.0]
+
+
+def test_a_control_is_added_where_a_compared_generator_has_its_options_and_takes_them_over():
+    grid = read_grid(
+        presets=("demo",),
+        settings={
+            "generators": ["ld3m", "pixel"],
+            "controls": ["autoencoder"],
+            "generator_options": {"ld3m": {"init": "gaussian"}},
+        },
+    )
+    rows = {row.generator: row.config for row in points(grid)}
+    assert list(rows) == ["ld3m", "pixel", "autoencoder", None]
+    assert rows["autoencoder"].generator.options["init"] == "gaussian"
+    alone = read_grid(presets=("demo",), settings={"generators": ["pixel"], "controls": ["autoencoder"]})
+    assert [row.generator for row in points(alone)] == ["pixel", None]
+
+
+def test_defaults_have_glad_as_baseline_and_the_autoencoder_as_control():
+    grid = read_grid()
+    assert grid.baseline == "glad"
+    assert {row.generator for row in points(grid)} == {"ld3m", "glad", "pixel", "autoencoder", None}
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"generators": ["scald"]}, ["scald", "scaled"]),
+        ({"generators": []}, ["generator"]),
+        ({"objectives": ["levle"]}, ["levle", "level"]),
+        ({"generator_options": {"pixel": {"init": "noise"}}}, ["pixel"]),
+        ({"generator_options": {"scaled": {"fcator": 1}}}, ["fcator", "factor"]),
+        ({"objective_options": {"dm": {"batch_real": 3}}}, ["dm"]),
+        ({"vary": {"generator.options.steps": [1]}}, ["generator.options.steps"]),
+        ({"vary": {"generator.name": ["pixel"]}}, ["generator.name"]),
+        ({"vary": {"steps": []}}, ["steps"]),
+        ({"seeds": [-1]}, ["seeds", "-1"]),
+        ({"genrators": ["pixel"]}, ["genrators", "generators"]),
+        ({"config": {"stesp": 3}}, ["stesp", "steps"]),
+        ({"config": {"optimizer": {"learning_rates": {"v": 1.0}}}}, ["'v'", "w"]),
+        ({"config": {"evaluation": {"final": False}}}, ["evaluation.final"]),
+        ({"config": {"evaluation": {"protocol": "mtt"}}}, ["mtt"]),
+        ({"presets": ["dmeo"]}, ["dmeo", "demo"]),
+        ({"presets": 3}, ["presets", "3"]),
+        ({"presets": [3]}, ["presets.0", "3"]),
+        ({"presets": [[1]]}, ["presets"]),
+        ({"presets": "demo"}, ["presets", "[demo]"]),
+        ({"baseline": "glad"}, ["baseline", "'glad'", "scaled"]),
+        ({"vary": {"seed": [0, 1]}}, ["seed", "--seeds"]),
+        ({"vary": {"data.name": ["tiny"]}}, ["data.name", "--data"]),
+        ({"vary": {"images_per_class": [1, 2]}}, ["images_per_class", "--ipc"]),
+        ({"vary": {"device": ["cpu", "cuda"]}}, ["device"]),
+        ({"vary": {"evaluation.final": [True, False]}}, ["evaluation.final"]),
+        ({"vary": {"evaluation.protocol": ["quick", "mtt"]}}, ["mtt"]),
+    ],
+)
+def test_mistakes_are_one_line_that_names_them(plain, registry, fields, named):
+    config = {**plain, **fields.pop("config", {})}
+    with pytest.raises(UsageError) as raised:
+        points(read_grid(settings={"generators": ["scaled"], "controls": [], **fields, "config": config}))
+    assert "\n" not in str(raised.value)
+    for word in named:
+        assert word in str(raised.value)
+
+
+def test_objectives_on_unequal_terms_are_refused_unless_asked_for(grid):
+    small = {"network_settings": {"depth": 2, "width": 8}, "batch_real": 4}
+    fields = {"objectives": ["dm", "dc"], "config": {"objective": {"name": "dm", "options": small}}}
+    with pytest.raises(UsageError, match=r"is .* for dm and .* for dc.* -O dc\."):
+        points(grid("pixel", **fields))
+    rows = points(grid("pixel", **fields, objective_options={"dm": small, "dc": small}))
+    assert [row.config.objective.name for row in rows if row.generator] == ["dm", "dc"]
+
+
+def test_a_grid_file_holds_all_and_later_settings_override_it(tmp_path, registry):
+    file = tmp_path / "grid.yaml"
+    file.write_text("generators: [scaled, pixel]\nseeds: [0, 1]\nconfig: {steps: 7, data: {name: tiny}}\n")
+    grid = read_grid((file,), settings={"seeds": [5], "config": {"steps": 9}})
+    assert (grid.generators, grid.seeds) == (("scaled", "pixel"), (5,))
+    assert grid.config == {"steps": 9, "data": {"name": "tiny"}}
+
+
+def arguments(**given):
+    """What the command hands to `grid_settings`, most of it not given."""
+    names = (
+        "data",
+        "equal",
+        "baseline",
+        "random_real",
+        "threads",
+        "vary",
+        "config",
+        "steps",
+        "device",
+        "protocol",
+        "networks",
+    )
+    names += (
+        "repeats",
+        "data_options",
+        "budget",
+        "settings",
+        "grid",
+        "preset",
+        "generators",
+        "objectives",
+        "seeds",
+        "ipc",
+    )
+    return {**dict.fromkeys((*names, "generator_options", "objective_options")), **given}
+
+
+def test_an_option_without_a_name_is_for_the_one_that_a_preset_or_a_grid_file_compares(tmp_path, registry):
+    option = {"objective_options": ["batch_real=8"]}
+    assert grid_settings(arguments(preset=["demo"], **option))["objective_options"] == {"dm": {"batch_real": 8}}
+    file = tmp_path / "grid.yaml"
+    file.write_text("objectives: [dc]\n")
+    assert grid_settings(arguments(grid=[file], **option))["objective_options"] == {"dc": {"batch_real": 8}}
+    file.write_text("objectives: [dc, dm]\n")
+    with pytest.raises(UsageError, match="batch_real"):
+        grid_settings(arguments(grid=[file], **option))
+
+
+@pytest.mark.parametrize(
+    "budget", ["steps=inf", "steps=2.7", "steps=", "seconds=inf", "seconds=nan", "seconds", "hours=1"]
+)
+def test_a_budget_that_is_none_is_refused(registry, budget):
+    with pytest.raises(UsageError, match="--budget"):
+        grid_settings(arguments(budget=budget))
+    assert grid_settings(arguments(budget="steps=3"))["config"] == {"steps": 3}
+    assert grid_settings(arguments(budget="seconds=2.5"))["config"]["seconds"] == 2.5
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("5,10", (5, 10)),
+        ("[5,10]", (5, 10)),
+        ("[a],[b,c]", (["a"], ["b", "c"])),
+        ("[[a]]", (["a"],)),
+        ("{width: 8, depth: 2},{width: 16}", ({"width": 8, "depth": 2}, {"width": 16})),
+        ("a", ("a",)),
+    ],
+)
+def test_varied_values_may_be_lists_and_mappings(registry, text, values):
+    assert grid_settings(arguments(vary=[f"some.path={text}"]))["vary"] == {"some.path": values}
+
+
+@pytest.mark.parametrize("text", ["steps", "steps=[1", "steps={", "=1"])
+def test_varied_values_that_are_none_are_refused(registry, plain, text):
+    with pytest.raises(UsageError):
+        points(read_grid(settings={"generators": ["scaled"], **grid_settings(arguments(vary=[text])), "config": plain}))
