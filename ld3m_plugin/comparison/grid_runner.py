@@ -73,6 +73,8 @@ def run_grid(
     _check_folder(folder)
     identities = Identities(grid)
     rows = {row.id: row for row in map(identities.row, points(grid))}
+    for problem in dict.fromkeys(row.problem for row in rows.values() if row.problem):
+        reporter.say(f"warning: some rows will fail: {problem}")  # now, and not only when their turn comes
     with claimed(folder):
         planned = [ManifestRow.of(row, grid.threads) for row in rows.values()]
         manifest = Manifest(folder, _where_they_lie(folder, planned), grid.model_dump(mode="json"))
@@ -90,13 +92,14 @@ def run_grid(
 
 def write_results(manifest: Manifest) -> GridResult:
     """Write tables and pictures of all finished rows."""
-    finished = [row for row in manifest.rows if manifest.state(row).progress == "finished"]
-    states = {row.label: manifest.state(row) for row in manifest.rows}
+    states = [(row, manifest.state(row)) for row in manifest.rows]
+    finished = [row for row, state in states if state.progress == "finished"]
     # A process that was killed wrote no error.
     failed = {
-        row.label: states[row.label].line or f"stopped, its output is in {manifest.log(row)}" for row in manifest.rows
+        row.label: state.line or f"stopped, its output is in {manifest.log(row)}"
+        for row, state in states
+        if state.progress != "finished"
     }
-    failed = {label: line for label, line in failed.items() if states[label].progress != "finished"}
     if not finished:
         return GridResult(manifest, None, failed)
     found = results(manifest, finished)
@@ -199,12 +202,19 @@ def _where_they_lie(folder: Path, rows: Sequence[ManifestRow]) -> tuple[Manifest
 def _forget_lost(manifest: Manifest, reporter: GridReporter) -> None:
     """Leave finished rows to be made again whose result is gone or damaged."""
     for row in manifest.rows:
-        if manifest.state(row).progress == "finished":
-            try:
-                results(manifest, [row])
-            except HostError as error:
-                reporter.say(f"{row.label}: is made again: {error}")
-                manifest.update(row, progress="left", code={})
+        lost = _lost(manifest, row) if manifest.state(row).progress == "finished" else None
+        if lost is not None:
+            reporter.say(f"{row.label}: is made again: {lost}")
+            manifest.update(row, progress="left", code={})
+
+
+def _lost(manifest: Manifest, row: ManifestRow) -> str | None:
+    """Why the result of a finished row cannot be read, or None."""
+    try:
+        results(manifest, [row])
+    except HostError as error:
+        return str(error)
+    return None
 
 
 def _take_over(manifest: Manifest, reuse: Sequence[Path], reporter: GridReporter) -> set[str]:
@@ -216,7 +226,8 @@ def _take_over(manifest: Manifest, reuse: Sequence[Path], reporter: GridReporter
     found: set[str] = set()
     for folder in reuse:
         other = Manifest.read(folder)
-        known = {row.id: row for row in other.rows if _is_readable(other, row)}
+        finished = [row for row in other.rows if other.state(row).progress == "finished"]
+        known = {row.id: row for row in finished if _lost(other, row) is None}
         found |= known.keys()
         for row in manifest.rows:
             if row.id not in known or manifest.state(row).progress == "finished":
@@ -229,17 +240,6 @@ def _take_over(manifest: Manifest, reuse: Sequence[Path], reporter: GridReporter
             manifest.update(row, **{name: getattr(state, name) for name in state.__dataclass_fields__})
             reporter.say(f"{row.label}: taken from {folder}")
     return found
-
-
-def _is_readable(manifest: Manifest, row: ManifestRow) -> bool:
-    """Whether a row is finished and its result is there."""
-    if manifest.state(row).progress != "finished":
-        return False
-    try:
-        results(manifest, [row])
-    except HostError:
-        return False
-    return True
 
 
 def _check_versions(manifest: Manifest, reuse: Sequence[Path], taken: Collection[str]) -> None:

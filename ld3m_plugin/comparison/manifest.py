@@ -30,7 +30,6 @@ class ManifestRow:
     Attributes:
         kind: `run`, or `random real`.
         settings: completed configuration of the run, or of any run beside the random real images.
-        problem: what is known to stop it.
         asked: images per class that were asked for, on which terms rows are compared; with equal storage a row may have others.
     """
 
@@ -46,7 +45,6 @@ class ManifestRow:
     start: str
     threads: int
     settings: dict[str, Any]
-    problem: str = ""
     asked: int | None = None
 
     @classmethod
@@ -55,7 +53,9 @@ class ManifestRow:
         config, varied, generator = row.point.config, dict(row.point.varied), row.point.generator
         objective = "" if generator is None else config.objective.name
         values = [f"{path.split('.')[-1]}{value}" for path, value in varied.items()]
-        name = [generator or "random-real", objective, config.data.name, f"ipc{config.images_per_class}"]
+        base, colon, argument = config.data.name.partition(":")
+        data = f"{base}{colon}{argument.rpartition('/')[2]}"  # of a path, its end says most
+        name = [generator or "random-real", objective, data, f"ipc{config.images_per_class}"]
         label = "-".join(filter(None, [*name, f"seed{config.seed}", *values]))
         label = re.sub(r"[^A-Za-z0-9._]+", "-", label).strip("-.")[:100]
         kind: Literal["run", "random real"] = "random real" if generator is None else "run"
@@ -72,7 +72,6 @@ class ManifestRow:
             row.start,
             threads,
             config.model_dump(mode="json"),
-            row.problem,
             row.asked,
         )
 

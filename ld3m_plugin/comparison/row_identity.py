@@ -72,7 +72,7 @@ class Identities:
         try:
             generator = self._generator(config, task)
         except HostError as error:
-            problem = facts["generator"] = str(error)
+            problem, facts["generator"] = str(error), "not there"  # no message: it may name a path
         else:
             start, facts["generator"] = generator.start(), facts_of(generator)
             if self._grid.equal == "storage":
@@ -101,9 +101,8 @@ class Identities:
         if key not in self._facts:
             made: Objective = create("objective", config.objective.name, config.objective.options)
             self._facts[key] = ({}, "")
-            if (
-                type(made).provenance is not Objective.provenance
-            ):  # others have nothing to say, and preparing takes time
+            # Others have nothing to say, and preparing takes time.
+            if type(made).provenance is not Objective.provenance:
                 try:
                     made.prepare(task.for_training(), torch.arange(task.num_classes), stream(0, "objective"))
                     self._facts[key] = (facts_of(made), "")

@@ -28,7 +28,6 @@ from ld3m_plugin.storage import InUseError, locked
 #: The exit code of a process that found another one at work on its row (sysexits.h: EX_TEMPFAIL).
 BUSY = 75
 _PATIENCE = 5.0  # seconds
-STOPPED = 130
 
 
 def end_with_input() -> None:
@@ -97,7 +96,7 @@ def make_row(manifest: Manifest, row: ManifestRow, reporter: Reporter) -> int:
         facts = make(row.settings, manifest.run_folder(row), reporter)
     except KeyboardInterrupt:
         manifest.update(row, progress="stopped", peak_mib=_peak_mib(before.peak_mib))
-        return STOPPED
+        return int(ExitCode.INTERRUPTED)
     except Exception as error:  # whatever stops one row stops no other: it is told in the table
         told = of_the_machine(error, LESS_MEMORY) or error
         known = isinstance(told, HostError)

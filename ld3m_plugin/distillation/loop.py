@@ -147,6 +147,10 @@ class Distillation:
             expected = (self.task.channels, self.task.image_size, self.task.image_size)
             if shape != expected:
                 raise HostError(f"{self._who('generator')} renders images {shape}, the data has {expected}")
+            if self.iteration == 0 and not torch.isfinite(rendering.images).all():
+                raise NonFiniteError(
+                    f"{self._who('generator')} renders values that are NaN or infinite before any update"
+                )
             self._check_finite({f"an image that {self._who('generator')} renders": rendering.images})
             if self.iteration == 0:
                 indices = shown_indices(self.labels, MOST_SHOWN)
@@ -219,8 +223,6 @@ class Distillation:
     def _check_finite(self, tensors: Mapping[str, Tensor]) -> None:
         for what, tensor in tensors.items():
             if not torch.isfinite(tensor).all():
-                if "renders" in what and self.iteration == 0:
-                    raise NonFiniteError(f"{what} has values that are NaN or infinite before any update")
                 raise NonFiniteError(
                     f"{what} is not finite at step {self.iteration + 1}: lower the learning rate "
                     "(--set optimizer.learning_rates.NAME=VALUE) or turn off autocast; the state before it is kept"

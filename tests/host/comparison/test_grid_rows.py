@@ -335,3 +335,9 @@ def test_the_status_as_json_is_json(made, grid, tmp_path):
     made(grid("scaled", random_real=False))
     done = CliRunner().invoke(app, ["status", str(tmp_path / "out"), "--json"])
     assert [row["progress"] for row in json.loads(done.stdout)] == ["finished"]
+
+
+def test_what_is_known_to_stop_rows_is_said_before_the_first_is_made(made, grid):
+    result, said = made(grid("scaled", "pixel", generator_options={"scaled": {"factor": 101}}))
+    assert "factor" in said.lines[0]
+    assert len(result.failed) == 1
