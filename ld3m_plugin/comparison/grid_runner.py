@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -132,6 +133,9 @@ def _launch(manifest: Manifest, left: Sequence[ManifestRow], launcher: Launcher,
             if all(state == "ended" for state in states.values()):
                 return
             time.sleep(_POLL)
+    except KeyboardInterrupt:
+        reporter.say("stopping: rows that run save a checkpoint first; once more ends them at once")
+        raise
     finally:
         launcher.stop()
         manifest.write()
@@ -235,11 +239,19 @@ def _take_over(manifest: Manifest, reuse: Sequence[Path], reporter: GridReporter
             target = manifest.run_folder(row)
             target.parent.mkdir(parents=True, exist_ok=True)
             with complete_folder(target) as temporary:
-                shutil.copytree(other.run_folder(known[row.id]), temporary, dirs_exist_ok=True)
+                shutil.copytree(
+                    other.run_folder(known[row.id]), temporary, dirs_exist_ok=True, ignore=_neither_file_nor_folder
+                )
             state = other.state(known[row.id])
             manifest.update(row, **{name: getattr(state, name) for name in state.__dataclass_fields__})
             reporter.say(f"{row.label}: taken from {folder}")
     return found
+
+
+def _neither_file_nor_folder(folder: str, names: Sequence[str]) -> set[str]:
+    """Links and devices: no run writes them, and in the folder of a stranger they may lead anywhere."""
+    modes = {name: os.lstat(Path(folder, name)).st_mode for name in names}
+    return {name for name, mode in modes.items() if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))}
 
 
 def _check_versions(manifest: Manifest, reuse: Sequence[Path], taken: Collection[str]) -> None:

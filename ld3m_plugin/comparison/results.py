@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,21 @@ def results(manifest: Manifest, rows: Sequence[ManifestRow]) -> list[SeedResult]
         seen = frozenset(network for one in made for network in one.facts.get("seen_networks", ()))
     except TypeError as error:
         raise ArtefactError(f"a row in {manifest.folder} has damaged metadata: seen_networks is no list") from error
-    return [_checked_result(manifest, row, one, seen) for row, one in zip(rows, made, strict=True)]
+    names = short_data_names({row.data for row in rows})
+    found = [_checked_result(manifest, row, one, seen) for row, one in zip(rows, made, strict=True)]
+    return [replace(result, data=names[result.data]) for result in found]
+
+
+def short_data_names(data: Collection[str]) -> dict[str, str]:
+    """Name data sets for a table: of a path its end, where that still tells one from the others.
+
+    >>> short_data_names(["imagefolder:/home/me/birds", "fashion-mnist"])
+    {'imagefolder:/home/me/birds': 'imagefolder:birds', 'fashion-mnist': 'fashion-mnist'}
+    """
+    parts = {name: name.partition(":") for name in data}
+    short = {name: base + colon + Path(argument).name for name, (base, colon, argument) in parts.items()}
+    taken = Counter(short.values())
+    return {name: found if taken[found] == 1 else name for name, found in short.items()}
 
 
 def baseline(manifest: Manifest, found: Sequence[SeedResult]) -> Mapping[str, Any] | str | None:

@@ -14,6 +14,7 @@ from ld3m_plugin.cli.compare import app
 from ld3m_plugin.comparison.exports import TABLES
 from ld3m_plugin.comparison.grid_runner import status
 from ld3m_plugin.comparison.manifest import Manifest
+from ld3m_plugin.comparison.results import short_data_names
 from ld3m_plugin.errors import ArtefactError, UsageError
 from ld3m_plugin.storage import locked
 
@@ -116,6 +117,24 @@ def test_finished_rows_of_another_comparison_are_found_by_identity(made, grid, t
     taken = [line for line in said.lines if "first" in line]
     assert len(taken) == 2  # `scaled` and the random real images, at seed 0
     assert len(result.summary.rows) == 3
+
+
+def test_links_in_a_row_of_another_comparison_are_not_followed(made, grid, tmp_path):
+    first, _ = made(grid("scaled"), "first")
+    (tmp_path / "secret.txt").write_text("not of this row")
+    for row in first.manifest.rows:
+        (first.manifest.run_folder(row) / "notes.txt").symlink_to(tmp_path / "secret.txt")
+        (first.manifest.run_folder(row) / "all").symlink_to(tmp_path)
+    made(grid("scaled"), "second", reuse=[tmp_path / "first"])
+    copied = {path.name for path in (tmp_path / "second").rglob("*")}
+    assert "images.safetensors" in copied
+    assert not copied & {"notes.txt", "all", "secret.txt"}
+
+
+def test_a_table_names_the_folder_of_images_and_not_where_it_lies():
+    long, other = "imagefolder:/home/me/birds", "imagefolder:/mnt/birds"
+    assert short_data_names([long, "tiny:12", "fashion-mnist"])[long] == "imagefolder:birds"
+    assert short_data_names([long, other, "tiny"]) == {long: long, other: other, "tiny": "tiny"}
 
 
 @pytest.mark.parametrize("there", ["thesis.txt", "photos/cat.png", "table.csv"])
@@ -228,7 +247,7 @@ def test_rows_are_found_where_they_lie_when_their_data_has_moved(made, grid, tmp
     result, said = made(grid("scaled", data=[f"imagefolder:{tmp_path / 'there'}"], config=options))
     assert set(starts(result.manifest).values()) == {1}
     assert said.counts == []
-    assert {row.data for row in result.summary.rows} == {f"imagefolder:{tmp_path / 'there'}"}
+    assert {row.data for row in result.summary.rows} == {"imagefolder:there"}
 
 
 def test_rows_of_another_version_are_taken_from_another_comparison(made, grid, tmp_path):

@@ -87,6 +87,7 @@ def test_processes_end_with_the_command_and_the_same_command_goes_on(arguments, 
         wait_for(lambda: not at_work(folder))
     else:
         assert process.returncode == 130
+        assert "stopping: " in told.splitlines()[-2]  # at once, before rows have ended
         assert told.rstrip().endswith("the same command goes on")
         assert not at_work(folder)
     manifest = Manifest.read(folder)
