@@ -14,7 +14,7 @@ def keep_freed_memory() -> bool:
     """Make glibc reuse freed blocks instead of returning them to the kernel; return True if this is done.
 
     Activations on the CPU are large blocks that are freed and needed again in the next layer. By default glibc maps each
-    block anew, and the page faults cost more than the arithmetic (measured in docs/results.md). The setting is for the whole
+    block anew, and the page faults cost more than the arithmetic (measured in docs/speed.md). The setting is for the whole
     process, so commands call this, never an import. `LD3M_RETURN_MEMORY=1` in the environment does the opposite.
     """
     if os.environ.get("LD3M_RETURN_MEMORY") == "1":
@@ -27,7 +27,7 @@ def return_freed_memory() -> bool:
     """Make glibc map every block of 64 KiB and more by itself and unmap it when freed; return True if this is done.
 
     Slower, but the heap does not fragment: otherwise small long-lived blocks scatter over it, and it grows with every
-    denoising step that is recomputed (measured in docs/results.md).
+    denoising step that is recomputed (measured in docs/speed.md).
     """
     return _mallopt((_M_MMAP_THRESHOLD, _MAPPED))
 

@@ -1,8 +1,7 @@
-"""Draw docs/images/mtt-memory.png from what `scripts/benchmark.py mtt` printed.
+"""Draw docs/images/mtt-memory.png: memory of trajectory matching over the steps of the student.
 
-usage: for g in adjoint unrolled; do for n in 5 20 80; do
-         python scripts/benchmark.py mtt --return --gradient $g --syn-steps $n
-       done; done | python scripts/plot_mtt_memory.py [PNG]
+usage: ld3m bench --only 'mtt-memory/*' --json RECORD
+       python scripts/plot_mtt_memory.py RECORD [PNG]
 """
 
 import re
@@ -14,26 +13,27 @@ import matplotlib
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
 
-LINE = re.compile(r"mtt (\S+), (\d+) steps, (\d+) images.*peak (\d+) MiB")
+from ld3m_plugin.bench.bench_record import THIS, read_record
+
+NAME = re.compile(r"mtt-memory/(.+)-(\d+)")
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "images" / "mtt-memory.png"
 
 
 def main() -> None:
-    """Read lines from standard input, one curve a form of the gradient."""
-    curves: dict[str, list[tuple[int, int]]] = {}
-    images = set()
-    for form, steps, count, peak in LINE.findall(sys.stdin.read()):
-        curves.setdefault(form, []).append((int(steps), int(peak)))
-        images.add(count)
+    """Read the record, and draw one curve a form of the gradient."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for case in read_record(Path(sys.argv[1])).cases:
+        if (found := NAME.fullmatch(case.name)) and case.measured[THIS].rounds:
+            curves.setdefault(found[1], []).append((int(found[2]), case.measured[THIS].peak))
     figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
     for form, points in curves.items():
         axes.plot(*zip(*sorted(points), strict=True), marker="o", label=form)
     axes.set(xlabel="steps of the student", ylabel="peak memory of the process (MiB)")
     axes.set_ylim(bottom=0)
-    axes.set_title(f"One match of MTT, ConvNet, {'/'.join(sorted(images))} images of 32x32")
+    axes.set_title("One match of MTT, ConvNet, 10 images of 32x32")
     axes.legend()
     axes.grid(alpha=0.3)
-    figure.savefig(Path(sys.argv[1]) if len(sys.argv) > 1 else TARGET, dpi=120)
+    figure.savefig(Path(sys.argv[2]) if len(sys.argv) > 2 else TARGET, dpi=120)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,9 @@ def register_commands(register: Register) -> None:
     )
     register("compare", f"{where}.compare:app", summary="Distil with several generators and compare them.")
     register("report", f"{where}.report:report_command", summary="One HTML file of a run or a comparison.")
+    register(
+        "bench", f"{where}.bench:bench_command", summary="Speed and memory, alone or in turns with another version."
+    )
     register("plugins", f"{where}.plugins:app", summary="Installed backends and the plugins they come from.")
     register("presets", f"{where}.presets:app", summary="Shipped configurations, each with its source.")
     register("prior", f"{where}.prior:app", summary="Pre-trained models that generators render with.")

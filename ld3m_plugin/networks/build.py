@@ -58,7 +58,7 @@ def for_forward(network: Network) -> Network:
     """Lay out the weights, in place, for fast forward passes; values, names and shapes do not change.
 
     On the CPU, channels last is faster forward, but slower with a backward pass because of group norm: networks in training
-    keep the plain layout (docs/results.md has both measurements).
+    keep the plain layout (docs/speed.md has both measurements).
     """
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     return network.to(memory_format=torch.channels_last) if device.type == "cpu" else network
