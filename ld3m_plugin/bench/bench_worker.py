@@ -3,9 +3,8 @@
 usage: python -P bench_worker.py < LINES
 
 The first line is JSON: `case` (see `cases.yaml`), `tree` (a folder with another version of this project, or null for the one
-that is installed), `scratch` (a folder that workers of one benchmark share) and `threads`. Each further line has `calls`: how
-often the case runs. Every answer is a line of JSON: `ready` with the memory, `round` with seconds and `memory`, or `refused`
-with a reason.
+that is installed), `scratch` (a folder that workers of one benchmark share) and `threads`. Each further line runs the case
+once. Every answer is a line of JSON: `ready` with the memory, `round` with seconds and `memory`, or `refused` with a reason.
 
 This file imports nothing of the project at its top, and uses what every measured version has: with `tree`, its packages come
 from that folder. Where versions differ, `HOMES` lists the modules that have a name, the newest first.
@@ -290,16 +289,14 @@ PRIORS = {"small_ldm": _small_ldm, "cin256": _cin256}
 # Clocks and memory. ------------------------------------------------------------------------------------------------------
 
 
-def measured(work: Work, cuda: bool, calls: int = 1) -> dict[str, float]:
-    """Wall, user and system seconds of one call of `work`, the mean of `calls`."""
+def measured(work: Work, cuda: bool) -> dict[str, float]:
+    """Wall, user and system seconds of one call of `work`."""
     _wait(cuda)
     used, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-    for _ in range(calls):
-        work()
+    work()
     _wait(cuda)
     wall, now = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
-    user, system = now.ru_utime - used.ru_utime, now.ru_stime - used.ru_stime
-    return {"wall": wall / calls, "user": user / calls, "system": system / calls}
+    return {"wall": wall, "user": now.ru_utime - used.ru_utime, "system": now.ru_stime - used.ru_stime}
 
 
 def memory(cuda: bool) -> dict[str, float]:
@@ -358,8 +355,8 @@ def answers(lines: TextIO) -> Iterator[dict[str, Any]]:
             check_origin(Path(given["tree"]))
         forget_peak(cuda)
         yield {"ready": memory(cuda)}
-        for line in lines:
-            yield {"round": measured(work, cuda, json.loads(line)["calls"]), "memory": memory(cuda)}
+        for _ in lines:
+            yield {"round": measured(work, cuda), "memory": memory(cuda)}
     except find("HostError") as error:
         yield {"refused": str(error)}
 

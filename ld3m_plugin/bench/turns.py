@@ -86,18 +86,17 @@ class Worker:
             self.measured.built = self.measured.peak = ready["ready"]["now"]
             self._device_built = ready["ready"].get("device_now")
 
-    def run(self, calls: int = 1, *, kept: bool = True) -> float:
-        """Run the case, and return its wall seconds; `kept=False` warms up."""
-        answer = None if self.measured.problem else self._ask({"calls": calls})
+    def run(self, *, kept: bool = True) -> None:
+        """Run the case once; `kept=False` warms up."""
+        answer = None if self.measured.problem else self._ask({})
         if answer is None:
-            return 0.0
+            return
         measured, memory = self.measured, answer["memory"]
         measured.peak = memory["peak"]
         if self._device_built is not None:
             measured.device_peak = memory["device_peak"] - self._device_built
         if kept:
             measured.rounds.append(answer["round"])
-        return float(answer["round"]["wall"])
 
     def _ask(self, question: Mapping[str, Any]) -> dict[str, Any] | None:
         assert self._process.stdin is not None  # noqa: S101 (a pipe)

@@ -1,11 +1,13 @@
 """The plan of a benchmark."""
 
+import importlib
 import json
 
 import pytest
 
+from ld3m_plugin.backends import create
 from ld3m_plugin.bench.bench_cases import plan
-from ld3m_plugin.bench.bench_worker import KINDS, PRIORS
+from ld3m_plugin.bench.bench_worker import HOMES, KINDS, PRIORS
 from ld3m_plugin.config import resolve
 from ld3m_plugin.errors import UsageError
 from ld3m_plugin.registry import use_registry
@@ -39,6 +41,9 @@ def test_settings_are_those_of_a_run(size, full_size):
     for case in plan(size, full_size):
         if "settings" in case.work:
             config = resolve(settings=case.work["settings"].items())
+            for kind in ("generator", "objective"):
+                choice = getattr(config, kind)
+                create(kind, choice.name, choice.options)  # refuses an option that is not there
             if case.name.startswith("pairs/"):
                 assert case.name.partition("@")[0] == f"pairs/{config.generator.name}+{config.objective.name}"
 
@@ -58,6 +63,11 @@ from ld3m_plugin import hookimpl
 def register_generators(register):
     register("still", "nowhere:Still", summary="never imported by the plan")
 """
+
+
+@pytest.mark.parametrize("name", HOMES)
+def test_what_the_worker_needs_has_its_newest_home_first(name):
+    assert hasattr(importlib.import_module(HOMES[name][0]), name)
 
 
 def test_growth_goes_over_steps_and_images():
