@@ -28,6 +28,20 @@ def register_generators(register: Register) -> None:
 
 
 @hookimpl
+def register_initialisers(register: Register) -> None:
+    """Register the initialisers that need a prior."""
+    where = "ld3m_plugin.generators.ld3m"
+    register(
+        "latent-centres",
+        f"{where}.latent_centres:LatentCentres",
+        summary="k-means centres of the class in the latents of a prior, decoded (D4M without diffusion)",
+    )
+    register(
+        "samples", f"{where}.prior_samples:PriorSamples", summary="samples of a latent diffusion model, class by class"
+    )
+
+
+@hookimpl
 def register_priors(register: Register) -> None:
     """Register the kinds of priors that the built-in generators render with."""
     register("ldm", "ld3m_plugin.generators.ld3m.ldm_kind:LatentDiffusionKind", summary="latent diffusion models")

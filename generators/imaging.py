@@ -38,12 +38,18 @@ class PictureSpace:
 
     def images(self, pictures: Tensor) -> Tensor:
         """Convert pictures (n, P, H, W) to normalised images (n, C, H, W), differentiably."""
-        unit = _with_channels((pictures + 1) / 2, self._task_channels)
+        return (self._in_range(_with_channels((pictures + 1) / 2, self._task_channels)) - self._mean) / self._std
+
+    def clamped(self, images: Tensor) -> Tensor:
+        """Clamp normalised images (n, C, H, W) of the task to the range of its pictures, as `images` does."""
+        return (self._in_range(images * self._std + self._mean) - self._mean) / self._std
+
+    def _in_range(self, unit: Tensor) -> Tensor:
         if self._clamp == "hard":
-            unit = unit.clamp(0, 1)
-        elif self._clamp == "straight-through":
-            unit = unit + (unit.clamp(0, 1) - unit).detach()
-        return (unit - self._mean) / self._std
+            return unit.clamp(0, 1)
+        if self._clamp == "straight-through":
+            return unit + (unit.clamp(0, 1) - unit).detach()
+        return unit
 
 
 def _with_channels(images: Tensor, channels: int) -> Tensor:

@@ -6,47 +6,57 @@ or from real images). Unlike the published scripts, real initial images are dist
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from ld3m_plugin.contracts import Generator, Latents, Options, Task
+from ld3m_plugin.contracts import Latents, Task
+from ld3m_plugin.generators.imaging import Clamp, PictureSpace
+from ld3m_plugin.initialisers.starting import StartOptions, StartsFromPictures
+from ld3m_plugin.options import GrownOptions
 
 
-class PixelOptions(Options):
+class PixelOptions(StartOptions, GrownOptions):
     """Options of the pixel generator."""
 
-    init: Literal["real", "noise"] = Field(
+    added = frozenset({"init_options", "clamp"})
+
+    init: str = Field(
         "real",
-        description="first pixels: distinct real images of the class, or Gaussian noise of unit variance (normalised pixels)",
+        description="first pixels: `real`, distinct real images of the class, another initialiser (`ld3m plugins` lists them), or `noise`, "
+        "Gaussian of unit variance (normalised pixels)",
+    )
+    clamp: Clamp = Field(
+        "none",
+        description="pixels of the images: `none` lets them leave the range [0, 1] (DC, DSA, DM, MTT, GLaD as published); "
+        "`straight-through` clamps and passes the gradient on; `hard` clamps and stops the gradient of saturated pixels",
     )
 
 
-class PixelGenerator(Generator):
-    """Returns the latent `pixels` (N, C, H, W), which are normalised images, unchanged."""
+class PixelGenerator(StartsFromPictures):
+    """Returns the latent `pixels` (N, C, H, W), which are normalised images, unchanged or clamped."""
 
     Options = PixelOptions
 
+    def prepare(self, task: Task) -> None:
+        super().prepare(task)
+        self._pictures = PictureSpace(task, task.channels, self.options.clamp)
+
     def initial_latents(self, task: Task, labels: Tensor, rng: torch.Generator) -> Latents:
-        """Draw real images or noise.
+        """Make first pixels with the initialiser, or draw noise.
 
         Raises:
             DataError: a class has fewer real images than labels.
         """
-        if self.options.init == "noise":
+        if self.initialiser is None:
             shape = (len(labels), task.channels, task.image_size, task.image_size)
             pixels = torch.randn(shape, generator=rng).to(task.device)
         else:
-            pixels = task.real_images_of(labels, rng)
+            pixels = self.start_images(self.initialiser, task, labels, rng)
         return Latents({"pixels": pixels}, learned=("pixels",))
 
     def render(self, latents: Latents) -> Tensor:
-        return latents["pixels"]
-
-    def start(self) -> str:
-        return "real images" if self.options.init == "real" else "noise"
+        return latents["pixels"] if self.options.clamp == "none" else self._pictures.clamped(latents["pixels"])
 
     def learning_rates(self) -> dict[str, float]:
         return {"pixels": 0.05}

@@ -7,13 +7,13 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
-from ld3m_plugin.contracts import Generator, Objective, Tracker
+from ld3m_plugin.contracts import Generator, Initialiser, Objective, Tracker
 from ld3m_plugin.errors import PluginLoadError
 from ld3m_plugin.options import Options, build
 from ld3m_plugin.registry import Registry, blaming, current_registry, described, use_registry
 
 _T = TypeVar("_T")
-_CONTRACTS: dict[str, type] = {"generator": Generator, "objective": Objective}
+_CONTRACTS: dict[str, type] = {"generator": Generator, "objective": Objective, "initialiser": Initialiser}
 
 
 def create(kind: str, name: str, options: Mapping[str, Any]) -> Any:

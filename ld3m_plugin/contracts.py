@@ -34,6 +34,7 @@ __all__ = [
     "Generator",
     "ImageOptions",
     "ImagesByClass",
+    "Initialiser",
     "Job",
     "Latents",
     "Launcher",
@@ -218,6 +219,38 @@ class Generator(_Backend, ABC):
     def prior_bytes(self) -> int:
         """Bytes of the frozen weights that `render` needs beside the latents, as they are in memory; called after `prepare`."""
         return 0
+
+
+class Initialiser(_WithOptions, ABC):
+    """Makes pictures that a generator starts from, out of training images and frozen models: nothing is learned.
+
+    It is a baseline as well: what networks learn from its pictures is what distillation adds to. Options are a pydantic model in
+    `Options`; those that a generator has under the same name, such as its prior, are lent by it.
+    """
+
+    def prepare(self, task: Task) -> None:
+        """Called once before the other methods: check what `images` needs. Loading it may wait until then."""
+
+    @abstractmethod
+    def images(self, task: Task, labels: Tensor, rng: torch.Generator) -> Tensor:
+        """Images to start from: (N, C, H, W), float32, normalised, on `task.device`.
+
+        Args:
+            task: real training images and facts; its test set cannot be reached from here.
+            labels: class indices (N,), ordered by class. `task.by_class` gives each class a stream of its own.
+            rng: the stream to draw from, on the CPU.
+
+        Raises:
+            DataError: a class has too few images.
+        """
+
+    def start(self) -> str:
+        """What the images are, for tables, such as `class means`; "" if it is not said."""
+        return ""
+
+    def provenance(self) -> dict[str, str]:
+        """Facts that decide the images beside the options, such as the digest of a prior; called after `prepare`."""
+        return {}
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,11 @@ def register_networks(register: Register) -> None:
 
 
 @hookspec
+def register_initialisers(register: Register) -> None:
+    """Register `ld3m_plugin.contracts.Initialiser` classes: pictures that generators start from, and baselines. Since 0.2."""
+
+
+@hookspec
 def register_trackers(register: Register) -> None:
     """Register `ld3m_plugin.contracts.Tracker` classes, which receive every record of a run. Since 0.1."""
 

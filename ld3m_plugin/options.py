@@ -13,10 +13,12 @@ from typing import Any, ClassVar, TypeVar, get_args
 from pydantic import (
     BaseModel,
     ConfigDict,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     field_validator,
+    model_serializer,
 )
 
 from ld3m_plugin.errors import InvalidOptionError, UnknownOptionError, nearest, one_line
@@ -45,6 +47,22 @@ class Options(BaseModel):
         if isinstance(value, bool) and isinstance(result, int | float) and not isinstance(result, bool):
             raise ValueError(f"write a number, not {str(value).lower()}")
         return result if info.field_name in cls.read_later else plain(result)
+
+
+class GrownOptions(Options):
+    """Options that gained fields: those named in `added` are left out of records where they have their default.
+
+    Records, and the identities made of them, stay as they were where nothing new is asked for. A record without such a field
+    means that default, so the default never changes.
+    """
+
+    added: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_unchanged(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        same = {name for name in self.added if getattr(self, name) == fields[name].get_default()}
+        return {name: value for name, value in serialize(self).items() if name not in same}
 
 
 #: The former name of `Options`.

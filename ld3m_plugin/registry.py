@@ -42,6 +42,7 @@ _VALID_NAME = {"augmentation": (re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*"), "'-' a
 KINDS = (
     "generator",
     "objective",
+    "initialiser",
     "dataset",
     "network",
     "augmentation",

@@ -192,12 +192,25 @@ class Task:
         Raises:
             DataError: a class has fewer images than there are labels of it.
         """
+        return self.by_class(labels, rng, self.real_images)
+
+    def by_class(
+        self, labels: Tensor, rng: torch.Generator, make: Callable[[int, int, torch.Generator], Tensor]
+    ) -> Tensor:
+        """Rows of `make(class_index, count, rng)` for each label: (N, ...), on the task's device, in the order of `labels`.
+
+        Args:
+            labels: class indices (N,).
+            make: called once a class, with a stream of its own; gives `count` rows.
+        """
         seed = spawn(rng).initial_seed()  # a stream for each class: other classes and counts change nothing
-        images = torch.empty(len(labels), self.channels, self.image_size, self.image_size, device=self.device)
+        made = torch.empty(0)
         for class_index in labels.unique().tolist():
             rows = (labels == class_index).nonzero().squeeze(1).to(self.device)
-            images[rows] = self.real_images(class_index, len(rows), stream(seed, class_index))
-        return images
+            some = make(class_index, len(rows), stream(seed, class_index))
+            made = made if len(made) else torch.empty(len(labels), *some.shape[1:], device=self.device)
+            made[rows] = some.to(self.device)
+        return made
 
     def _per_channel(self, values: tuple[float, ...]) -> Tensor:
         return torch.tensor(values, device=self.device).view(1, -1, 1, 1)

@@ -8,20 +8,29 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ld3m_plugin.contracts import Options
+from ld3m_plugin.initialisers.starting import StartOptions
 from ld3m_plugin.options import Place
 
 
-class PriorOptions(Options):
-    """The prior and the start of its latents; shared with the autoencoder generator."""
+class PriorPlace(Options):
+    """Where a prior lies."""
 
     prior: Annotated[str, Place(frozenset({"embedded"}))] = Field(
         "embedded",
         description="prior: `embedded` (shipped, Fashion-MNIST), a folder in diffusers' layout, or a hub id OWNER/NAME",
     )
     revision: Annotated[str | None, Place(is_path=False)] = Field(None, description="commit or tag of a hub id")
-    init: Literal["real", "gaussian"] = Field(
+
+
+class PriorOptions(PriorPlace, StartOptions):
+    """The prior and the start of its latents; shared with the autoencoder generator."""
+
+    noise_name = "gaussian"
+
+    init: str = Field(
         "real",
-        description="start latents: encoded distinct real images of the class, or unit Gaussians (paper, Table 8)",
+        description="start latents: `real`, encoded distinct real images of the class, another initialiser (`ld3m plugins` lists "
+        "them), whose pictures are encoded, or `gaussian`, unit Gaussians (paper, Table 8)",
     )
     clamp: Literal["straight-through", "hard", "none"] = Field(
         "straight-through",

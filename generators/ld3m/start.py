@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ld3m_plugin.budgets import images_at_once, weight_bytes
-from ld3m_plugin.contracts import Generator, Task
+from ld3m_plugin.budgets import weight_bytes
+from ld3m_plugin.contracts import Task
 from ld3m_plugin.errors import InvalidOptionError
 from ld3m_plugin.generators.imaging import PictureSpace
+from ld3m_plugin.generators.ld3m.latent_centres import LatentCentres, encoded
 from ld3m_plugin.generators.ld3m.ldm_folder import digest
 from ld3m_plugin.generators.ld3m.ldm_prior import FrozenAutoencoder
-
-_ENCODER_BUDGET = 2.0  # GiB; at 256 pixels, all images at once would not fit
+from ld3m_plugin.initialisers.starting import StartsFromPictures
 
 
 def check_multiple(task: Task, factor: int, alternative: str = "or another prior") -> None:
@@ -24,7 +24,7 @@ def check_multiple(task: Task, factor: int, alternative: str = "or another prior
         )
 
 
-class PriorGenerator(Generator):
+class PriorGenerator(StartsFromPictures):
     """Base of generators that decode latents with the autoencoder of a prior."""
 
     _prior: FrozenAutoencoder
@@ -44,28 +44,22 @@ class PriorGenerator(Generator):
                 f"-D image_size={prior.image_size}, or another prior"
             )
         check_multiple(task, prior.downsampling)
+        super().prepare(task)
         self._prior, self._pictures = prior, PictureSpace(task, made, self.options.clamp)
         facts = {"prior": self.options.prior, "prior_sha256": digest(prior.folder), "prior_source": prior.facts.source}
         optional = {"prior_revision": self.options.revision, "prior_licence": prior.facts.licence or None}
-        self._provenance = facts | {name: value for name, value in optional.items() if value is not None}
+        known = {name: value for name, value in optional.items() if value is not None}
+        self._provenance = facts | known | super().provenance()
 
     def _start_latents(self, task: Task, labels: Tensor, rng: torch.Generator) -> Tensor:
-        """Make latents (N, L, h, w): encoded distinct real images of each label (`init=real`), or unit Gaussians."""
-        codec = self._prior.codec
-        if self.options.init == "real":
-            images = task.real_images_of(labels, rng)
-
-            def encode(some: Tensor) -> Tensor:
-                return codec.encode(self._pictures.pictures(some))
-
-            size = images_at_once(encode, images[:1], _ENCODER_BUDGET)
-            with torch.no_grad():
-                return torch.cat([encode(some) for some in images.split(size)])
-        grid = task.image_size // codec.factor
-        return torch.randn(len(labels), codec.latent_channels, grid, grid, generator=rng).to(task.device)
-
-    def start(self) -> str:
-        return "real images" if self.options.init == "real" else "noise"
+        """Make latents (N, L, h, w): encoded pictures of the initialiser, or unit Gaussians."""
+        codec, initialiser = self._prior.codec, self.initialiser
+        if initialiser is None:
+            grid = task.image_size // codec.factor
+            return torch.randn(len(labels), codec.latent_channels, grid, grid, generator=rng).to(task.device)
+        if isinstance(initialiser, LatentCentres) and initialiser.folder == self._prior.folder:
+            return initialiser.latents(codec, self._pictures, task, labels, rng)  # as they are, not decoded and encoded
+        return encoded(codec, self._pictures, self.start_images(initialiser, task, labels, rng))
 
     def prior_bytes(self) -> int:
         return weight_bytes(self._prior.codec.model)

@@ -17,8 +17,8 @@ from ld3m_plugin.generators.imaging import PictureSpace
 from ld3m_plugin.generators.ld3m.diffusers_parts import one_line
 from ld3m_plugin.generators.ld3m.ldm_folder import PriorFacts, digest, save_prior
 from ld3m_plugin.generators.ld3m.ldm_prior import Codec, Prior, load_prior
-from ld3m_plugin.generators.ld3m.sampler import Sampling, sample
-from ld3m_plugin.generators.ld3m.schedule import make_chain, noise_levels
+from ld3m_plugin.generators.ld3m.prior_samples import draw_samples
+from ld3m_plugin.generators.ld3m.schedule import noise_levels
 from ld3m_plugin.generators.ld3m.start import check_multiple
 from ld3m_plugin.generators.ld3m.training.ldm_training_options import LdmTrainingOptions
 from ld3m_plugin.generators.ld3m.training.train_autoencoder import (
@@ -190,27 +190,6 @@ def train_prior(task: Task, options: LdmTrainingOptions, seed: int, out: Path, r
 def _sampler(prior: Prior, task: Task, options: LdmTrainingOptions) -> Sampler:
     """The sampler of pictures and of the report."""
     return lambda labels, rng: draw_samples(prior, task, labels, rng, options.guidance_scale, options.sample_steps)
-
-
-@torch.no_grad()
-def draw_samples(
-    prior: Prior, task: Task, labels: Tensor, rng: torch.Generator, guidance_scale: float, steps: int
-) -> Tensor:
-    """Draw normalised images (n, C, H, W) of the prior's classes `labels` (n,), by plain DDIM from Gaussian noise."""
-    grid = task.image_size // prior.codec.factor
-    noise = torch.randn(len(labels), prior.codec.latent_channels, grid, grid, generator=rng).to(task.device)
-    known = prior.class_embedding
-    embedding = None if known is None else known[labels.to(task.device)][:, None]
-    sampling = Sampling(make_chain(prior.levels, steps, "trailing"), "none", guidance_scale)
-    clean = sample(
-        prior.predict,
-        sampling,
-        torch.zeros_like(noise),
-        noise,
-        embedding=embedding,
-        null_embedding=prior.null_embedding,
-    )
-    return PictureSpace(task, prior.codec.channels, "hard").images(prior.codec.decode(clean))
 
 
 def _as_prior(training: Training, codec: Codec, model: Denoiser) -> Prior:

@@ -10,7 +10,7 @@ from ld3m_plugin.data.load import load_task
 from ld3m_plugin.distillation.rendering import render
 from ld3m_plugin.generators.ld3m.ldm_folder import digest
 from ld3m_plugin.generators.ld3m.ldm_prior import SHIPPED, load_prior
-from ld3m_plugin.generators.ld3m.training.train_ldm import draw_samples
+from ld3m_plugin.generators.ld3m.prior_samples import draw_samples
 from ld3m_plugin.priors.quality.judge import JudgeRecipe, train_judge
 from ld3m_plugin.randomness import stream
 

@@ -12,8 +12,8 @@ from ld3m_plugin.backends import get_generator
 from ld3m_plugin.distillation.rendering import render
 from ld3m_plugin.generators.ld3m.ldm_folder import digest
 from ld3m_plugin.generators.ld3m.ldm_prior import load_prior
+from ld3m_plugin.generators.ld3m.prior_samples import draw_samples
 from ld3m_plugin.generators.ld3m.training.ldm_training_options import LdmTrainingOptions
-from ld3m_plugin.generators.ld3m.training.train_ldm import draw_samples
 from ld3m_plugin.priors.service import describe_prior
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.testing import check_generator, tiny_task
