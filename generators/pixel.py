@@ -23,8 +23,8 @@ class PixelOptions(StartOptions, GrownOptions):
 
     init: str = Field(
         "real",
-        description="first pixels: `real`, distinct real images of the class, another initialiser (`ld3m plugins` lists them), or `noise`, "
-        "Gaussian of unit variance (normalised pixels)",
+        description="first pixels: `real`, distinct real images of the class, another initialiser (`ld3m plugins` lists them), "
+        "or `noise`, Gaussian of unit variance (normalised pixels)",
     )
     clamp: Clamp = Field(
         "none",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ld3m_plugin.contracts import (
         DifferentiableObjective,
         Generator,
+        Initialiser,
         Latents,
         Match,
         Network,
@@ -40,6 +41,7 @@ _HOMES = {
     "DistilledSet": "ld3m_plugin.artefact.distilled_set",
     "Generator": "ld3m_plugin.contracts",
     "ImagesByClass": "ld3m_plugin.task",
+    "Initialiser": "ld3m_plugin.contracts",
     "Latents": "ld3m_plugin.contracts",
     "Match": "ld3m_plugin.contracts",
     "Network": "ld3m_plugin.contracts",
@@ -64,6 +66,7 @@ __all__ = [
     "DistilledSet",
     "Generator",
     "ImagesByClass",
+    "Initialiser",
     "Latents",
     "Match",
     "Network",

@@ -61,7 +61,9 @@ class GrownOptions(Options):
     @model_serializer(mode="wrap")
     def _without_unchanged(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields = type(self).model_fields
-        same = {name for name in self.added if getattr(self, name) == fields[name].get_default()}
+        same = {
+            name for name in self.added if getattr(self, name) == fields[name].get_default(call_default_factory=True)
+        }
         return {name: value for name, value in serialize(self).items() if name not in same}
 
 

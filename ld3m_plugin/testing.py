@@ -1,6 +1,6 @@
-"""The contract suite: tests that every generator and every objective must pass, in this project and in plugins.
+"""The contract suite: tests that every generator, objective and initialiser must pass, in this project and in plugins.
 
-    from ld3m_plugin.testing import check_generator, check_objective, tiny_task
+    from ld3m_plugin.testing import check_generator, check_initialiser, check_objective, tiny_task
 
     def test_my_generator():
         check_generator(lambda: MyGenerator(size=4))
@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ld3m_plugin.contracts import Generator, ImagesByClass, Latents, Match, Objective, Task
+from ld3m_plugin.contracts import Generator, ImagesByClass, Initialiser, Latents, Match, Objective, Task
 from ld3m_plugin.distillation.rendering import render, render_with_pull_back
 from ld3m_plugin.randomness import stream
 
@@ -94,6 +94,33 @@ def check_generator(factory: Callable[[], Generator], task: Task | None = None) 
     _check_state(factory, generator, task, latents, images)
     assert torch.equal(torch.get_rng_state(), global_state), (
         "a generator must not draw from torch's global random stream"
+    )
+
+
+def check_initialiser(factory: Callable[[], Initialiser], task: Task | None = None) -> None:
+    """Check an initialiser against the contract.
+
+    An image of the data's shape for each label, float32 and finite; the same stream gives the same images; the test set and the
+    global random stream stay untouched.
+
+    Args:
+        factory: makes a new initialiser.
+        task: the data; default: `tiny_task()`.
+    """
+    task = (task or tiny_task()).for_training()
+    global_state, labels = torch.get_rng_state(), torch.arange(task.num_classes).repeat_interleave(_PER_CLASS)
+    made = []
+    for _ in range(2):
+        initialiser = factory()
+        initialiser.prepare(task)
+        made.append(initialiser.images(task, labels, stream(0, "latents")))
+    expected = (len(labels), task.channels, task.image_size, task.image_size)
+    assert tuple(made[0].shape) == expected, f"images gave {tuple(made[0].shape)}, not {expected}"
+    assert made[0].dtype == torch.float32, f"images must be float32, not {made[0].dtype}"
+    assert torch.isfinite(made[0]).all(), "images must be finite"
+    assert torch.equal(*made), "images must be the same from the same stream"
+    assert torch.equal(torch.get_rng_state(), global_state), (
+        "an initialiser must not draw from torch's global random stream"
     )
 
 

@@ -84,11 +84,12 @@ def _protocol_line(result: Mapping[str, Any]) -> str:
 
 def _how(metadata: Mapping[str, Any]) -> str:
     data = metadata.get("data", {})
-    generator, objective = metadata.get("generator", {}), metadata.get("objective", {})
+    generator, objective = metadata.get("generator", {}), metadata.get("objective")
+    matched = f"objective {_code(objective.get('name', '?'))}" if objective else "which no objective has matched"
     version = metadata.get("versions", {}).get("ld3m-plugin", "")
     return (
         f"Source: {plain(data.get('source', 'unknown'))}. Made with ld3m-plugin {plain(version)}, "
-        f"generator {_code(generator.get('name', '?'))}, objective {_code(objective.get('name', '?'))}, "
+        f"generator {_code(generator.get('name', '?'))}, {matched}, "
         f"{plain(metadata.get('steps', '?'))} steps, seed {plain(metadata.get('seed', '?'))}; "
         "`metadata.json` has the whole configuration."
     )

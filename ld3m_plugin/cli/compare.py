@@ -73,6 +73,14 @@ def compare_command(
     random_real: Annotated[
         bool | None, typer.Option("--random-real/--no-random-real", help="Evaluate random real images as well [yes].")
     ] = None,
+    controls: Annotated[
+        str | None,
+        typer.Option(
+            "--controls",
+            help="Generators beside the compared ones, and initialisers as they are (mean, centres, medoids, ...), separated by "
+            "commas, or none [autoencoder,centres,medoids].",
+        ),
+    ] = None,
     device: flags.Device = None,
     protocol: flags.ProtocolName = None,
     networks: flags.Networks = None,
@@ -195,8 +203,16 @@ def grid_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     from ld3m_plugin.config import assign, merge, read_layer
     from ld3m_plugin.plain_yaml import parse_value
 
-    lists = {"generators": "generators", "objectives": "objectives", "seeds": "seeds", "images_per_class": "ipc"}
+    lists = {
+        "controls": "controls",
+        "generators": "generators",
+        "objectives": "objectives",
+        "seeds": "seeds",
+        "images_per_class": "ipc",
+    }
     found: dict[str, Any] = {field: comma_list(given[name]) for field, name in lists.items() if given[name] is not None}
+    if found.get("controls") == ["none"]:
+        found["controls"] = []
     for field in ("seeds", "images_per_class"):
         if field in found:
             found[field] = [parse_value(text) for text in found[field]]
@@ -274,7 +290,8 @@ def _by_name(
     """
     from ld3m_plugin.registry import current_registry
 
-    known = current_registry().names(kind)
+    registry = current_registry()
+    known = registry.names(kind) + (registry.names("initialiser") if kind == "generator" else [])
     options: dict[str, dict[str, Any]] = {}
     for path, value in pairs(list(texts or ())):
         # A name may contain dots itself: take the longest that fits.

@@ -65,6 +65,15 @@ class Cell:
             seed: fmean(v for v in values if v is not None) for seed, values in by_seed.items() if None not in values
         }
 
+    def diverged(self, measure: str) -> int:
+        """How many trained networks of a measure diverged, over all seeds and data sets."""
+        return sum(
+            count
+            for result in self.results
+            for network, count in result.diverged.items()
+            if weights(measure, result.accuracies, result.seen).get(network)
+        )
+
 
 def of_generator(result: SeedResult) -> dict[str, Any]:
     """The settings of a result that belong to its generator."""
@@ -119,6 +128,8 @@ def baseline_of(cell: Cell, bases: Sequence[Cell], named: Mapping[str, Any]) -> 
     free = set(named)
     if "generator" in named:
         free |= {name for one in (cell, *bases) for name in one.facts if name.startswith(_OF_GENERATOR)}
+    if not any(base.first.objective for base in bases):  # they match nothing: the baseline of every objective
+        free |= {name for one in (cell, *bases) for name in one.facts if name.startswith("objective")}
     fitting = [base for base in bases if base.terms(free) == cell.terms(free)]
     if len(fitting) > 1:  # several settings of the baseline's own: the one with those of the row
         fitting = [base for base in fitting if base.terms(named) == cell.terms(named)]

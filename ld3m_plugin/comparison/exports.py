@@ -32,7 +32,7 @@ _NAMES = {
 }
 _TEXT = {"generator", "objective", "data", "start"}
 _COSTS = {"seconds_per_step": "seconds a step", "seconds": "seconds", "peak_memory": "peak memory MiB"}
-_STATISTIC = ("mean", "std", "n")
+_STATISTIC = ("mean", "std", "n", "diverged")
 #: Characters that Markdown reads as more than themselves in a cell.
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&#])")
 #: What is left after pandas has escaped a table. `<` is another letter in TeX's first fonts; `[` and `*` after a row's end are
@@ -160,11 +160,13 @@ def _text(value: Any) -> str:
 
 
 def _mean(statistic: Statistic | None, seeds: int) -> str:
-    """`71.2 ± 0.4`; with its own n where that is not the row's."""
+    """`71.2 ± 0.4`; with its own n where that is not the row's, and how many networks diverged where some did."""
     if statistic is None:
         return ""
     spread = "" if statistic.std is None else f" ± {statistic.std:.1f}"
-    return f"{statistic.mean:.1f}{spread}" + ("" if statistic.n == seeds else f" (n={statistic.n})")
+    more = [f"n={statistic.n}"] if statistic.n != seeds else []
+    more += [f"{statistic.diverged} diverged"] if statistic.diverged else []
+    return f"{statistic.mean:.1f}{spread}" + (f" ({', '.join(more)})" if more else "")
 
 
 def _interval(found: Difference | None) -> str:

@@ -45,7 +45,11 @@ class GridConfig(Options):
     config: dict[str, Any] = Field(default_factory=dict, description="settings of all rows, over the presets")
     controls: Names = Field(
         (),
-        description="generators that are added where a compared one has all their options, which they take over from it",
+        description="generators, and initialisers as they are, that are added where a compared generator has all their options, "
+        "which they take over from it",
+    )
+    controls_through: str | None = Field(
+        None, description="generator whose option init takes the initialisers among the controls"
     )
     random_real: bool = Field(True, description="evaluate random real images as well")
     equal: Literal["images", "storage"] = Field(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,22 @@ from typing import Any
 import torch
 
 from ld3m_plugin.artefact.distilled_set import DistilledSet
+from ld3m_plugin.backends import create
+from ld3m_plugin.comparison.points import RowKind
 from ld3m_plugin.config import RunConfig
+from ld3m_plugin.contracts import Generator
 from ld3m_plugin.data.load import load_task
 from ld3m_plugin.distillation.loop import choose_device
+from ld3m_plugin.distillation.rendering import render
 from ld3m_plugin.errors import ArtefactError
-from ld3m_plugin.evaluation import Evaluation, evaluate_random_real
+from ld3m_plugin.evaluation import Evaluation, check_evaluation, evaluate, evaluate_random_real, get_protocol
 from ld3m_plugin.evaluation.predictions import PREDICTIONS, save_predictions
 from ld3m_plugin.options import build
+from ld3m_plugin.randomness import stream
 from ld3m_plugin.runs.folder import CONFIG, DISTILLED, step_seconds
+from ld3m_plugin.runs.provenance import start_metadata
 from ld3m_plugin.runs.run import Reporter, resume, start
-from ld3m_plugin.storage import read_json, write_json
+from ld3m_plugin.storage import complete_folder, read_json, write_json
 
 EVALUATION = "evaluation.json"
 #: Settings of the evaluation that decide the accuracies of random real images.
@@ -57,6 +63,40 @@ def make_random_real(settings: Mapping[str, Any], folder: Path, reporter: Report
     numbers = config.images_per_class * task.channels * task.image_size**2
     write_json(folder / EVALUATION, {**evaluation.record(), "storage": {"numbers_per_class": numbers}})
     return {}
+
+
+def make_start(settings: Mapping[str, Any], folder: Path, reporter: Reporter) -> dict[str, Any]:
+    """Write and evaluate the pictures of an initialiser, as a generator has them before the first step; returns no facts."""
+    config = build(RunConfig, settings, str(folder))
+    task = load_task(config.data.name, **config.data.options).to(choose_device(config.device))
+    labels = torch.arange(task.num_classes).repeat_interleave(config.images_per_class)
+    check_evaluation(task, get_protocol(config.evaluation.protocol), config.evaluation.networks, 0)
+    generator: Generator = create("generator", config.generator.name, config.generator.options)
+    generator.prepare(task.for_training())
+    latents = generator.initial_latents(task.for_training(), labels, stream(config.seed, "latents"))
+    images = render(generator, latents, config.render_batch).cpu()
+    distilled = DistilledSet(images, labels, start_metadata(config, task, generator, latents), latents.to("cpu"))
+    evaluation = evaluate(
+        distilled,
+        task,
+        random_real=False,
+        seed=config.seed,
+        on_progress=reporter.evaluating,
+        **config.evaluation.model_dump(include=_DECIDING),
+    )
+    distilled.metadata["results"] = {"final": {"step": 0, **evaluation.record()}}
+    folder.mkdir(parents=True, exist_ok=True)
+    with complete_folder(folder / DISTILLED) as whole:
+        distilled.save(whole)
+        save_predictions(whole / PREDICTIONS, evaluation)
+    return {}
+
+
+MAKERS: dict[RowKind, Callable[[Mapping[str, Any], Path, Reporter], dict[str, Any]]] = {
+    "run": make_run,
+    "start": make_start,
+    "random real": make_random_real,
+}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter, ValidationError
 
+from ld3m_plugin.comparison.points import RowKind
 from ld3m_plugin.comparison.row_identity import Row, code_version
 from ld3m_plugin.errors import ArtefactError, UsageError, one_line
 from ld3m_plugin.storage import InUseError, locked, read_json, write_json
@@ -28,14 +29,14 @@ class ManifestRow:
     """One row of a comparison, as the manifest has it.
 
     Attributes:
-        kind: `run`, or `random real`.
-        settings: completed configuration of the run, or of any run beside the random real images.
+        kind: `run`, `start` (an initialiser's pictures), or `random real`.
+        settings: completed configuration of the run; of the others, that of any run beside them but for their generator.
         asked: images per class that were asked for, on which terms rows are compared; with equal storage a row may have others.
     """
 
     id: str
     label: str
-    kind: Literal["run", "random real"]
+    kind: RowKind
     generator: str
     objective: str
     data: str
@@ -51,18 +52,17 @@ class ManifestRow:
     def of(cls, row: Row, threads: int) -> Self:
         """The entry of a planned row."""
         config, varied, generator = row.point.config, dict(row.point.varied), row.point.generator
-        objective = "" if generator is None else config.objective.name
+        objective = config.objective.name if row.point.kind == "run" else ""
         values = [f"{path.split('.')[-1]}{value}" for path, value in varied.items()]
         base, colon, argument = config.data.name.partition(":")
         data = f"{base}{colon}{argument.rpartition('/')[2]}"  # of a path, its end says most
         name = [generator or "random-real", objective, data, f"ipc{config.images_per_class}"]
         label = "-".join(filter(None, [*name, f"seed{config.seed}", *values]))
         label = re.sub(r"[^A-Za-z0-9._]+", "-", label).strip("-.")[:100]
-        kind: Literal["run", "random real"] = "random real" if generator is None else "run"
         return cls(
             row.id,
             f"{label}-{row.id[:8]}",
-            kind,
+            row.point.kind,
             generator or "random real",
             objective,
             config.data.name,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 from ld3m_plugin.backends import default_rates, get_generator
 from ld3m_plugin.comparison.grid import GridConfig
-from ld3m_plugin.config import RunConfig, changed, completed, resolve
+from ld3m_plugin.config import GeneratorConfig, OptimizerConfig, RunConfig, changed, completed, resolve
 from ld3m_plugin.errors import UsageError, nearest
 from ld3m_plugin.evaluation.protocols import get_protocol
 from ld3m_plugin.options import Options, options_model
@@ -18,6 +18,8 @@ from ld3m_plugin.registry import current_registry
 #: Settings in which the rows of one comparison may differ: the questions that it asks.
 _ASKED = {"generator", "objective", "data", "images_per_class", "seed", "optimizer"}
 _BACKENDS = ("generator", "objective")
+#: A run that distils; an initialiser's pictures, written by a generator in no step; real images, drawn anew for each network.
+RowKind = Literal["run", "start", "random real"]
 #: What every grid has lists of, and their options: a varied one would be no seed, and no question, of the statistics.
 _LISTED = {"seed": "--seeds", "images_per_class": "--ipc", "data.name": "--data"}
 #: Settings that change no result: rows with other values would be one row.
@@ -29,14 +31,16 @@ class Point:
     """One row of a grid before it is made.
 
     Attributes:
-        config: completed settings; of the row of random real images, those of any run beside it.
-        generator: registered name; None for random real images.
+        config: completed settings; of a row that matches nothing, those of any run beside it but for the generator.
+        generator: registered name, or that of an initialiser; None for random real images.
         varied: the values of this row's varied settings, by path.
+        kind: `start` is an initialiser's pictures as they are.
     """
 
     config: RunConfig
     generator: str | None
     varied: Mapping[str, Any] = field(default_factory=dict)
+    kind: RowKind = "run"
 
     @property
     def question(self) -> tuple[Any, ...]:
@@ -47,20 +51,24 @@ class Point:
 
 
 def points(grid: GridConfig) -> list[Point]:
-    """All points of a grid in the order of its table, without twins, then those of random real images.
+    """All points of a grid in the order of its table, without twins, then those of initialisers and of random real images.
 
     Raises:
         UsageError: an unknown name, option or value; settings that differ and were not asked about; no final evaluation.
     """
     base = resolve(presets=grid.presets, layers=[grid.config])
     _check_names(grid, base)
-    generators = [*grid.generators, *(name for name in grid.controls if _model_with_all(grid, name))]
+    controls = [name for name in grid.controls if not is_initialiser(name) and name not in grid.generators]
+    generators = [*grid.generators, *(name for name in controls if _lender(grid, _options("generator", name)))]
     found: dict[str, Point] = {}
     for point in _combinations(grid, base, generators):
         found.setdefault(repr((point.generator, point.config)), point)
     runs = list(found.values())
     check_equal_terms(runs, grid)
-    return runs + (list(_random_real(runs)) if grid.random_real else [])
+    unmatched = list(_once_each_evaluation(runs))
+    starts = [_start(grid, name, point) for name in grid.controls if is_initialiser(name) for point in unmatched]
+    real = [replace(point, generator=None, kind="random real") for point in unmatched] if grid.random_real else []
+    return [*runs, *(point for point in starts if point is not None), *real]
 
 
 def _combinations(grid: GridConfig, base: RunConfig, generators: list[str]) -> Iterator[Point]:
@@ -85,7 +93,8 @@ def _configuration(grid: GridConfig, base: RunConfig, generator: str, settings: 
     """
     model = _options("generator", generator) if generator != base.generator.name else None
     shared = {key: value for key, value in base.generator.options.items() if model and key in model.model_fields}
-    lender = _model_with_all(grid, generator) if generator in grid.controls else None
+    is_control = generator in grid.controls and generator not in grid.generators
+    lender = _lender(grid, _options("generator", generator)) if is_control else None
     lent = grid.generator_options.get(lender, {}) if lender else {}
     known = _options("generator", generator)
     lent = {key: value for key, value in lent.items() if known and key in known.model_fields}
@@ -112,7 +121,10 @@ def _check_names(grid: GridConfig, base: RunConfig) -> None:
         ("objective", objectives, grid.objective_options),
     ):
         for name in names:
-            registry.find(kind, name)
+            if name in grid.controls and name not in grid.generators:
+                check_control(name)
+            else:
+                registry.find(kind, name)
         for name in options:
             if name not in names:
                 raise UsageError(f"{kind} {name!r} has options and is not compared; {nearest(name, names)}")
@@ -143,12 +155,25 @@ def _applies(path: str, generator: str, objective: str) -> bool:
     return name is None or model is None or key.split(".")[0] in model.model_fields
 
 
-def _model_with_all(grid: GridConfig, control: str) -> str | None:
-    """The first compared generator that has all options of `control`, which is then its control; None without one."""
-    wanted = _options("generator", control)
-    if control in grid.generators or wanted is None:
-        return None
+def is_initialiser(control: str) -> bool:
+    """Whether a control is an initialiser; a generator of that name comes first."""
+    registry = current_registry()
+    return control not in registry.names("generator") and control in registry.names("initialiser")
+
+
+def check_control(name: str) -> None:
+    """Raise `UsageError` if there is neither a generator nor an initialiser of that name."""
+    registry = current_registry()
+    known = [*registry.names("generator"), *registry.names("initialiser")]
+    if name not in known:
+        raise UsageError(f"control {name!r} is neither a generator nor an initialiser; {nearest(name, known)}")
+
+
+def _lender(grid: GridConfig, wanted: type[Options] | None) -> str | None:
+    """The first compared generator that has all of these options, which it lends to a control; None without one."""
     models = {name: _options("generator", name) for name in grid.generators}
+    if wanted is None:
+        return None
     return next((n for n, m in models.items() if m and wanted.model_fields.keys() <= m.model_fields.keys()), None)
 
 
@@ -160,15 +185,34 @@ def _latents(config: RunConfig) -> set[str]:
     return set(default_rates(get_generator(config.generator.name, **config.generator.options), config.objective.name))
 
 
-def _random_real(runs: Iterable[Point]) -> Iterator[Point]:
-    """One point for each data set, images per class, seed and evaluation: real images know no generator and no objective."""
+def _once_each_evaluation(runs: Iterable[Point]) -> Iterator[Point]:
+    """One point for each data set, images per class, seed and evaluation: for images that know no objective and learn nothing."""
     found: dict[str, Point] = {}
     for point in runs:
         config = point.config
         key = repr((config.data, config.images_per_class, config.seed, config.evaluation))
         others = {p: v for p, v in point.varied.items() if p.split(".")[0] not in _BACKENDS}
-        found.setdefault(key, replace(point, generator=None, varied=others))
+        found.setdefault(key, replace(point, varied=others))
     yield from found.values()
+
+
+def _start(grid: GridConfig, name: str, beside: Point) -> Point | None:
+    """The pictures of an initialiser beside a run; None where no compared generator has the options that it takes."""
+    if grid.controls_through is None:
+        raise UsageError(f"control {name!r} is an initialiser: name in controls_through the generator that takes it")
+    wanted = options_model(current_registry().resolve("initialiser", name)) or Options
+    given, lent = grid.generator_options.get(name, {}), {}
+    if wanted.model_fields:
+        lender = _lender(grid, wanted)
+        if lender is None and not given:
+            return None
+        base = resolve(presets=grid.presets, layers=[grid.config])
+        lent = {} if lender is None else _configuration(grid, base, lender, []).generator.options
+    shared = {key: value for key, value in lent.items() if key in wanted.model_fields}
+    options = {"init": name, "init_options": {**shared, **given}}
+    chosen = GeneratorConfig(name=grid.controls_through, options={k: v for k, v in options.items() if v})
+    changes = {"generator": chosen, "optimizer": OptimizerConfig(), "steps": 0, "seconds": None}
+    return Point(completed(beside.config.model_copy(update=changes)), name, beside.varied, "start")
 
 
 def check_equal_terms(runs: Iterable[Point], grid: GridConfig) -> None:

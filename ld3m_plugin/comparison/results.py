@@ -33,7 +33,7 @@ def results(manifest: Manifest, rows: Sequence[ManifestRow]) -> list[SeedResult]
         ArtefactError: one is missing or damaged.
     """
     made = [read_made(manifest.run_folder(row)) for row in rows]
-    # Random real images were matched with no network: theirs are sorted as those of the runs beside them.
+    # Initialisers and random real images were matched with no network: theirs are sorted as those of the runs beside them.
     try:
         seen = frozenset(network for one in made for network in one.facts.get("seen_networks", ()))
     except TypeError as error:
@@ -56,16 +56,18 @@ def short_data_names(data: Collection[str]) -> dict[str, str]:
 
 
 def baseline(manifest: Manifest, found: Sequence[SeedResult]) -> Mapping[str, Any] | str | None:
-    """Choose what the others are compared with: the grid's generator, else the first one; None where there is one alone.
+    """Choose what the others are compared with: the grid's generator or control, else the first generator; None where
+    there is one alone.
 
     A generator with several settings of its own is the baseline with those that a row shares; where a row shares none, with its
     first.
     """
-    runs = [result for result in found if result.generator != RANDOM_REAL]
-    compared = [result.generator for result in runs]
+    runs = [result for result in found if result.objective]
+    compared, named = [result.generator for result in runs], manifest.grid.get("baseline")
+    if named is not None and named in {result.generator for result in found} - {*compared, RANDOM_REAL}:
+        return str(named)
     if len(set(compared)) < 2:
         return None
-    named = manifest.grid.get("baseline")
     name: str = named if named in compared else compared[0]
     its = [of_generator(result) for result in runs if result.generator == name]
     # Several settings, and a row that has none of them: one must be chosen.
@@ -83,7 +85,7 @@ def _checked_result(manifest: Manifest, row: ManifestRow, made: MadeRow, seen: f
 
 def _result(manifest: Manifest, row: ManifestRow, made: MadeRow, seen: frozenset[str]) -> SeedResult:
     state = manifest.state(row)
-    images = "distilled" if row.kind == "run" else row.generator
+    images = RANDOM_REAL if row.kind == "random real" else "distilled"
     predictions = _predictions(manifest.run_folder(row))
     right = {} if predictions is None else predictions.correct(images)
     groups = None if predictions is None or predictions.groups is None else predictions.groups.numpy()
@@ -104,6 +106,7 @@ def _result(manifest: Manifest, row: ManifestRow, made: MadeRow, seen: frozenset
         seconds=state.seconds if row.kind == "run" else None,
         peak_memory=state.peak_mib or None,
         asked=row.asked,
+        diverged={r.network: len(r.diverged) for r in made.evaluation.rows if r.images == images and r.diverged},
     )
 
 
@@ -121,7 +124,7 @@ def write_pictures(manifest: Manifest, rows: Sequence[ManifestRow]) -> list[str]
     """
     first: dict[tuple[str, ...], ManifestRow] = {}
     for row in rows:
-        if row.kind == "run":
+        if row.kind != "random real":
             first.setdefault((row.generator, row.objective, row.data, str(row.images_per_class), str(row.varied)), row)
     sets = [read_made(manifest.run_folder(row)).distilled for row in first.values()]
     shown = [pictures(distilled) for distilled in sets if distilled is not None]
@@ -132,7 +135,7 @@ def write_pictures(manifest: Manifest, rows: Sequence[ManifestRow]) -> list[str]
     partial = manifest.folder / f".partial.{PICTURES}"
     save_grid(torch.cat([shown[index] for index in alike]), partial, columns=len(shown[0]))
     partial.replace(manifest.folder / PICTURES)
-    named = [f"{row.generator}+{row.objective}" for row in first.values()]
+    named = ["+".join(filter(None, (row.generator, row.objective))) for row in first.values()]
     return [named[index] for index in alike]
 
 

@@ -66,7 +66,7 @@ class Identities:
         config = point.config
         task = self._task(config)
         facts: dict[str, Any] = {"data": task_digest(task), "threads": self._grid.threads}
-        if point.generator is None:
+        if point.kind == "random real":
             return Row(point, _id({**facts, "settings": real_settings(config)}), config.images_per_class, "real images")
         start, problem = "", ""
         try:
@@ -77,6 +77,9 @@ class Identities:
             start, facts["generator"] = generator.start(), facts_of(generator)
             if self._grid.equal == "storage":
                 point = replace(point, config=with_equal_storage(config, generator, task))
+        if point.kind == "start":
+            settings = {**real_settings(config), "generator": decisive(config)["generator"]}
+            return Row(point, _id({**facts, "settings": settings}), config.images_per_class, start, problem)
         facts["objective"], unprepared = self._objective(config, task)
         row_id = _id({**facts, "settings": run_settings(point.config)})
         return Row(point, row_id, config.images_per_class, start, problem or unprepared)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from ld3m_plugin.comparison.made_rows import make_random_real, make_run
+from ld3m_plugin.comparison.made_rows import MAKERS
 from ld3m_plugin.comparison.manifest import Manifest, ManifestRow
 from ld3m_plugin.comparison.row_identity import code_version
 from ld3m_plugin.errors import LESS_MEMORY, ExitCode, HostError, PluginFailedError, of_the_machine, one_line
@@ -92,8 +92,7 @@ def make_row(manifest: Manifest, row: ManifestRow, reporter: Reporter) -> int:
     # With its code from the start: a row that is stopped goes on with no other.
     manifest.update(row, progress="running", starts=before.starts + 1, line="", exit_code=0, code=code_version())
     try:
-        make = make_run if row.kind == "run" else make_random_real
-        facts = make(row.settings, manifest.run_folder(row), reporter)
+        facts = MAKERS[row.kind](row.settings, manifest.run_folder(row), reporter)
     except KeyboardInterrupt:
         manifest.update(row, progress="stopped", peak_mib=_peak_mib(before.peak_mib))
         return int(ExitCode.INTERRUPTED)

@@ -34,6 +34,7 @@ class SeedResult:
         correct: by architecture, whether each trained network is right about each test image: bool (networks, test images);
             empty where that was not kept.
         test_groups: (test images,), the group of each, such as its artist; None: each image is a group of its own.
+        diverged: by architecture, how many of its networks diverged, where some did.
         numbers_per_class: learned numbers that are stored for each class; None where that is not known.
         start: what the images start from; None where that is not known.
         seconds_per_step, seconds: time of a step, and of all steps; None where that is not known.
@@ -59,6 +60,7 @@ class SeedResult:
     seconds: float | None = None
     peak_memory: float | None = None
     asked: int | None = None
+    diverged: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         lengths = {right.shape[-1] for right in self.correct.values()}

@@ -28,16 +28,23 @@ from ld3m_plugin.errors import UsageError, nearest
 
 @dataclass(frozen=True)
 class Statistic:
-    """Mean and sample standard deviation (divisor n - 1; None for n = 1) over n seeds, in percent and percentage points."""
+    """Mean and sample standard deviation (divisor n - 1; None for n = 1) over n seeds, in percent and percentage points.
+
+    Attributes:
+        diverged: how many of the trained networks diverged; their accuracies are in the mean.
+    """
 
     mean: float
     std: float | None
     n: int
+    diverged: int = 0
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Self | None:
+    def of(cls, values: Sequence[float], diverged: int = 0) -> Self | None:
         """Summarise one number a seed; None without any."""
-        return cls(fmean(values), stdev(values) if len(values) > 1 else None, len(values)) if values else None
+        if not values:
+            return None
+        return cls(fmean(values), stdev(values) if len(values) > 1 else None, len(values), diverged)
 
 
 @dataclass(frozen=True)
@@ -178,7 +185,10 @@ def _row(cell: Cell, is_baseline: bool) -> SummaryRow:
     networks = dict.fromkeys(network for result in results for network in result.accuracies)
     # Averages over other architectures at another seed would be numbers of another kind.
     measures = AVERAGES if same_networks(results) else ()
-    found = {measure: Statistic.of(list(cell.values(measure).values())) for measure in (*networks, *measures)}
+    found = {
+        measure: Statistic.of(list(cell.values(measure).values()), cell.diverged(measure))
+        for measure in (*networks, *measures)
+    }
     known = {measure: statistic for measure, statistic in found.items() if statistic is not None}
     costs = {name: _known(results, name) for name in ("seconds_per_step", "seconds", "peak_memory")}
     return SummaryRow(

@@ -4,6 +4,7 @@
 - `train_network`: training one network, and its accuracy
 - `evaluating`: the rows of a table
 - `table`: the table and its record
+- `divergence`: whether a training has failed
 - `predictions`: what each network predicted, in a file beside the results
 
 Listing plugins imports this module, so it imports no torch.
@@ -51,6 +52,7 @@ def register_protocols(register: Register) -> None:
     """Register the built-in training recipes."""
     where = f"{_HERE}.protocols"
     register("quick", f"{where}:QUICK", summary="minutes on two cores: 200 epochs, ConvNet and AlexNet")
+    register("unseen", f"{where}:UNSEEN", summary="four cheap architectures at rates of their own, 200 epochs")
     register("dc-2021", f"{where}:DC_2021", summary="the evaluation of DC: 300 epochs, not augmented")
     register("dsa-2021", f"{where}:DSA_2021", summary="the evaluation of DSA and DM: 1000 epochs")
     register("mtt", f"{where}:MTT", summary="as dsa-2021, at the learning rate learned with the images")

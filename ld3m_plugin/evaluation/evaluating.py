@@ -15,6 +15,7 @@ from ld3m_plugin.augmentation.strategy import parse
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.identity import task_digest
 from ld3m_plugin.errors import ArtefactError, DataError, InvalidOptionError
+from ld3m_plugin.evaluation.divergence import has_diverged
 from ld3m_plugin.evaluation.protocols import Protocol, get_protocol
 from ld3m_plugin.evaluation.same_data import check_labels
 from ld3m_plugin.evaluation.table import RANDOM_REAL, Evaluation, Row
@@ -164,7 +165,7 @@ class _Test:
 
     def row(self, images: str, network: str, repeats: int) -> Row:
         """Train and test `repeats` networks on images of one kind."""
-        predicted, task, recipe = [], self.task, self.protocol
+        predicted, diverged, task, recipe = [], [], self.task, self.protocol
         for repeat in range(repeats):
             self.on_progress(f"{network} on {images} images, {repeat + 1} of {repeats}")
             pictures, labels = self.images, self.labels
@@ -175,9 +176,10 @@ class _Test:
             on_device = pictures.to(task.device), labels.to(task.device)
             trained = train(student, *on_device, recipe, recipe.rate(network), rng)
             predicted.append(predict(trained, task, self.per_class))
+            diverged += [repeat] if has_diverged(trained, *on_device) else []
         labels = test_labels(task, self.per_class)
         accuracies = tuple(share_correct(classes, labels) for classes in predicted)
-        return Row(images, network, accuracies, torch.stack(predicted))
+        return Row(images, network, accuracies, torch.stack(predicted), tuple(diverged))
 
 
 def random_real_images(labels: Tensor, task: Task, seed: int, repeat: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from pydantic import Field, PositiveFloat
 from ld3m_plugin.augmentation import FULL
 from ld3m_plugin.backends import conforming
 from ld3m_plugin.errors import UsageError
-from ld3m_plugin.options import Options, build
+from ld3m_plugin.options import GrownOptions, build
 from ld3m_plugin.plain_yaml import read_yaml
 from ld3m_plugin.registry import current_registry
 
@@ -20,10 +20,11 @@ from ld3m_plugin.registry import current_registry
 LEARNED_RATE = "synthetic_learning_rate"
 
 
-class Protocol(Options):
+class Protocol(GrownOptions):
     """A training recipe for the networks that are tested."""
 
     read_later = frozenset({"network_settings"})
+    added = frozenset({"gradient_clip"})
 
     name: str
     summary: str
@@ -49,6 +50,10 @@ class Protocol(Options):
     )
     dsa: str = Field(description="augmentation of the training images, one draw an image and step")
     optimizer: Literal["sgd"] = "sgd"
+    gradient_clip: PositiveFloat | None = Field(
+        None,
+        description="largest L2 norm of a step's gradient; larger ones are scaled down to it (Pascanu et al., ICML 2013)",
+    )
 
     def rate(self, network: str) -> float:
         """Return the learning rate of one architecture."""
@@ -135,8 +140,21 @@ QUICK = Protocol(
     dsa=FULL,
 )
 
+UNSEEN = Protocol(
+    name="unseen",
+    summary="200 epochs of SGD with cosine decay, DSA, four cheap architectures that no distillation uses by default",
+    source="this project; rates: docs/networks.md",
+    networks=("MLP", "SmallViT", "MaxConvNet", "ResNet8"),
+    repeats=3,
+    epochs=200,
+    batch_size=256,
+    learning_rate=0.01,
+    learning_rates={"MLP": 0.03, "ResNet8": 0.03, "VGG11": 0.001, "ViT": 0.001},
+    dsa=FULL,
+)
+
 #: The built-in protocols by name; plugins register more.
-PROTOCOLS = {protocol.name: protocol for protocol in (GLAD_2023, DSA_2021, DC_2021, MTT, QUICK)}
+PROTOCOLS = {protocol.name: protocol for protocol in (GLAD_2023, DSA_2021, DC_2021, MTT, QUICK, UNSEEN)}
 
 
 def get_protocol(name: str | Mapping[str, Any] | Protocol) -> Protocol:

@@ -25,6 +25,7 @@ class Row:
         network: the architecture.
         accuracies: in percent, one a trained network.
         predicted: class of each test image, (networks, test images) int64; None in a table that was read from its record.
+        diverged: which of the networks diverged (`divergence.has_diverged`), from 0: their accuracies are of no training.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
@@ -33,6 +34,7 @@ class Row:
     network: str
     accuracies: Annotated[tuple[float, ...], Field(min_length=1)]
     predicted: Tensor | None = field(default=None, compare=False, repr=False)
+    diverged: tuple[int, ...] = ()
 
     @property
     def n(self) -> int:
@@ -51,7 +53,8 @@ class Row:
 
     def __str__(self) -> str:
         spread = "" if self.std is None else f" +- {self.std:.1f}"
-        return f"{self.mean:.1f}{spread} (n={self.n})"
+        failed = f", {len(self.diverged)} diverged" if self.diverged else ""
+        return f"{self.mean:.1f}{spread} (n={self.n}{failed})"
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Evaluation:
         rows = [
             {
                 **{name: getattr(row, name) for name in ("images", "network", "accuracies")},
-                **{"mean": row.mean, "std": row.std, "n": row.n},
+                **{"mean": row.mean, "std": row.std, "n": row.n, "diverged": row.diverged},
             }
             for row in self.rows
         ]

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ld3m_plugin.augmentation import DSA
@@ -84,6 +84,8 @@ def train(
                 batch = dsa(images[which], rng=rng)
                 optimizer.zero_grad(set_to_none=True)
                 F.cross_entropy(network(batch), labels[which]).backward()
+                if protocol.gradient_clip is not None:
+                    nn.utils.clip_grad_norm_(network.parameters(), protocol.gradient_clip)
                 optimizer.step()
             if average is not None:
                 average.update(network)

@@ -247,7 +247,7 @@ def configuration(row: ManifestRow) -> str:
 def _by_configuration(rows: Sequence[ManifestRow]) -> list[list[ManifestRow]]:
     found: dict[tuple[str, ...], list[ManifestRow]] = {}
     for row in rows:
-        if row.kind == "run":
+        if row.kind != "random real":
             key = (row.generator, row.objective, row.data, repr(row.varied), str(row.settings.get("images_per_class")))
             found.setdefault(key, []).append(row)
     return list(found.values())

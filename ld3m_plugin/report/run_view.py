@@ -186,8 +186,9 @@ def _rows(evaluation: Evaluation, kinds: tuple[str, ...], seen: set[str]) -> lis
 
 
 def percent(row: Row) -> str:
-    """`68.5 ± 2.1`; one network has no deviation."""
-    return f"{row.mean:.1f}" + ("" if row.std is None else f" ± {row.std:.1f}")
+    """`68.5 ± 2.1`; one network has no deviation. Networks that diverged are counted."""
+    failed = f" ({len(row.diverged)} diverged)" if row.diverged else ""
+    return f"{row.mean:.1f}" + ("" if row.std is None else f" ± {row.std:.1f}") + failed
 
 
 def _seen(network: str, seen: set[str]) -> str:

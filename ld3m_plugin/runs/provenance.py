@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from pydantic import BaseModel
 
-from ld3m_plugin.contracts import Generator, Objective, Task
+from ld3m_plugin.config import RunConfig
+from ld3m_plugin.contracts import Generator, Latents, Objective, Task
 from ld3m_plugin.data.identity import data_difference, data_facts, recorded_facts
 from ld3m_plugin.distillation.loop import Distillation
 from ld3m_plugin.errors import ArtefactError
@@ -45,12 +46,18 @@ def environment(state: Distillation) -> dict[str, Any]:
 
 def metadata(state: Distillation) -> dict[str, Any]:
     """The content of the distilled set's `metadata.json`, without results."""
-    config, task = state.config, state.task
-    parts = {}
-    for kind, facts in provenance(state).items():
-        name, backend = getattr(config, kind).name, getattr(state, kind)
-        owner, options = current_registry().find(kind, name).owner, backend.options.model_dump(mode="json")
-        parts[kind] = {"name": name, "options": options, "distribution": str(owner), **facts}
+    made = start_metadata(state.config, state.task, state.generator, state.latents)
+    return {
+        **made,
+        "objective": _described("objective", state.config.objective.name, state.objective),
+        "learned": state.objective.learned(),
+        "seen_networks": list(state.objective.networks()),
+        "steps": state.iteration,
+    }
+
+
+def start_metadata(config: RunConfig, task: Task, generator: Generator, latents: Latents) -> dict[str, Any]:
+    """The content of `metadata.json` for images as a generator has them before the first step: no objective has matched them."""
     return {
         "data": {"name": task.name, **{name: fact for name, fact in data_facts(task).items() if name != "classes"}},
         "class_names": list(task.class_names),
@@ -61,31 +68,34 @@ def metadata(state: Distillation) -> dict[str, Any]:
         "std": list(task.std),
         "value_range": "images are (pixels in [0, 1] - mean) / std, not clipped",
         "images_per_class": config.images_per_class,
-        "start": state.generator.start(),
-        "storage": storage(state),
-        **parts,
-        "learned": state.objective.learned(),
-        "seen_networks": list(state.objective.networks()),
-        "steps": state.iteration,
+        "start": generator.start(),
+        "storage": storage(task, generator, latents),
+        "generator": _described("generator", config.generator.name, generator),
+        "steps": 0,
         "seed": config.seed,
         "config": config.model_dump(mode="json"),
         "versions": versions(),
     }
 
 
-def storage(state: Distillation) -> dict[str, int]:
+def _described(kind: str, name: str, backend: Generator | Objective) -> dict[str, Any]:
+    """A backend by name, with its options, its distribution and its facts."""
+    options, owner = backend.options.model_dump(mode="json"), current_registry().find(kind, name).owner
+    return {"name": name, "options": options, "distribution": str(owner), **facts_of(backend)}
+
+
+def storage(task: Task, generator: Generator, latents: Latents) -> dict[str, int]:
     """How much is stored: learned numbers per class, bytes of all latents as saved, of the fixed ones in them, and of the prior.
 
     Generators that differ in the first two are not on equal terms at equal images per class.
     """
-    latents = state.latents
     fixed = [latents[name].nbytes for name in latents if name not in latents.learned]
     learned = [latents[name] for name in latents.learned]
     return {
-        "numbers_per_class": sum(tensor.numel() for tensor in learned) // state.task.num_classes,
+        "numbers_per_class": sum(tensor.numel() for tensor in learned) // task.num_classes,
         "latent_bytes": sum(tensor.nbytes for tensor in learned) + sum(fixed),
         "fixed_bytes": sum(fixed),
-        "prior_bytes": state.generator.prior_bytes(),
+        "prior_bytes": generator.prior_bytes(),
     }
 
 

@@ -143,6 +143,7 @@ CONTRACTS = below(
 #: What backends may reach beside contracts.
 SERVICES = below(
     *(f"ld3m_plugin.{name}" for name in ("registry", "budgets", "data", "networks", "augmentation", "priors")),
+    "ld3m_plugin.initialisers",
     "ld3m_plugin.artefact.pictures",
 )
 #: The flow of the host, which backends never reach.

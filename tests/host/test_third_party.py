@@ -5,16 +5,19 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 
 from ld3m_plugin.artefact.distilled_set import DistilledSet
-from ld3m_plugin.testing import check_generator, check_objective, tiny_task
+from ld3m_plugin.randomness import stream
+from ld3m_plugin.registry import use_registry
+from ld3m_plugin.testing import check_generator, check_initialiser, check_objective, tiny_task
 
 EXAMPLE = Path(__file__).parents[1] / "example_plugin"
 PROJECT = tomllib.loads((EXAMPLE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 BACKENDS = {"example-upsample", "example-moments"}
 FAMILY = {
     *BACKENDS,
-    *("example-stripes", "ExampleMLP", "fade", "example-short", "example-csv", "example-count"),
+    *("example-median", "example-stripes", "ExampleMLP", "fade", "example-short", "example-csv", "example-count"),
 }
 
 
@@ -99,6 +102,27 @@ def test_the_objective_keeps_the_contract(example, channels):
     from ld3m_example.backends import Moments
 
     check_objective(lambda: Moments(batch_real=8), tiny_task(channels=channels))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_initialiser_keeps_the_contract(example, channels):
+    from ld3m_example.initialisers import Median
+
+    check_initialiser(lambda: Median(most=5), tiny_task(channels=channels))
+
+
+def test_a_built_in_starts_from_the_examples_initialiser(example, load):
+    from ld3m_plugin.backends import get_generator
+
+    task, labels = tiny_task(train=5), torch.tensor([0, 2])
+    pixel = get_generator("pixel", registry=load(), init="example-median", init_options={"most": 3})
+    with use_registry(load()):
+        pixel.prepare(task)
+        pixels = pixel.initial_latents(task, labels, stream(0, "latents"))["pixels"]
+    medians = torch.stack([task.train.read(k, torch.arange(3)).sort(0).values[1] for k in (0, 2)])
+    torch.testing.assert_close(pixels, task.normalise(medians))
+    assert pixel.start() == "class medians"
+    assert pixel.provenance().keys() == {"init_options_sha256"}
 
 
 def test_a_broken_neighbour_is_a_warning_and_the_run_goes_on(example, ld3m, small):

@@ -17,6 +17,11 @@ def register_objectives(register):
 
 
 @hookimpl
+def register_initialisers(register):
+    register("example-median", "ld3m_example.initialisers:Median", summary="the median of each pixel over the class")
+
+
+@hookimpl
 def register_datasets(register):
     register("example-stripes", "ld3m_example.data:load_stripes", summary="noisy stripes, a direction a class")
 

@@ -1,0 +1,81 @@
+"""Sweep learning rates and epochs of evaluation networks on random real subsets of the training images; prints a table.
+
+    python scripts/sweep_rates.py --networks MLP,SmallViT --ipc 1,10 --rates 0.003,0.01,0.03 --seeds 3
+
+Neither a test image nor a distilled set enters: networks train on some training images and are tested on others. Each cell is
+the mean accuracy in percent over `--seeds` networks, each on a subset of its own, its deviation, and how many diverged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from ld3m_plugin import load_task
+from ld3m_plugin.contracts import ImagesByClass, Task
+from ld3m_plugin.evaluation import evaluate_random_real, get_protocol
+from ld3m_plugin.plain_yaml import parse_value
+from ld3m_plugin.randomness import stream
+
+
+class Some(ImagesByClass):
+    """Some images of each class of others."""
+
+    def __init__(self, images: ImagesByClass, which: list[Tensor]) -> None:
+        self.origin, self._images, self._which = images.origin, images, which
+
+    def counts(self) -> tuple[int, ...]:
+        return tuple(map(len, self._which))
+
+    def read(self, class_index: int, which: Tensor) -> Tensor:
+        return self._images.read(class_index, self._which[class_index][which])
+
+
+def split(task: Task, held_out: int) -> Task:
+    """The task with `held_out` training images of each class in place of its test images, and without them in training."""
+    orders = [torch.randperm(count, generator=stream(0, "sweep", k)) for k, count in enumerate(task.train.counts())]
+    kept, held = [order[held_out:] for order in orders], [order[:held_out] for order in orders]
+    return replace(task, train=Some(task.train, kept), test_images=Some(task.train, held), test_groups=None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="fashion-mnist:embedded")
+    parser.add_argument("-D", action="append", default=[], metavar="KEY=VALUE", help="option of the data set")
+    parser.add_argument("--protocol", default="unseen", help="where the rest of the recipe comes from")
+    parser.add_argument("--networks", default="", help="default: the protocol's")
+    for name, default in (("ipc", "1,10,50"), ("rates", "0.003,0.01,0.03,0.1"), ("epochs", ""), ("clip", "")):
+        parser.add_argument(f"--{name}", default=default, help="separated by commas")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--held-out", type=int, default=100, help="training images of each class to test on")
+    given = parser.parse_args()
+    options = {key: parse_value(value) for key, _, value in (text.partition("=") for text in given.D)}
+    task, base = split(load_task(given.data, **options), given.held_out), get_protocol(given.protocol)
+    rates = [float(rate) for rate in given.rates.split(",")]
+    epochs = [int(number) for number in given.epochs.split(",") if number] or [base.epochs]
+    clips = [float(clip) for clip in given.clip.split(",") if clip] or [base.gradient_clip]
+    print("| network | images a class | epochs | clip |", " | ".join(f"{rate:g}" for rate in rates), "| CPU s |")
+    print("| --- | ---: | ---: | ---: |", " | ".join("---:" for _ in rates), "| ---: |")
+    networks = given.networks.split(",") if given.networks else base.networks
+    for network, count, number, clip in product(networks, map(int, given.ipc.split(",")), epochs, clips):
+        cells, began = [], time.process_time()
+        for rate in rates:
+            recipe = base.model_copy(
+                update={"learning_rates": {network: rate}, "epochs": number, "gradient_clip": clip, "name": "sweep"}
+            )
+            labels = torch.arange(task.num_classes).repeat_interleave(count)
+            found = evaluate_random_real(labels, task, networks=[network], protocol=recipe, repeats=given.seeds)
+            cells.append(str(found.rows[0]))
+        spent = time.process_time() - began
+        print(
+            f"| {network} | {count} | {number} | {clip or 'none'} |", " | ".join(cells), f"| {spent:.0f} |", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()

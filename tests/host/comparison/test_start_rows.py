@@ -1,0 +1,94 @@
+"""Rows of initialisers: pictures that learn nothing, beside what is distilled."""
+
+import pytest
+import torch
+
+from ld3m_plugin.comparison.grid import read_grid
+from ld3m_plugin.comparison.made_rows import read_made
+from ld3m_plugin.comparison.points import points
+from ld3m_plugin.comparison.row_identity import Identities
+from ld3m_plugin.errors import UsageError
+from ld3m_plugin.evaluation import evaluate
+from ld3m_plugin.testing import tiny_task
+
+
+def ids(grid, kind="start"):
+    known = Identities(grid)
+    return [known.row(point).id for point in points(grid) if point.kind == kind]
+
+
+def test_a_row_is_the_initialisers_pictures_evaluated_like_the_others(made, grid, two_epochs):
+    result, _ = made(grid("scaled", controls=["mean"], seeds=[3]))
+    assert not result.failed
+    run, start, real = result.manifest.rows
+    assert [(row.kind, row.generator, row.objective) for row in (run, start, real)] == [
+        ("run", "scaled", "level"),
+        ("start", "mean", ""),
+        ("random real", "random real", ""),
+    ]
+    assert start.start == "class means"
+    row = read_made(result.manifest.run_folder(start))
+    task = tiny_task(image_size=8, train=12, test=20)
+    means = [task.train.read(k, torch.arange(12)).double().mean(0) for k in range(3)]
+    torch.testing.assert_close(row.distilled.images, task.normalise(torch.stack(means)))
+    again = evaluate(
+        row.distilled, task, protocol=two_epochs, networks=["Linear", "Deeper"], repeats=2, random_real=False, seed=3
+    )
+    assert [r.accuracies for r in row.evaluation.rows] == [r.accuracies for r in again.rows]
+    assert "seen_networks" not in row.facts
+    assert (row.facts["generator"]["name"], row.facts["steps"]) == ("pixel", 0)
+    assert list(result.pictures) == ["scaled+level", "mean"]
+
+
+def test_controls_change_the_identity_of_no_other_row(grid):
+    plain = grid("scaled", "pixel")
+    more = grid("scaled", "pixel", controls=["mean", "medoids"])
+    for kind in ("run", "random real"):
+        assert ids(plain, kind) == ids(more, kind)
+
+
+def test_a_start_does_not_know_what_is_compared_beside_it(grid):
+    one = ids(grid("scaled", controls=["centres"]))
+    other = {"objective": {"name": "level", "options": {"level": 0.5}}, "steps": 9, "optimizer": {"name": "sgd"}}
+    other["optimizer"]["learning_rates"] = {"w": 0.1}
+    assert len(one) == 1
+    assert one == ids(grid("other", controls=["centres"], config=other))
+    assert one == ids(grid("scaled", "other", controls=["centres"], vary={"generator.options.factor": [1, 2]}))
+    assert one != ids(grid("scaled", controls=["mean"]))
+    assert one != ids(grid("scaled", controls=["centres"], seeds=[1]))
+    assert one != ids(grid("scaled", controls=["centres"], images_per_class=[2]))
+
+
+def test_an_initialiser_with_options_takes_them_from_a_compared_generator(plain, registry):
+    def starts(*generators, **fields):
+        fields = {"controls": ["latent-centres"], "baseline": None, "generators": generators, "config": plain, **fields}
+        return [point.config.generator for point in points(read_grid(settings=fields)) if point.kind == "start"]
+
+    assert starts("pixel") == []  # nothing compared has a prior
+    lent = starts("autoencoder", generator_options={"autoencoder": {"prior": "embedded", "init": "gaussian"}})
+    assert [(g.name, g.options["init"]) for g in lent] == [("pixel", "latent-centres")]
+    assert lent[0].options["init_options"] == {"prior": "embedded", "revision": None}
+    given = starts("pixel", generator_options={"latent-centres": {"prior": "embedded"}})
+    assert given[0].options["init_options"] == {"prior": "embedded"}
+
+
+def test_names_of_controls_are_checked(grid):
+    with pytest.raises(UsageError, match=r"control 'medoid' is neither.*did you mean 'medoids'"):
+        points(grid("scaled", controls=["medoid"]))
+    with pytest.raises(UsageError, match="controls_through"):
+        points(grid("scaled", controls=["mean"], controls_through=None))
+
+
+def test_an_initialiser_may_be_the_baseline_of_every_objective(made, grid):
+    result, _ = made(grid("scaled", "pixel", controls=["mean", "medoids"], baseline="mean", seeds=[0, 1]))
+    rows = {row.generator: row for row in result.summary.rows}
+    assert rows["mean"].is_baseline
+    assert all(rows[name].differences for name in ("scaled", "pixel", "medoids"))
+    measure = result.summary.measures[0]
+    by_hand = rows["pixel"].averages[measure].mean - rows["mean"].averages[measure].mean
+    assert rows["pixel"].differences[measure].estimate.mean == pytest.approx(by_hand)
+
+
+def test_the_default_grid_has_those_that_need_no_prior(registry):
+    assert read_grid().controls == ("autoencoder", "centres", "medoids")
+    assert read_grid(presets=("demo",)).controls == ()
