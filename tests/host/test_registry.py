@@ -280,7 +280,7 @@ def test_options_are_checked_by_name_and_range(load):
         get_objective("dm", registry=registry, batch_reel=1)
     with pytest.raises(InvalidOptionError, match=r"objective 'dm': batch_real = 0: .*greater than or equal to 1"):
         get_objective("dm", registry=registry, batch_real=0)
-    with pytest.raises(InvalidOptionError, match=r"generator 'pixel': init = 'zero': .*'real' or 'noise'"):
+    with pytest.raises(InvalidOptionError, match=r"generator 'pixel': init = 'zero': .*noise, real"):
         get_generator("pixel", registry=registry, init="zero")
 
 
@@ -297,7 +297,7 @@ from torch import nn
 from ld3m_plugin import hookimpl
 from ld3m_plugin.augmentation import Operation, UniformGenerator, broadcast
 from ld3m_plugin.evaluation import get_protocol
-from ld3m_plugin.contracts import DifferentiableObjective, Generator, Latents, Network, PriorKind, Tracker
+from ld3m_plugin.contracts import DifferentiableObjective, Generator, Initialiser, Latents, Network, PriorKind, Tracker
 from ld3m_plugin.testing import tiny_task
 
 
@@ -316,6 +316,11 @@ class Constant(Generator):
 class Dark(DifferentiableObjective):
     def loss(self, images, labels, step):
         return images.square().mean()
+
+
+class Gray(Initialiser):
+    def images(self, task, labels, rng):
+        return torch.zeros(len(labels), task.channels, task.image_size, task.image_size)
 
 
 class Linear(Network):
@@ -396,6 +401,10 @@ def register_launchers(register):
 @hookimpl
 def register_augmentations(register):
     register("mine", Bright)
+
+@hookimpl
+def register_initialisers(register):
+    register("mine", Gray)
 
 @hookimpl
 def register_protocols(register):

@@ -153,7 +153,7 @@ def test_rows_on_a_cluster_are_those_of_processes(cluster, tmp_path):
             "1",
         ),
         *("-O", "batch_real=8", "-O", "network_settings={width: 8}", "--set", "evaluation.test_per_class=5"),
-        *("--no-random-real",),
+        *("--no-random-real", "--controls", "none"),
     ]
     slurm = ["--launcher", "slurm", "--launcher-option", "partition=low", "--launcher-option", "poll=0.5"]
     for name, more in {"one": ["--jobs", "1"], "two": ["--jobs", "2"], "slurm": [*slurm, "--jobs", "2"]}.items():

@@ -62,10 +62,10 @@ def test_a_control_is_added_where_a_compared_generator_has_its_options_and_takes
     assert [row.generator for row in points(alone)] == ["pixel", None]
 
 
-def test_defaults_have_glad_as_baseline_and_the_autoencoder_as_control():
+def test_defaults_have_glad_as_baseline_and_controls():
     grid = read_grid()
     assert grid.baseline == "glad"
-    assert {row.generator for row in points(grid)} == {"ld3m", "glad", "pixel", "autoencoder", None}
+    assert {row.generator for row in points(grid)} == {"ld3m", "glad", "pixel", "autoencoder", "centres", "medoids", None}
 
 
 @pytest.mark.parametrize(
@@ -152,6 +152,7 @@ def arguments(**given):
         "objectives",
         "seeds",
         "ipc",
+        "controls",
     )
     return {**dict.fromkeys((*names, "generator_options", "objective_options")), **given}
 
