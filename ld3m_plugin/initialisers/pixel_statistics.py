@@ -75,11 +75,11 @@ def nearest_members(points: Tensor, centres: Tensor, clusters: Tensor) -> Tensor
 
     A cluster without points takes the nearest of the points that are not taken.
     """
-    exact = {"compute_mode": "donot_use_mm_for_euclid_dist"}
-    distances = torch.cdist(centres.flatten(1).double(), points.flatten(1).double(), **exact)
-    other = clusters[None] != torch.arange(len(centres))[:, None]
-    chosen = distances.masked_fill(other, torch.inf).argmin(1)
-    empty = other.all(1)
+    one, other = centres.flatten(1).double(), points.flatten(1).double()
+    distances = torch.cdist(one, other, compute_mode="donot_use_mm_for_euclid_dist")
+    outside = clusters[None] != torch.arange(len(centres))[:, None]
+    chosen = distances.masked_fill(outside, torch.inf).argmin(1)
+    empty = outside.all(1)
     distances[:, chosen[~empty]] = torch.inf
     for index in empty.nonzero().flatten().tolist():
         chosen[index] = distances[index].argmin()

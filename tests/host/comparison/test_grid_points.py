@@ -65,7 +65,15 @@ def test_a_control_is_added_where_a_compared_generator_has_its_options_and_takes
 def test_defaults_have_glad_as_baseline_and_controls():
     grid = read_grid()
     assert grid.baseline == "glad"
-    assert {row.generator for row in points(grid)} == {"ld3m", "glad", "pixel", "autoencoder", "centres", "medoids", None}
+    assert {row.generator for row in points(grid)} == {
+        "ld3m",
+        "glad",
+        "pixel",
+        "autoencoder",
+        "centres",
+        "medoids",
+        None,
+    }
 
 
 @pytest.mark.parametrize(
