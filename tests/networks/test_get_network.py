@@ -118,7 +118,8 @@ def test_a_factory_that_takes_any_keyword_is_given_any():
 def test_registered_names_and_summaries():
     registered = {}
     networks.register_networks(lambda name, factory, summary: registered.update({name: (factory, summary)}))
-    assert registered.keys() == {"ConvNet", "AlexNet", "VGG11", "ResNet18", "ViT"}
+    published = {"ConvNet", "AlexNet", "VGG11", "ResNet18", "ViT"}
+    assert registered.keys() == published | {"MLP", "SmallViT", "MaxConvNet", "ResNet8"}
     assert all(isinstance(factory, str) and summary for factory, summary in registered.values())
 
 
