@@ -44,6 +44,7 @@ __all__ = [
     "Options",
     "Place",
     "PriorKind",
+    "RenderPlan",
     "Task",
     "Tracker",
     "TrainingReporter",
@@ -171,6 +172,20 @@ class _Backend(_WithOptions):
         return {}
 
 
+@dataclass(frozen=True)
+class RenderPlan:
+    """What a generator chose where the settings of a run leave open how much memory a render takes.
+
+    Attributes:
+        options: its options that left a choice open, such as `memory=auto`, with the values they have now. The host records them
+            in the run's settings, with which the run goes on.
+        rows: latent rows that the host should render at a time; None: all of them, or as many as the run's settings say.
+    """
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    rows: int | None = None
+
+
 class Generator(_Backend, ABC):
     """Frozen weights and two functions: latents to start from, and latents to images.
 
@@ -197,9 +212,25 @@ class Generator(_Backend, ABC):
             Latents with N rows on `task.device`.
         """
 
+    def plan(self, latents: Latents, rows: int | None) -> RenderPlan:
+        """Called once before the first render: choose what options leave open, from sizes alone, never from time or free memory.
+
+        Args:
+            latents: the start latents, all rows.
+            rows: rows that the run's settings render at a time; None: they do not say.
+        """
+        return RenderPlan()
+
     @abstractmethod
     def render(self, latents: Latents) -> Tensor:
         """Images (N·images_per_latent, C, H, W), float32, normalised, of latents with N rows."""
+
+    def recomputes(self, latents: Latents) -> bool:
+        """Whether the graph of `render` keeps little, because its activations are computed again in the backward pass.
+
+        The host then keeps the graphs of all chunks. Otherwise it renders chunks without a graph, and again with one.
+        """
+        return False
 
     def on_step(self, latents: Latents, step: int, rng: torch.Generator) -> Latents:
         """Called after update number `step` (from 1). May redraw a fixed tensor or move to another space.

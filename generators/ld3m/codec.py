@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from ld3m_plugin.generators.ld3m.recomputed import recomputed
 
 
 class Codec:
@@ -35,6 +38,9 @@ class Codec:
         like = next(model.parameters())
         self._mean = torch.tensor(mean).view(1, -1, 1, 1).to(like)
         self._std = (torch.tensor(std).view(1, -1, 1, 1) / scale).to(like)
+        self._checkpointed = False
+        for block in (model.decoder.mid_block, *model.decoder.up_blocks):
+            block.forward = partial(self._pass, block.forward)
 
     @property
     def quantises(self) -> bool:
@@ -54,10 +60,19 @@ class Codec:
         code: Tensor = self.model.quantize(latents * self._std + self._mean)[0]
         return (code - self._mean) / self._std
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Decode latents to pictures; a VQ model quantises them first."""
+    def decode(self, latents: Tensor, checkpointed: bool = False) -> Tensor:
+        """Decode latents to pictures; a VQ model quantises them first.
+
+        Args:
+            checkpointed: recompute each block of the decoder in the backward pass instead of keeping its activations.
+        """
+        self._checkpointed = checkpointed and torch.is_grad_enabled()
         pictures: Tensor = self.model.decode(latents * self._std + self._mean).sample
         return pictures
+
+    def _pass(self, block: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
+        """Run a block of the decoder."""
+        return recomputed(block, *inputs) if self._checkpointed else block(*inputs)
 
 
 def _numbers(

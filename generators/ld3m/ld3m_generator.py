@@ -7,16 +7,18 @@ description of an option says so. The chain is in `sampler`.
 from __future__ import annotations
 
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ld3m_plugin.budgets import GIB, saved_bytes, weight_bytes
-from ld3m_plugin.contracts import Latents, Task
+from ld3m_plugin.budgets import GIB, weight_bytes
+from ld3m_plugin.contracts import Latents, RenderPlan, Task
 from ld3m_plugin.errors import InvalidOptionError
 from ld3m_plugin.generators.ld3m.ld3m_options import LD3MOptions
 from ld3m_plugin.generators.ld3m.ldm_prior import Prior, find_prior, load_prior
-from ld3m_plugin.generators.ld3m.sampler import Sampling, sample
+from ld3m_plugin.generators.ld3m.memory_plan import Kept, choose, measured
+from ld3m_plugin.generators.ld3m.sampler import Sampling, guided, sample
 from ld3m_plugin.generators.ld3m.schedule import Chain, make_chain
 from ld3m_plugin.generators.ld3m.start import PriorGenerator
 from ld3m_plugin.priors.class_matching import rows_of_classes
@@ -47,7 +49,8 @@ class LD3MGenerator(PriorGenerator):
             raise InvalidOptionError(
                 f"guidance_scale={options.guidance_scale}: the prior has no null class, which guidance needs: use 1"
             )
-        self._bytes: tuple[int, int] | None = None
+        self._memory: str = options.memory
+        self._kept: tuple[Kept, Kept] | None = None
         if self._prior.class_embedding is not None:
             self._rows = rows_of_classes(task, self._prior.facts, options.class_map, options.unmatched)
             self._provenance["class_embedding_from"] = ", ".join(map(self._class_of, task.class_names, self._rows))
@@ -90,7 +93,8 @@ class LD3MGenerator(PriorGenerator):
         return Latents(tensors, tuple(learned & set(tensors)))
 
     def render(self, latents: Latents) -> Tensor:
-        return self._pictures.images(self._prior.codec.decode(self.denoise(latents)))
+        checkpointed = torch.is_grad_enabled() and self.recomputes(latents)
+        return self._pictures.images(self._prior.codec.decode(self.denoise(latents), checkpointed))
 
     def denoise(self, latents: Latents) -> Tensor:
         """Run the chain; returns z_0 (N, L, h, w), before the decoder."""
@@ -108,31 +112,50 @@ class LD3MGenerator(PriorGenerator):
         )
 
     def _sampling(self, latents: Latents) -> Sampling:
-        options, steps = self.options, self._chain.steps
-        exact = steps if options.gradient == "full" else min(steps, int(options.gradient.removeprefix("last-")))
-        checkpointed = options.memory == "checkpoint"
-        if options.memory == "auto" and torch.is_grad_enabled():
-            checkpointed = exact * self._step_bytes(latents) > options.memory_budget * GIB
-        return Sampling(self._chain, options.residual, options.guidance_scale, options.eta, exact, checkpointed)
+        options = self.options
+        checkpointed = torch.is_grad_enabled() and self.recomputes(latents)
+        return Sampling(
+            self._chain, options.residual, options.guidance_scale, options.eta, self._exact_steps, checkpointed
+        )
 
-    def _step_bytes(self, latents: Latents) -> int:
-        """Bytes that the graph of one denoising step of `latents` keeps."""
-        if self._bytes is None:
-            # Two evaluations of the network, once a run. Under autocast, a step also keeps copies of the weights, which do not
-            # grow with the rows.
-            one, two = (self._bytes_of_rows(latents, rows) for rows in (1, 2))
-            self._bytes = (2 * one - two, two - one)
-        fixed, per_row = self._bytes
-        passes = 1 if self._null is None else 2
-        return fixed + per_row * passes * len(latents)
+    @property
+    def _exact_steps(self) -> int:
+        steps, gradient = self._chain.steps, self.options.gradient
+        return steps if gradient == "full" else min(steps, int(gradient.removeprefix("last-")))
 
-    def _bytes_of_rows(self, latents: Latents, rows: int) -> int:
-        which = torch.zeros(rows, dtype=torch.long, device=latents["noise"].device)
-        state = latents["noise"].detach()[which].requires_grad_()
-        embedding = latents.get("class_embedding")
-        embedding = None if embedding is None else embedding.detach()[which].requires_grad_()
-        predict = partial(self._prior.predict, state, self._chain.timesteps[0], embedding)
-        return saved_bytes(predict, self._prior.denoiser.parameters())
+    def plan(self, latents: Latents, rows: int | None) -> RenderPlan:
+        """Choose what `memory=auto` is for these latents, and rows to render at a time, see `memory_plan.choose`."""
+        if self.options.memory != "auto":
+            return RenderPlan()
+        self._memory, fitting = self._chosen(latents, rows)
+        return RenderPlan({"memory": self._memory}, fitting)
+
+    def recomputes(self, latents: Latents) -> bool:
+        memory = self._memory if self._memory != "auto" else self._chosen(latents, None)[0]
+        return memory == "checkpoint"
+
+    def _chosen(self, latents: Latents, rows: int | None) -> tuple[Literal["graph", "checkpoint"], int | None]:
+        if self._kept is None:
+            model, codec = self._prior.denoiser, self._prior.codec.model
+            self._kept = (
+                measured(partial(self._one_step, latents), model.parameters()),
+                measured(partial(self._decoded, latents), codec.parameters()),
+            )
+        return choose(len(latents), rows, self._exact_steps, *self._kept, self.options.memory_budget * GIB)
+
+    def _one_step(self, latents: Latents, rows: int) -> Tensor:
+        """Evaluate the network for rows like the first one, which need gradients."""
+        state, embedding = self._like_first(latents, "noise", rows), latents.get("class_embedding")
+        embedding = None if embedding is None else self._like_first(latents, "class_embedding", rows)
+        scale, time = self.options.guidance_scale, self._chain.timesteps[0]
+        return guided(self._prior.predict, scale, self._null, state, time, embedding)
+
+    def _decoded(self, latents: Latents, rows: int) -> Tensor:
+        return self._prior.codec.decode(self._like_first(latents, "noise", rows))
+
+    @staticmethod
+    def _like_first(latents: Latents, name: str, rows: int) -> Tensor:
+        return latents[name].detach()[[0] * rows].requires_grad_()
 
     def on_step(self, latents: Latents, step: int, rng: torch.Generator) -> Latents:
         """Redraw the noise if the option `noise` is `redrawn`."""

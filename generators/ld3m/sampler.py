@@ -22,8 +22,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
+from ld3m_plugin.generators.ld3m.recomputed import recomputed
 from ld3m_plugin.generators.ld3m.schedule import Chain, clean_and_noise
 
 #: (state (n, L, h, w), time input, class embedding (n, 1, d) or None) -> output (n, L, h, w)
@@ -42,7 +42,7 @@ class Sampling:
         eta: scale of the noise of each step, 0 (DDIM) to 1 (DDPM).
         exact_steps: number of last steps that are differentiated through the model; None: all. In earlier steps, the model's
             output counts as a constant, and the gradient follows only the linear path through states and residual.
-        checkpointed: recompute each step in the backward pass instead of keeping its activations.
+        checkpointed: keep the states between the steps, and recompute each step in the backward pass.
     """
 
     chain: Chain
@@ -81,21 +81,22 @@ def sample(
     chain = sampling.chain
     start = chain.signal[-1] * latents + chain.noise[-1] * noise
     anchor = latents if anchor is None else anchor
-    guided = partial(_guided, model, sampling.guidance_scale, null_embedding)
+    with_guidance = partial(guided, model, sampling.guidance_scale, null_embedding)
     state = start
     for index in reversed(range(chain.steps)):
         fresh = None if step_noise is None else step_noise[:, index]
-        step = partial(_step, guided, sampling, index, fresh)
+        step = partial(_step, with_guidance, sampling, index, fresh)
         if sampling.checkpointed and sampling.is_exact(index) and torch.is_grad_enabled():
-            state = checkpoint(step, state, start, anchor, embedding, use_reentrant=False)
+            state = recomputed(step, state, start, anchor, embedding)
         else:
             state = step(state, start, anchor, embedding)
     return state
 
 
-def _guided(
+def guided(
     model: Model, scale: float, null: Tensor | None, state: Tensor, time: float, embedding: Tensor | None
 ) -> Tensor:
+    """Compute the model's output with classifier-free guidance of `scale`; without it if there is no class or no null class."""
     if scale == 1 or embedding is None or null is None:
         return model(state, time, embedding)
     both = torch.cat([null.to(embedding.dtype).expand_as(embedding), embedding])
@@ -104,7 +105,7 @@ def _guided(
 
 
 def _step(
-    guided: Model,
+    with_guidance: Model,
     sampling: Sampling,
     index: int,
     fresh: Tensor | None,
@@ -116,7 +117,7 @@ def _step(
     """Compute the state after step `index`; `fresh` is the noise of that step, or None."""
     chain = sampling.chain
     with torch.set_grad_enabled(torch.is_grad_enabled() and sampling.is_exact(index)):
-        output = guided(state, chain.timesteps[index], embedding)
+        output = with_guidance(state, chain.timesteps[index], embedding)
     clean, noise = clean_and_noise(chain, index, state, output.to(state.dtype))
     weight = residual_weight(sampling.residual, index, chain.steps)
     if sampling.residual == "x0":

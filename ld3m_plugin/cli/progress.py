@@ -107,6 +107,11 @@ class ConsoleReporter(LiveConsole, Reporter):
             f"{state.task.image_size}) with generator {config.generator.name!r} and objective {config.objective.name!r} "
             f"on {state.task.device}, run folder {folder}"
         )
+        chosen = [f"{name}={value}" for name, value in state.plan.options.items()]
+        if state.plan.rows is not None and state.plan.rows == config.render_batch:
+            chosen.append(f"--render-batch {config.render_batch}")
+        if chosen:
+            self.say(f"generator {config.generator.name!r} chose {' and '.join(chosen)} from sizes alone")
         self._start_bar(f"distil {config.generator.name}", config.steps, state.iteration)
 
     def step(self, step: Step) -> None:

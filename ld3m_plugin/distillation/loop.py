@@ -17,11 +17,11 @@ from torch import Tensor
 
 from ld3m_plugin.artefact.shown_images import MOST_SHOWN, shown_indices
 from ld3m_plugin.backends import create, default_rates
-from ld3m_plugin.config import RunConfig
-from ld3m_plugin.contracts import Generator, Latents, Objective, Task
+from ld3m_plugin.config import RunConfig, changed
+from ld3m_plugin.contracts import Generator, Latents, Objective, RenderPlan, Task
 from ld3m_plugin.data.load import load_task
 from ld3m_plugin.distillation.optimizer import LatentOptimizer
-from ld3m_plugin.distillation.plugin_checks import check_latents, check_match, check_records
+from ld3m_plugin.distillation.plugin_checks import check_latents, check_match, check_plan, check_records
 from ld3m_plugin.distillation.rendering import render, render_with_pull_back
 from ld3m_plugin.errors import HostError, NonFiniteError, UsageError, one_line
 from ld3m_plugin.options import build
@@ -92,6 +92,8 @@ class Distillation:
     Attributes:
         task: the data, with its test set (backends are given `task.for_training()`).
         labels: class indices (N,) of the synthetic images, ordered by class.
+        config: the settings, with what the generator's plan chose.
+        plan: what the generator chose of what the settings leave open.
         iteration: updates made so far.
         start_images: up to `MOST_SHOWN` images (C, H, W) of the first step by index, normalised, on the CPU; none before it.
     """
@@ -127,6 +129,9 @@ class Distillation:
         with self._blaming("generator", "initial_latents"):
             start = self.generator.initial_latents(training, rows, stream(seed, "latents"))
         self.latents = check_latents(start, self._who("generator"), len(rows)).clone()
+        with self._blaming("generator", "plan"), self._precision():
+            plan = self.generator.plan(self.latents, self.config.render_batch)
+        self._adopt(check_plan(plan, self._who("generator"), self.generator.options.model_dump()))
         self._optimizer = LatentOptimizer(
             self.config.optimizer, self.latents, default_rates(self.generator, self.config.objective.name)
         )
@@ -134,6 +139,14 @@ class Distillation:
         with self._blaming("objective", "prepare"):
             self.objective.prepare(training, self.labels, stream(seed, "objective"))
         check_records((self.config.generator.name, self.generator), (self.config.objective.name, self.objective))
+
+    def _adopt(self, plan: RenderPlan) -> None:
+        """Put a plan into the settings, which a run folder records."""
+        self.plan = plan
+        if plan.options:
+            self.config = changed(self.config, "generator", options={**self.config.generator.options, **plan.options})
+        if self.config.render_batch is None and plan.rows is not None and plan.rows < len(self.latents):
+            self.config = self.config.model_copy(update={"render_batch": plan.rows})
 
     def step(self) -> Step:
         """Make one match and one update of the latents."""
@@ -216,7 +229,7 @@ class Distillation:
         return f"{kind} {getattr(self.config, kind).name!r}"
 
     def _blaming(self, kind: str, method: str, step: int | None = None) -> AbstractContextManager[None]:
-        if method not in ("prepare", "initial_latents"):
+        if method not in ("prepare", "initial_latents", "plan"):
             method = f"{method} at step {self.iteration + 1 if step is None else step}"
         return blaming(kind, getattr(self.config, kind).name, method)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ld3m_plugin.contracts import Generator, Latents, Match, Objective
+from ld3m_plugin.contracts import Generator, Latents, Match, Objective, RenderPlan
 from ld3m_plugin.errors import HostError, one_line
 from ld3m_plugin.registry import blaming
 
@@ -31,6 +31,22 @@ def check_latents(latents: object, who: str, rows: int) -> Latents:
         if not isinstance(name, str) or not name or "," in name or name == "__metadata__" or not name.isprintable():
             raise HostError(f"{who} has a latent of name {name!r}: use letters, digits, '_', '-' and '.'")
     return latents
+
+
+def check_plan(plan: object, who: str, options: Mapping[str, Any]) -> RenderPlan:
+    """Return `plan` if its options are the generator's own and its rows a number above 0.
+
+    Raises:
+        HostError: it is none, or says something else.
+    """
+    if not isinstance(plan, RenderPlan):
+        raise HostError(f"{who} gave a {type(plan).__name__} as plan, not a RenderPlan")
+    unknown = sorted(set(plan.options) - set(options))
+    if unknown:
+        raise HostError(f"{who} planned options that it does not have: {', '.join(unknown)}")
+    if plan.rows is not None and not (type(plan.rows) is int and plan.rows > 0):
+        raise HostError(f"{who} planned rows = {plan.rows!r}: it must be a whole number above 0, or None")
+    return plan
 
 
 def check_match(match: object, who: str, images: Tensor) -> Match:

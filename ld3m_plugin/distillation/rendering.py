@@ -1,16 +1,18 @@
 """From latents to images and back: the only place where a generator is differentiated.
 
-The objective returns dloss/dimages, and this module pulls it back to the latents, in the same way for every generator. Where all
-rows fit in memory, the graph of the one render is kept and used. In chunks, images are first rendered without a graph, and in
-the backward pass each chunk is rendered again with one. That is exact, because `Generator.render` is deterministic and row-wise
-independent, and memory does not grow with N.
+The objective returns dloss/dimages, and this module pulls it back to the latents, in the same way for every generator. Where
+all rows fit in memory, the graph of the one render is kept and used. So are the graphs of all chunks, if the generator keeps
+little in them and recomputes the rest. Otherwise, chunks are first rendered without a graph, and in the backward pass each is
+rendered again with one. All ways are exact, because `Generator.render` is deterministic and row-wise independent. In chunks,
+memory for activations does not grow with N.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -48,27 +50,41 @@ def render_with_pull_back(
     """Render images that a gradient can be pulled back through, to the latents.
 
     Args:
-        chunk: latent rows rendered at a time; None, or at least N, keeps one graph and renders once.
+        chunk: latent rows rendered at a time; None, or at least N: all of them, with one graph.
         precision: makes the context (autocast) in which the generator runs.
     """
-    if chunk is None or chunk >= len(latents):
-        leaves = latents.detach(requires_grad=True)
-        with torch.enable_grad():
-            images = _images(generator, leaves, precision)
-        # A copy: the pixel generator's images are its latents, which an objective must not be able to change.
-        return Rendering(images.detach().clone().requires_grad_(), lambda grad: _gradients(images, leaves, grad))
+    slices = _slices(len(latents), chunk)
+    if len(slices) > 1 and not generator.recomputes(latents):
+        images = render(generator, latents, chunk, precision).requires_grad_()
+        again = (_with_graph(generator, latents.rows(rows), precision) for rows in slices)
+        return Rendering(images, partial(_pull_back, again))
+    parts = [_with_graph(generator, latents.rows(rows), precision) for rows in slices]
+    # A copy: the pixel generator's images are its latents, which an objective must not be able to change.
+    images = torch.cat([part.detach() for part, _ in parts]).requires_grad_()
+    return Rendering(images, partial(_pull_back, _taken(parts)))
 
-    def pull_back(image_grad: Tensor) -> dict[str, Tensor]:
-        parts: list[dict[str, Tensor]] = []
-        for rows in _slices(len(latents), chunk):
-            leaves = latents.rows(rows).detach(requires_grad=True)
-            with torch.enable_grad():
-                images = _images(generator, leaves, precision)
-            r = generator.images_per_latent
-            parts.append(_gradients(images, leaves, image_grad[rows.start * r : rows.stop * r]))
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
-    return Rendering(render(generator, latents, chunk, precision).requires_grad_(), pull_back)
+def _pull_back(parts: Iterator[tuple[Tensor, Latents]], image_grad: Tensor) -> dict[str, Tensor]:
+    """dloss/dlatent of parts that follow each other, made or taken one at a time."""
+    gradients, start = [], 0
+    for images, leaves in parts:
+        gradients.append(_gradients(images, leaves, image_grad[start : start + len(images)]))
+        start += len(images)
+        del images, leaves  # before the next part is made
+    return {name: torch.cat([part[name] for part in gradients]) for name in gradients[0]}
+
+
+def _taken(parts: list[tuple[Tensor, Latents]]) -> Iterator[tuple[Tensor, Latents]]:
+    """Give the parts in order and forget each."""
+    while parts:
+        yield parts.pop(0)
+
+
+def _with_graph(generator: Generator, latents: Latents, precision: Precision) -> tuple[Tensor, Latents]:
+    """Images with their graph, and the leaves it starts from."""
+    leaves = latents.detach(requires_grad=True)
+    with torch.enable_grad():
+        return _images(generator, leaves, precision), leaves
 
 
 def _gradients(images: Tensor, leaves: Latents, image_grad: Tensor) -> dict[str, Tensor]:

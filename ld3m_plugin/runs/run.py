@@ -147,6 +147,7 @@ def _resume(
         state = Distillation(config if device is None else config.model_copy(update={"device": device}), task=task)
         check_same_origin(folder, state)
     _check_evaluation(state)
+    config = state.config.model_copy(update={"device": config.device})
     if not folders.read_environment(folder):
         path = folder / folders.ENVIRONMENT
         if path.is_dir():
@@ -156,8 +157,8 @@ def _resume(
         )
         write_json(path, environment(state))
     if config != former:
-        if checkpoint is not None and not same_places(config, former):
-            # One of version 0.1 fits the former places alone.
+        if checkpoint is not None and not (same_places(config, former) and digest(config) == digest(former)):
+            # One of version 0.1 fits the former places alone, and one of before the generator planned other options.
             save_checkpoint(folder, int(checkpoint["host/iteration"]), checkpoint, digest(config))
         write_text(folder / folders.CONFIG, dump(config))
     if checkpoint is not None:

@@ -9,6 +9,7 @@ import torch
 from ld3m_plugin.backends import get_generator
 from ld3m_plugin.budgets import saved_bytes
 from ld3m_plugin.config import resolve
+from ld3m_plugin.contracts import RenderPlan
 from ld3m_plugin.distillation.loop import distill
 from ld3m_plugin.distillation.rendering import render, render_with_pull_back
 from ld3m_plugin.errors import ArtefactError, InvalidOptionError
@@ -141,7 +142,8 @@ def test_the_estimate_of_auto_is_what_the_chain_keeps(priors, started, precision
     latents = started(generator)
     leaves = latents.detach(requires_grad=True)
     with precision():
-        estimate = 3 * generator._step_bytes(latents)
+        generator._chosen(latents, None)  # measures
+        estimate = 3 * generator._kept[0].of(len(latents))
         kept = saved_bytes(lambda: generator.denoise(leaves), generator._prior.denoiser.parameters())
     assert estimate == pytest.approx(kept, rel=0.1)
 
@@ -160,6 +162,51 @@ def test_with_checkpoints_what_is_kept_does_not_grow_by_activations(priors, star
     assert kept["graph", 16] > 3.5 * kept["graph", 4]
     # States between steps are kept: 3 of 16 numbers a step and row, and class embeddings.
     assert kept["checkpoint", 16] - kept["checkpoint", 4] < 0.02 * kept["graph", 16]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("chunk", "times"), [(None, 2), (3, 4), (1, 12)])
+def test_checkpointed_chunks_take_two_forwards(priors, started, chunk, times):
+    # Two steps, each evaluated once for the images and once in the backward pass, whatever the chunks.
+    generator = ld3m(priors(), memory="checkpoint", guidance_scale=2.0)
+    latents = started(generator)
+    inner, rows = generator._prior.predict, []
+    generator._prior.predict = lambda state, *others: (rows.append(len(state)), inner(state, *others))[1]
+    rendering = render_with_pull_back(generator, latents, chunk)
+    assert len(rows) == times
+    rendering.pull_back(torch.ones_like(rendering.images))
+    assert len(rows) == 2 * times
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("vq", [False, True])
+def test_a_checkpointed_decoder_keeps_what_lies_between_its_blocks(priors, vq):
+    codec = load_prior(priors(vq=vq)).codec
+    latents = torch.randn(2, 3, 4, 4, generator=stream(0, "z"), requires_grad=True)
+    kept, pictures, gradients = [], [], []
+    for checkpointed in (False, True):
+        kept.append(saved_bytes(partial(codec.decode, latents, checkpointed), codec.model.parameters()))
+        pictures.append(codec.decode(latents, checkpointed))
+        gradients += torch.autograd.grad(pictures[-1].square().sum(), latents)
+    assert kept[1] < 0.4 * kept[0]
+    assert torch.equal(*pictures)
+    assert torch.equal(*gradients)
+
+
+def test_a_plan_comes_from_sizes_alone_and_holds(priors, started):
+    few, many = ({"memory_budget": budget} for budget in (1e-6, 4.0))
+    for options, rows, expected in (
+        (many, None, RenderPlan({"memory": "graph"})),
+        (few, None, RenderPlan({"memory": "checkpoint"}, 1)),
+        (few, 2, RenderPlan({"memory": "checkpoint"})),
+        (many, 2, RenderPlan({"memory": "checkpoint"})),
+        ({"memory": "graph", **few}, None, RenderPlan()),
+    ):
+        generator = ld3m(priors(), **options)
+        latents = started(generator)
+        assert generator.plan(latents, rows) == expected
+        one = latents.rows(slice(0, 1))
+        assert generator.recomputes(one) == (expected.options.get("memory") == "checkpoint")
 
 
 @pytest.mark.slow

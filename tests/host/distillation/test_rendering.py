@@ -66,6 +66,23 @@ def test_rows_are_rendered_once_unless_chunks_ask_for_it(chunk, renders):
     assert generator.renders == renders
 
 
+@pytest.mark.parametrize(("chunk", "renders"), [(None, 6), (1, 6), (4, 6)])
+def test_graphs_of_all_chunks_are_kept_where_the_generator_recomputes(chunk, renders):
+    class Recomputes(TwoLatents):
+        def recomputes(self, latents):
+            return True
+
+    generator, start = Recomputes(), latents(6)
+    rendering = render_with_pull_back(generator, start, chunk)
+    image_grad = torch.randn(12, 1, 4, 4, generator=stream(1, "grad"))
+    gradients = rendering.pull_back(image_grad)
+    assert generator.renders == renders
+    plain = render_with_pull_back(TwoLatents(), start, chunk)
+    assert torch.equal(rendering.images, plain.images)
+    for name, value in plain.pull_back(image_grad).items():
+        assert torch.equal(gradients[name], value), name
+
+
 def test_chunks_keep_no_graph_of_more_than_one_chunk():
     # Without a graph the images of a chunked rendering are a leaf made under no_grad: nothing is saved for backward.
     saved = []
