@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from ld3m_plugin.augmentation import DSA, DSADraw
-from ld3m_plugin.budgets import images_at_once
 from ld3m_plugin.contracts import DifferentiableObjective, Network, Task
 from ld3m_plugin.networks.build import for_forward
 from ld3m_plugin.objectives.matching import (
@@ -25,6 +24,7 @@ from ld3m_plugin.objectives.matching import (
     has_batch_norm,
     has_dropout,
     random_network,
+    real_images_at_once,
 )
 from ld3m_plugin.randomness import lent_to_global
 
@@ -59,8 +59,7 @@ class DM(DifferentiableObjective):
         network = random_network(self.options, task, torch.Generator()).eval()
         self._at_once = task.num_classes * self.options.batch_real
         if not has_batch_norm(network):  # its statistics are of the whole batch: a split would change the result
-            one = task.normalise(task.train.read(0, torch.arange(1)))
-            self._at_once = min(self._at_once, images_at_once(network.embed, one, self.options.memory_budget))
+            self._at_once = min(self._at_once, real_images_at_once(task))
 
     def loss(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
         task = self.task
@@ -77,7 +76,7 @@ class DM(DifferentiableObjective):
             return dm_loss(real_means, features.float(), weights)
 
     def _class_means(self, network: Network, draws: Sequence[DSADraw], step: int) -> Tensor:
-        """Mean features (K, F) of real images, as many classes per forward pass as the memory budget allows."""
+        """Mean features (K, F) of real images, a few classes or a part of one per forward pass."""
         batch, at_once, means = self.options.batch_real, self._at_once, []
         for group in torch.arange(len(draws)).split(1 if has_dropout(network) else max(1, at_once // batch)):
             real = [

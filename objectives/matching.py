@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -16,6 +17,9 @@ from ld3m_plugin.augmentation import DSA, FULL, DSADraw
 from ld3m_plugin.contracts import Network, Objective, Options, Task
 from ld3m_plugin.errors import DataError, InvalidOptionError
 from ld3m_plugin.networks.build import get_network
+
+#: Pixels of real images in one pass, 64 images of 32x32: as fast as more (docs/results.md), and little memory. Bits depend on it.
+_PIXELS_AT_ONCE = 64 * 32 * 32
 
 
 class NetworkOptions(Options):
@@ -41,10 +45,21 @@ class MatchingOptions(NetworkOptions):
     """Options of every objective that compares real and synthetic images with a network."""
 
     batch_real: int = Field(256, ge=1, description="real images per class and step (published: 256)")
-    memory_budget: float = Field(
-        4.0, gt=0, description="GiB that one forward pass over real images may use; larger batches are split"
-    )
     dsa: str = Field(FULL, description="DSA operations joined by '_', one drawn per class and step; or 'none'")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_memory_budget(cls, values: Any) -> Any:
+        """Leave out an option of version 0.1, which settings of older runs have."""
+        if not isinstance(values, Mapping) or "memory_budget" not in values:
+            return values
+        warnings.warn("memory_budget has no effect on an objective any more: leave it out", FutureWarning, stacklevel=2)
+        return {name: value for name, value in values.items() if name != "memory_budget"}
+
+
+def real_images_at_once(task: Task) -> int:
+    """How many real images of the task go through a network in one pass: a constant of their size, at least 1."""
+    return max(1, _PIXELS_AT_ONCE // task.image_size**2)
 
 
 def check_enough_images(options: MatchingOptions, task: Task) -> None:

@@ -76,14 +76,15 @@ class LD3MOptions(PriorOptions):
     )
     memory: Literal["auto", "graph", "checkpoint"] = Field(
         "auto",
-        description="graph: keep all activations of the chain; checkpoint: recompute each denoising step in the backward pass; "
-        "auto: graph if the activations fit in memory_budget. The result is the same",
+        description="graph: keep all activations; checkpoint: recompute each denoising step and each block of the decoder in the "
+        "backward pass; auto: graph if the activations fit in memory_budget, else checkpoint, in chunks if one step does not "
+        "fit. A run records the choice. Graph and checkpoint give the same bits",
     )
     memory_budget: float = Field(
         4.0,
         gt=0,
         allow_inf_nan=False,
-        description="GiB of activations of the chain that auto may keep; activations of the decoder are not counted",
+        description="GiB of activations of chain and decoder that auto may keep, by their sizes",
     )
     gradient: str = Field(
         "full",

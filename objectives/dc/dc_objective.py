@@ -24,7 +24,6 @@ from ld3m_plugin.objectives.dc.distances import DISTANCES
 from ld3m_plugin.objectives.dc.gradients import (
     classes_at_once,
     freeze_batch_norm,
-    real_at_once,
     real_gradient,
     synthetic_gradients,
     vectorises,
@@ -38,6 +37,7 @@ from ld3m_plugin.objectives.matching import (
     has_batch_norm,
     likeliest,
     random_network,
+    real_images_at_once,
 )
 from ld3m_plugin.randomness import lent_to_global, spawn
 
@@ -62,7 +62,7 @@ class DCOptions(MatchingOptions):
     classes_at_once: int | None = Field(
         None,
         ge=1,
-        description="classes whose synthetic gradients are computed in one pass; default: as memory_budget allows",
+        description="classes whose synthetic gradients are computed in one pass; default: by the size of what they keep",
     )
 
 
@@ -84,14 +84,13 @@ class DC(Objective):
         self._adopt(random_network(self.options, task, torch.Generator()).eval())
         one = task.normalise(task.train.read(0, torch.arange(1)))
         per_class = int(likeliest(labels).bincount().max())
-        budget = self.options.memory_budget
-        self._real_at_once = real_at_once(self._network, one, budget)
+        self._real_at_once = real_images_at_once(task)
         self._classes_at_once = self._choose_classes_at_once(one, per_class)
 
     def _choose_classes_at_once(self, image: Tensor, per_class: int) -> int:
         """The number in the options, or as many as fit; 1 unless it is shown that several give the same result."""
         chosen: int | None = self.options.classes_at_once
-        fitting = chosen or classes_at_once(self._network, image, per_class, self.options.memory_budget)
+        fitting = chosen or classes_at_once(self._network, image, per_class)
         wanted = min(fitting, self.task.num_classes)
         if wanted == 1 or vectorises(self._network, image):
             return wanted

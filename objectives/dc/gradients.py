@@ -14,6 +14,8 @@ from ld3m_plugin.budgets import GIB, saved_bytes
 from ld3m_plugin.contracts import Network
 from ld3m_plugin.objectives.matching import cross_entropy
 
+#: GiB for the gradients of synthetic images. A fixed number, not the free memory, so that bits are the same everywhere.
+_BUDGET = 4
 #: A backward pass needs the tensors saved by the forward pass, gradients of a layer or two, and a workspace.
 _BESIDE_SAVED = 2
 #: Relative tolerance in float64, and the share of all gradients below which one is zero up to rounding.
@@ -60,18 +62,12 @@ def synthetic_gradients(network: Network, images: Tensor, labels: Tensor) -> lis
     return [by_name[name] for name in weights]
 
 
-def real_at_once(network: Network, image: Tensor, budget: float) -> int:
-    """How many images like `image` (1, C, H, W) fit in one forward and backward pass within `budget` GiB; at least 1."""
-    kept = saved_bytes(lambda: network(image), network.parameters())
-    return max(1, int(budget * GIB / (_BESIDE_SAVED * max(kept, 1))))
-
-
-def classes_at_once(network: Network, image: Tensor, per_class: int, budget: float) -> int:
-    """How many classes of `per_class` images like `image` (1, C, H, W) fit in `budget` GiB, differentiated twice; at least 1."""
+def classes_at_once(network: Network, image: Tensor, per_class: int) -> int:
+    """How many classes of `per_class` images like `image` (1, C, H, W) fit in 4 GiB, differentiated twice; at least 1."""
     images = image[None].detach().requires_grad_()
     labels = torch.zeros((1, 1), dtype=torch.long, device=image.device)
     kept = saved_bytes(lambda: torch.cat([g.flatten() for g in synthetic_gradients(network, images, labels)]))
-    return max(1, int(budget * GIB / (_BESIDE_SAVED * per_class * max(kept, 1))))
+    return max(1, int(_BUDGET * GIB / (_BESIDE_SAVED * per_class * max(kept, 1))))
 
 
 def vectorises(network: Network, image: Tensor) -> bool:

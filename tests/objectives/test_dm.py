@@ -9,7 +9,7 @@ from ld3m_plugin.backends import get_objective
 from ld3m_plugin.errors import DataError, InvalidOptionError
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.objectives.dm import dm_loss
-from ld3m_plugin.objectives.matching import class_weights, random_network
+from ld3m_plugin.objectives.matching import class_weights, random_network, real_images_at_once
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.testing import tiny_task
 
@@ -105,12 +105,14 @@ def test_one_hot_labels_equal_class_indices():
     torch.testing.assert_close(other.image_grad, hard.image_grad)
 
 
-def test_split_real_forward_gives_the_same():
+@pytest.mark.parametrize("at_once", [1, 4, 7])
+def test_split_real_forward_gives_the_same(at_once):
     task, labels = tiny_task(), torch.arange(3)
     images = torch.randn(3, 1, 16, 16, generator=stream(0, "images"))
     whole = prepared(task, labels).match(images.clone().requires_grad_(), labels, 0)
-    # One image of 8 channels at 16x16 takes 24 KiB while a layer runs: this budget forces a forward for each image.
-    parts = prepared(task, labels, memory_budget=1e-6).match(images.clone().requires_grad_(), labels, 0)
+    in_parts = prepared(task, labels)
+    in_parts._at_once = at_once
+    parts = in_parts.match(images.clone().requires_grad_(), labels, 0)
     assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
     torch.testing.assert_close(parts.image_grad, whole.image_grad, rtol=1e-4, atol=1e-6)
 
@@ -159,14 +161,22 @@ def test_dropout_in_the_network_draws_from_the_given_stream():
 
 def test_batch_norm_is_never_split():
     # Its statistics are of the whole batch, so that a split forward would be another loss.
-    task, labels = tiny_task(), torch.arange(3)
-    images = torch.randn(3, 1, 16, 16, generator=stream(0, "images"))
+    task, labels = tiny_task(train=200), torch.arange(3)
     norm = {"network_settings": {"depth": 2, "width": 8, "norm": "batchnorm"}}
-    losses = [
-        prepared(task, labels, memory_budget=budget, **norm).match(images.clone().requires_grad_(), labels, 0).loss
-        for budget in (4.0, 1e-9)
-    ]
-    assert losses[0] == losses[1]
+    assert prepared(task, labels, batch_real=200, **norm)._at_once == 600
+    assert prepared(task, labels, batch_real=200)._at_once == 256  # 65,536 pixels
+
+
+@pytest.mark.parametrize(("size", "images"), [(32, 64), (28, 83), (64, 16), (256, 1), (512, 1)])
+def test_real_images_at_once_are_a_constant_of_their_size(size, images):
+    assert real_images_at_once(tiny_task(image_size=size, train=1, test=1)) == images
+
+
+@pytest.mark.parametrize("name", ["dm", "dc"])
+def test_settings_of_older_runs_say_a_budget_that_has_no_effect(name):
+    with pytest.warns(FutureWarning, match="memory_budget"):
+        objective = get_objective(name, memory_budget=4.0, batch_real=6)
+    assert objective.options == get_objective(name, batch_real=6).options
 
 
 def test_loss_is_never_in_half_precision():

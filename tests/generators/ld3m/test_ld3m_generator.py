@@ -8,15 +8,17 @@ import torch
 
 from ld3m_plugin.backends import get_generator
 from ld3m_plugin.budgets import saved_bytes
-from ld3m_plugin.config import resolve
-from ld3m_plugin.contracts import RenderPlan
+from ld3m_plugin.config import changed, resolve
+from ld3m_plugin.contracts import Generator, RenderPlan
 from ld3m_plugin.distillation.loop import distill
 from ld3m_plugin.distillation.rendering import render, render_with_pull_back
 from ld3m_plugin.errors import ArtefactError, InvalidOptionError
 from ld3m_plugin.generators.imaging import PictureSpace
+from ld3m_plugin.generators.ld3m.ld3m_generator import LD3MGenerator
 from ld3m_plugin.generators.ld3m.ldm_prior import load_prior
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.runs import run
+from ld3m_plugin.runs.folder import read_config
 from ld3m_plugin.testing import check_generator, tiny_task
 
 bf16 = partial(torch.autocast, "cpu", torch.bfloat16)
@@ -207,6 +209,49 @@ def test_a_plan_comes_from_sizes_alone_and_holds(priors, started):
         assert generator.plan(latents, rows) == expected
         one = latents.rows(slice(0, 1))
         assert generator.recomputes(one) == (expected.options.get("memory") == "checkpoint")
+
+
+@pytest.mark.slow
+def test_a_run_records_what_auto_chose_and_goes_on_with_it(priors, tmp_path):
+    options = {"prior": str(priors()), "steps": 2, "memory_budget": 1e-6}
+    config = resolve(
+        settings=[
+            ("generator", {"name": "ld3m", "options": options}),
+            ("objective", {"name": "dm", "options": {"batch_real": 4, "network_settings": {"width": 8}}}),
+            ("steps", 2),
+            ("evaluation.final", False),
+        ]
+    )
+    run.start(config, tmp_path / "run", task=tiny_task())
+    recorded = read_config(tmp_path / "run")
+    assert (recorded.generator.options["memory"], recorded.render_batch) == ("checkpoint", 1)
+    # Settings from before the choice was recorded, as a comparison also gives them.
+    undecided = changed(recorded, "generator", options={**recorded.generator.options, "memory": "auto"})
+    longer = undecided.model_copy(update={"render_batch": None, "steps": 3})
+    run.resume(tmp_path / "run", config=longer, task=tiny_task())
+    assert read_config(tmp_path / "run") == recorded.model_copy(update={"steps": 3})
+    run.resume(tmp_path / "run", task=tiny_task())
+
+
+@pytest.mark.slow
+def test_a_run_from_before_the_choice_was_recorded_goes_on(priors, tmp_path, monkeypatch):
+    config = resolve(
+        settings=[
+            ("generator", {"name": "ld3m", "options": {"prior": str(priors()), "steps": 2}}),
+            ("objective", {"name": "dm", "options": {"batch_real": 4, "network_settings": {"width": 8}}}),
+            ("steps", 1),
+            ("evaluation.final", False),
+        ]
+    )
+    with monkeypatch.context() as before:
+        before.setattr(LD3MGenerator, "plan", Generator.plan)
+        run.start(config, tmp_path / "run", task=tiny_task())
+    former = read_config(tmp_path / "run")
+    assert former.generator.options["memory"] == "auto"
+    for steps in (2, 3):
+        more = read_config(tmp_path / "run").model_copy(update={"steps": steps})
+        run.resume(tmp_path / "run", config=more, task=tiny_task())
+        assert read_config(tmp_path / "run").generator.options["memory"] == "graph"
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ def test_show_prints_types_ranges_defaults_and_units(ld3m):
     text = ld3m("plugins", "show", "dm").out
     assert "dm (objective, plugin 'objectives' of ld3m-plugin" in text
     assert "batch_real: int, >= 1 = 256\n" in text
-    assert "memory_budget: float, > 0 = 4.0\n      GiB" in text
+    assert "memory_budget: float, > 0 = 4.0\n      GiB" in ld3m("plugins", "show", "ld3m").out
     (entry,) = json.loads(ld3m("plugins", "show", "dm", "--json").out)
     (batch,) = [option for option in entry["options"] if option["name"] == "batch_real"]
     assert (batch["type"], batch["default"], batch["range"]) == ("int", "256", ">= 1")
