@@ -22,8 +22,10 @@ from ld3m_plugin.generators.ld3m.diffusers_parts import (
     some,
     weight_files,
 )
+from ld3m_plugin.generators.ld3m.frozen_layers import copied, shorten
 from ld3m_plugin.generators.ld3m.model_settings import DIT
 from ld3m_plugin.generators.ld3m.schedule import NoiseLevels
+from ld3m_plugin.generators.ld3m.short_unet import shorten_unet, takes_copies
 
 EMBEDDED = Path(__file__).parent / "embedded"
 #: Priors that are shipped, by name.
@@ -76,8 +78,9 @@ class Prior(FrozenAutoencoder):
         return None if self.class_embedding is None or row is None else self.class_embedding[row].view(1, 1, -1)
 
     def predict(self, state: Tensor, time: float, embedding: Tensor | None) -> Tensor:
-        """Run the network; returns (n, L, h, w), see `sampler.Model`."""
+        """Run the network; see `sampler.Model`."""
         if embedding is not None:
+            state = state if takes_copies(self.denoiser) else copied(state, len(embedding))
             output: Tensor = self.denoiser(state, time, embedding).sample
             return output
         # UNet2DModel cuts a number to a whole one, but not a tensor.
@@ -102,7 +105,8 @@ class TransformerPrior(Prior):
         return int(self.codec.factor * self.denoiser.config.sample_size)
 
     def predict(self, state: Tensor, time: float, embedding: Tensor | None) -> Tensor:
-        """Run the transformer on vectors (n, 1, d); a learned variance is left out."""
+        """Run the transformer on vectors (k·n, 1, d); a learned variance is left out."""
+        state = state if embedding is None else copied(state, len(embedding))
         times = torch.full((len(state),), time, device=state.device)
         vectors = None if embedding is None else embedding.flatten(1)
         output: Tensor = self.denoiser(state, timestep=times, class_labels=vectors).sample
@@ -191,6 +195,7 @@ def _try(prior: Prior, part: Path) -> None:
 def _load_unet(folder: Path, frozen: FrozenAutoencoder, device: torch.device | str) -> Prior:
     unet = _load_part(folder, "unet", _UNETS, device)
     _check_channels(folder / "unet", unet.config.in_channels, unet.config.out_channels, frozen.codec)
+    shorten_unet(unet)
     embedding = load_embedding(folder, unet, frozen.facts, device)
     levels = load_levels(folder / "scheduler")
     if unet.config.get("time_embedding_type") == "learned":
@@ -230,6 +235,7 @@ def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> Frozen
     path = folder / part / "config.json"
     if model.config.in_channels != model.config.out_channels:
         raise PriorError(f"{path}: in_channels and out_channels must be equal")
+    shorten(model)
     try:
         return FrozenAutoencoder(Codec(model), files.read_facts(folder), folder)
     except ValueError as error:

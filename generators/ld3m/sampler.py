@@ -26,7 +26,7 @@ from torch import Tensor
 from ld3m_plugin.generators.ld3m.recomputed import recomputed
 from ld3m_plugin.generators.ld3m.schedule import Chain, clean_and_noise
 
-#: (state (n, L, h, w), time input, class embedding (n, 1, d) or None) -> output (n, L, h, w)
+#: (state (n, L, h, w), time input, class embedding (k·n, 1, d) or None) -> output (k·n, L, h, w), of the states k times in turn
 Model = Callable[[Tensor, float, Tensor | None], Tensor]
 Residual = Literal["x0", "mean", "none"]
 
@@ -100,7 +100,7 @@ def guided(
     if scale == 1 or embedding is None or null is None:
         return model(state, time, embedding)
     both = torch.cat([null.to(embedding.dtype).expand_as(embedding), embedding])
-    without, with_class = model(torch.cat([state, state]), time, both).chunk(2)
+    without, with_class = model(state, time, both).chunk(2)
     return without + scale * (with_class - without)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from ld3m_plugin.generators.ld3m.frozen_layers import copied
 from ld3m_plugin.generators.ld3m.sampler import Sampling, posterior_deviation, residual_weight, sample
 from ld3m_plugin.generators.ld3m.schedule import make_chain, noise_levels
 from ld3m_plugin.randomness import lent_to_global, stream
@@ -41,6 +42,7 @@ class Net(nn.Module):
 
     def forward(self, state, time, embedding):
         self.calls += 1
+        state = state if embedding is None else copied(state, len(embedding))
         self.images += len(state)
         self.times.append(time)
         hidden = self.inner(state) + time / 1000
