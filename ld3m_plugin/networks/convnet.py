@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from ld3m_plugin.errors import InvalidOptionError
+from ld3m_plugin.networks.fast_layers import Convolution
 from ld3m_plugin.networks.layers import (
     GROUPS,
     NORMS,
@@ -91,7 +92,7 @@ class ConvNet(Classifier):
         layers: list[nn.Module] = []
         for block in range(blocks):
             padding = stem_padding(3, image_size) if block == 0 else 1
-            layers.append(nn.Conv2d(width if block else channels, width, 3, padding=padding))
+            layers.append(Convolution(width if block else channels, width, 3, padding=padding))
             layers += [normalisation(norm, width, size), activation(options.act), downsampling(pooling)]
             size = size if pooling == "none" else size // 2
         # Identity layers are left out: a layer's index is part of its parameters' names.

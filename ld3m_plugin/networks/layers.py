@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ld3m_plugin.contracts import Network
 from ld3m_plugin.errors import InvalidOptionError
+from ld3m_plugin.networks.fast_layers import AveragePooling, InstanceNorm
 from ld3m_plugin.options import Options
 
 #: Description of the option `norm`.
@@ -100,7 +101,7 @@ def normalisation(norm: Norm, channels: int, size: int) -> nn.Module:
         case "layernorm":
             return LayerNorm([channels, size, size])
         case "instancenorm":
-            return nn.GroupNorm(channels, channels)
+            return InstanceNorm(channels)
         case "groupnorm":
             return nn.GroupNorm(GROUPS, channels)
         case "none":
@@ -120,5 +121,10 @@ def activation(act: Activation) -> nn.Module:
 
 def downsampling(pooling: Pooling) -> nn.Module:
     """A layer that halves height and width, rounding down; `Identity` for "none"."""
-    layers: dict[str, type[nn.Module]] = {"avg": nn.AvgPool2d, "max": nn.MaxPool2d, "none": nn.Identity}
-    return layers[pooling](2)
+    match pooling:
+        case "avg":
+            return AveragePooling()
+        case "max":
+            return nn.MaxPool2d(2)
+        case "none":
+            return nn.Identity()

@@ -24,6 +24,7 @@ from ld3m_plugin.errors import ExpertError, HostError, NonFiniteError
 from ld3m_plugin.objectives.matching import NetworkOptions, check_no_batch_norm, cross_entropy, random_network
 from ld3m_plugin.objectives.mtt import FOLDER, FOLDER_VARIABLE
 from ld3m_plugin.objectives.mtt.experts import Experts, check_epochs, needed_epochs
+from ld3m_plugin.objectives.mtt.fitting_form import fitting_form
 from ld3m_plugin.objectives.mtt.rate import LearnedRate
 from ld3m_plugin.objectives.mtt.store import ExpertSettings, open_experts
 from ld3m_plugin.objectives.mtt.unroll import GRADIENTS, StepLoss, Unroll
@@ -48,9 +49,13 @@ class MTTOptions(NetworkOptions):
     lr_teacher: float = Field(0.01, gt=0, description="initial synthetic learning rate")
     lr_lr: float = Field(1e-6, ge=0, description="learning rate of the synthetic learning rate (0 keeps it)")
     momentum_lr: float = Field(0.5, ge=0, lt=1, description="momentum of the synthetic learning rate (published: 0.5)")
-    gradient: Literal["adjoint", "unrolled", "first-order"] = Field(
-        "adjoint",
-        description="exact in constant memory; the same through a graph of all steps; or TESLA's approximation",
+    gradient: Literal["auto", "adjoint", "unrolled", "first-order"] = Field(
+        "auto",
+        description="adjoint: exact in constant memory; unrolled: the same through a graph of all steps, faster; auto: unrolled "
+        "if the graph fits in memory_budget; first-order: TESLA's approximation",
+    )
+    memory_budget: float = Field(
+        4.0, gt=0, allow_inf_nan=False, description="GiB that the graph of all steps may keep, for auto"
     )
     dsa: str = Field(
         FULL,
@@ -93,12 +98,16 @@ class MTT(Objective):
         check_epochs(self.experts, options.max_start_epoch, options.expert_epochs)
         self._check_size(self.experts)
         self._rate = LearnedRate(options.lr_teacher, options.lr_lr, options.momentum_lr)
+        self._gradient: str = options.gradient
+        if options.gradient == "auto":
+            batch = (min(len(labels), options.batch_syn or len(labels)), task.channels, task.image_size, task.image_size)
+            self._gradient = fitting_form(self._network, batch, options.syn_steps, options.memory_budget)
 
     def match(self, images: Tensor, labels: Tensor, step: int) -> Match:
         start, target, epoch = self._draw_trajectory(self.draws(step, "trajectory"))
         loss = self._student(images, labels.to(images.device), self.draws(step, "student"))
         problem = Unroll(loss, self.options.syn_steps, start.to(images.device), target.to(images.device))
-        found = GRADIENTS[self.options.gradient](problem, images, self._rate.value)
+        found = GRADIENTS[self._gradient](problem, images, self._rate.value)
         if not math.isfinite(found.loss) or not math.isfinite(found.rate_grad):
             raise NonFiniteError(
                 f"the student's training on the images is not finite at step {step + 1}, with learning rate "
@@ -106,6 +115,8 @@ class MTT(Objective):
             )
         metrics = {"synthetic_learning_rate": self._rate.value, "start_epoch": float(epoch)}
         metrics["shortened_rate_step"] = float(self._rate.update(found.rate_grad))
+        if self.options.gradient == "auto":
+            metrics["unrolled"] = float(self._gradient == "unrolled")
         return Match(found.loss, found.image_grad, metrics)
 
     def learned(self) -> dict[str, float]:
@@ -119,12 +130,15 @@ class MTT(Objective):
         return {"experts_sha256": self.experts.digest(epochs)}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The stream and the learned rate."""
-        return {**super().state_dict(), **self._rate.state_dict()}
+        """The stream, the learned rate, and what `gradient=auto` chose."""
+        chosen = torch.tensor(self._gradient == "unrolled")
+        return {**super().state_dict(), **self._rate.state_dict(), "unrolled": chosen}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         super().load_state_dict(state)
         self._rate.load_state_dict(state)
+        if self.options.gradient == "auto":  # another version of torch may count other bytes: a run keeps its form
+            self._gradient = "unrolled" if state["unrolled"] else "adjoint"
 
     def _draw_trajectory(self, rng: torch.Generator) -> tuple[Tensor, Tensor, int]:
         """Draw an expert and an epoch; returns start and target (P,), and the epoch of the start."""

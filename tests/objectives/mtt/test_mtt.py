@@ -4,15 +4,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from ld3m_plugin.artefact.distilled_set import DistilledSet
 from ld3m_plugin.augmentation import DSA
 from ld3m_plugin.backends import get_objective
+from ld3m_plugin.budgets import saved_bytes
 from ld3m_plugin.config import RunConfig, completed, dump
 from ld3m_plugin.errors import ArtefactError, ExpertError, HostError, InvalidOptionError, NonFiniteError, UsageError
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.objectives.mtt.experts import MemoryExperts, flat
+from ld3m_plugin.objectives.mtt.fitting_form import graph_bytes
 from ld3m_plugin.objectives.mtt.mtt_objective import MTT
 from ld3m_plugin.objectives.mtt.rate import LearnedRate
 from ld3m_plugin.options import build
@@ -45,7 +48,7 @@ def some_images(count=6, name="images", size=16):
     return torch.randn(count, 1, size, size, generator=stream(0, name))
 
 
-@pytest.mark.parametrize("options", [{"gradient": "unrolled"}, {"batch_syn": 2}, {"dsa": "none", "lr_lr": 0.01}])
+@pytest.mark.parametrize("options", [{"gradient": "adjoint"}, {"batch_syn": 2}, {"dsa": "none", "lr_lr": 0.01}])
 def test_keeps_the_contract(experts, options):
     check_objective(lambda: made(experts, **options), tiny_task())
 
@@ -144,6 +147,46 @@ def test_dropout_leaves_out_the_same_units_on_the_way_back(relative_error):
     # Measured: 0 and 2e-7 of a gradient of 8e-5; ten times that for other processors.
     assert one.loss == pytest.approx(other.loss, rel=1e-6)
     assert relative_error(one.image_grad, other.image_grad) < 2e-6
+
+
+@pytest.mark.parametrize(("budget", "form"), [(4.0, "unrolled"), (1e-4, "adjoint")])
+def test_auto_is_the_graph_of_all_steps_where_it_fits(experts, budget, form):
+    # The graph takes 0.8 MiB; 1e-4 GiB are 0.1.
+    images = some_images()
+    chosen = prepared(experts, memory_budget=budget).match(images.clone().requires_grad_(), LABELS, 0)
+    named = prepared(experts, gradient=form).match(images.clone().requires_grad_(), LABELS, 0)
+    assert (chosen.loss, chosen.metrics["unrolled"]) == (named.loss, form == "unrolled")
+    assert torch.equal(chosen.image_grad, named.image_grad)
+    assert "unrolled" not in named.metrics
+
+
+def test_a_run_keeps_the_form_that_auto_chose(experts):
+    # As if another version of torch counted other bytes.
+    first, resumed = prepared(experts, memory_budget=1e-4), prepared(experts)
+    resumed.load_state_dict(first.state_dict())
+    one, other = (o.match(some_images().requires_grad_(), LABELS, 1) for o in (first, resumed))
+    assert (other.metrics["unrolled"], one.loss) == (0, other.loss)
+    assert torch.equal(one.image_grad, other.image_grad)
+
+
+def test_bytes_of_the_graph_are_those_that_autograd_keeps():
+    # A second form: the student's training itself, whose graph is held until all bytes are counted.
+    network = get_network("ConvNet", rng=stream(0, "n"), channels=1, image_size=16, num_classes=3, depth=2, width=8)
+    names, images = [name for name, _ in network.named_parameters()], some_images().requires_grad_()
+
+    def training():
+        weights, held = list(network.parameters()), []
+        for _ in range(4):
+            loss = F.cross_entropy(functional_call(network, dict(zip(names, weights, strict=True)), (images,)), LABELS)
+            gradients = torch.autograd.grad(loss, weights, create_graph=True)
+            held.append((weights, gradients))
+            weights = [weight - 0.01 * gradient for weight, gradient in zip(weights, gradients, strict=True)]
+        return held
+
+    counted, kept = graph_bytes(network, images.shape, 4), saved_bytes(training)
+    assert 0.9 * kept < counted < 1.1 * kept
+    assert graph_bytes(network, (12, 1, 16, 16), 4) > 1.5 * counted
+    assert graph_bytes(network, images.shape, 8) == 2 * counted
 
 
 def test_learning_rate_follows_its_gradient(experts):
