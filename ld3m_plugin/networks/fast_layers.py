@@ -10,7 +10,8 @@ Each layer is a pair of functions, the layer and its gradient, so that the secon
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -73,10 +74,16 @@ def _suits(maps: Tensor) -> bool:
     return plain and maps.is_contiguous() and not torch.is_autocast_enabled("cpu")
 
 
+def _signed(forward: Callable[..., Any]) -> staticmethod[..., Any]:
+    """Keep the signature, which `Function.apply` asks for at each call: finding it costs more than a small layer."""
+    forward.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
+    return staticmethod(forward)
+
+
 class _Convolution(Function):
     generate_vmap_rule = True
 
-    @staticmethod
+    @_signed
     def forward(maps: Tensor, weight: Tensor, bias: Tensor, padding: Sequence[int]) -> Tensor:
         return F.conv2d(maps, weight, bias, padding=tuple(padding))
 
@@ -96,7 +103,7 @@ class _ConvolutionGradient(Function):
 
     generate_vmap_rule = True
 
-    @staticmethod
+    @_signed
     def forward(
         gradient: Tensor, maps: Tensor, weight: Tensor, padding: Sequence[int], wanted: tuple[bool, bool, bool]
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -153,7 +160,7 @@ def _towards_maps(gradient: Tensor, maps: Tensor, weight: Tensor, padding: Seque
 class _InstanceNorm(Function):
     generate_vmap_rule = True
 
-    @staticmethod
+    @_signed
     def forward(maps: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
         count, channels, height, width = maps.shape
         found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.native_group_norm(
@@ -182,7 +189,7 @@ class _InstanceNormGradient(Function):
 
     generate_vmap_rule = True
 
-    @staticmethod
+    @_signed
     def forward(
         gradient: Tensor, maps: Tensor, mean: Tensor, inverse_deviation: Tensor, weight: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -227,7 +234,7 @@ def _sum(maps: Tensor) -> Tensor:
 
 
 class _Halved(Function):
-    @staticmethod
+    @_signed
     def forward(maps: Tensor) -> Tensor:
         # In the order of torch's kernel, four values one after another: the same bits, in a third of the time.
         top, bottom = (maps[..., row : _even(maps, -2) : 2, : _even(maps, -1)] for row in (0, 1))
@@ -250,7 +257,7 @@ class _Halved(Function):
 class _Spread(Function):
     """A quarter of each pixel of maps (..., h//2, w//2) for each pixel of its square: the transpose of `_Halved`."""
 
-    @staticmethod
+    @_signed
     def forward(maps: Tensor, height: int, width: int) -> Tensor:
         result = maps.new_empty((*maps.shape[:-2], height, width))
         high, wide = _even(result, -2), _even(result, -1)
