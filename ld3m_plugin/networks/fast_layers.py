@@ -11,7 +11,7 @@ Each layer is a pair of functions, the layer and its gradient, so that the secon
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -74,21 +74,22 @@ def _suits(maps: Tensor) -> bool:
     return plain and maps.is_contiguous() and not torch.is_autocast_enabled("cpu")
 
 
-def _signed(forward: Callable[..., Any]) -> staticmethod[..., Any]:
-    """Keep the signature, which `Function.apply` asks for at each call: finding it costs more than a small layer."""
-    forward.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
-    return staticmethod(forward)
+def _signed(function: type[Function]) -> type[Function]:
+    """Keep the signature that `Function.apply` asks for at each call: finding it costs more than a small layer."""
+    function.forward.__signature__ = inspect.signature(function.forward)  # type: ignore[attr-defined]
+    return function
 
 
+@_signed
 class _Convolution(Function):
     generate_vmap_rule = True
 
-    @_signed
+    @staticmethod
     def forward(maps: Tensor, weight: Tensor, bias: Tensor, padding: Sequence[int]) -> Tensor:
         return F.conv2d(maps, weight, bias, padding=tuple(padding))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: Tensor) -> None:
         maps, weight, _, ctx.padding = inputs
         ctx.save_for_backward(maps, weight)
 
@@ -98,12 +99,13 @@ class _Convolution(Function):
         return *_ConvolutionGradient.apply(gradient, *ctx.saved_tensors, ctx.padding, wanted), None
 
 
+@_signed
 class _ConvolutionGradient(Function):
     """Gradients with respect to maps, weight and bias, those that are `wanted`."""
 
     generate_vmap_rule = True
 
-    @_signed
+    @staticmethod
     def forward(
         gradient: Tensor, maps: Tensor, weight: Tensor, padding: Sequence[int], wanted: tuple[bool, bool, bool]
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -115,7 +117,7 @@ class _ConvolutionGradient(Function):
         return found
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: Any) -> None:
         *tensors, ctx.padding, _ = inputs
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
@@ -157,10 +159,11 @@ def _towards_maps(gradient: Tensor, maps: Tensor, weight: Tensor, padding: Seque
     return F.fold(parts, maps.shape[-2:], weight.shape[-2:], padding=tuple(padding))
 
 
+@_signed
 class _InstanceNorm(Function):
     generate_vmap_rule = True
 
-    @_signed
+    @staticmethod
     def forward(maps: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
         count, channels, height, width = maps.shape
         found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.native_group_norm(
@@ -180,6 +183,7 @@ class _InstanceNorm(Function):
         return *_InstanceNormGradient.apply(gradient.contiguous(), *ctx.saved_tensors, ctx.eps), None
 
 
+@_signed
 class _InstanceNormGradient(Function):
     """Gradients with respect to maps, weight γ and bias.
 
@@ -189,9 +193,9 @@ class _InstanceNormGradient(Function):
 
     generate_vmap_rule = True
 
-    @_signed
+    @staticmethod
     def forward(
-        gradient: Tensor, maps: Tensor, mean: Tensor, inverse_deviation: Tensor, weight: Tensor, eps: float
+        gradient: Tensor, maps: Tensor, mean: Tensor, inverse_deviation: Tensor, weight: Tensor, _eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         count, channels, height, width = maps.shape
         sizes = count, channels, height * width, channels
@@ -201,7 +205,7 @@ class _InstanceNormGradient(Function):
         return found
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: Any) -> None:
         *tensors, ctx.eps = inputs
         ctx.save_for_backward(*tensors)
 
@@ -233,8 +237,9 @@ def _sum(maps: Tensor) -> Tensor:
     return maps.sum((-2, -1), keepdim=True)
 
 
+@_signed
 class _Halved(Function):
-    @_signed
+    @staticmethod
     def forward(maps: Tensor) -> Tensor:
         # In the order of torch's kernel, four values one after another: the same bits, in a third of the time.
         top, bottom = (maps[..., row : _even(maps, -2) : 2, : _even(maps, -1)] for row in (0, 1))
@@ -242,7 +247,7 @@ class _Halved(Function):
         return total.add_(bottom[..., ::2]).add_(bottom[..., 1::2]).mul_(0.25)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor], _output: Tensor) -> None:
         ctx.size = inputs[0].shape[-2:]
 
     @staticmethod
@@ -250,14 +255,15 @@ class _Halved(Function):
         return _Spread.apply(gradient, *ctx.size)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None], maps: Tensor) -> tuple[Tensor, int]:
+    def vmap(_info: Any, in_dims: tuple[int | None], maps: Tensor) -> tuple[Tensor, int]:
         return _Halved.apply(maps.movedim(in_dims[0], 0)), 0
 
 
+@_signed
 class _Spread(Function):
     """A quarter of each pixel of maps (..., h//2, w//2) for each pixel of its square: the transpose of `_Halved`."""
 
-    @_signed
+    @staticmethod
     def forward(maps: Tensor, height: int, width: int) -> Tensor:
         result = maps.new_empty((*maps.shape[:-2], height, width))
         high, wide = _even(result, -2), _even(result, -1)
@@ -269,15 +275,17 @@ class _Spread(Function):
         return result
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, int, int], output: Tensor) -> None:
+    def setup_context(_ctx: Any, _inputs: tuple[Tensor, int, int], _output: Tensor) -> None:
         pass
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, None, None]:
+    def backward(_ctx: Any, gradient: Tensor) -> tuple[Any, None, None]:
         return _Halved.apply(gradient), None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, None, None], maps: Tensor, height: int, width: int) -> tuple[Tensor, int]:
+    def vmap(
+        _info: Any, in_dims: tuple[int | None, None, None], maps: Tensor, height: int, width: int
+    ) -> tuple[Tensor, int]:
         return _Spread.apply(maps.movedim(in_dims[0], 0), height, width), 0
 
 

@@ -100,7 +100,12 @@ class MTT(Objective):
         self._rate = LearnedRate(options.lr_teacher, options.lr_lr, options.momentum_lr)
         self._gradient: str = options.gradient
         if options.gradient == "auto":
-            batch = (min(len(labels), options.batch_syn or len(labels)), task.channels, task.image_size, task.image_size)
+            batch = (
+                min(len(labels), options.batch_syn or len(labels)),
+                task.channels,
+                task.image_size,
+                task.image_size,
+            )
             self._gradient = fitting_form(self._network, batch, options.syn_steps, options.memory_budget)
 
     def match(self, images: Tensor, labels: Tensor, step: int) -> Match:
