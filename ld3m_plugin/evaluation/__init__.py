@@ -1,6 +1,7 @@
 """Evaluation: test accuracy of networks trained on a distilled set, next to networks trained on random real images.
 
 - `protocols`: named training recipes
+- `test_images`: the test images, normalised once for all networks
 - `train_network`: training one network, and its accuracy
 - `evaluating`: the rows of a table
 - `table`: the table and its record

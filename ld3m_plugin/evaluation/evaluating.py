@@ -19,6 +19,7 @@ from ld3m_plugin.evaluation.divergence import has_diverged
 from ld3m_plugin.evaluation.protocols import Protocol, get_protocol
 from ld3m_plugin.evaluation.same_data import check_labels
 from ld3m_plugin.evaluation.table import RANDOM_REAL, Evaluation, Row
+from ld3m_plugin.evaluation.test_images import TestImages
 from ld3m_plugin.evaluation.train_network import predict, share_correct, test_groups, test_labels, train
 from ld3m_plugin.networks.build import network_for
 from ld3m_plugin.randomness import stream
@@ -153,7 +154,8 @@ class _Test:
         real_images = int(_hard(self.labels).bincount().max()) if RANDOM_REAL in kinds else 0
         check_evaluation(task, recipe, networks, real_images)
         chosen = tuple(networks) or recipe.networks
-        rows = tuple(self.row(kind, name, repeats or recipe.repeats) for name in chosen for kind in kinds)
+        tests = TestImages(task, self.per_class)
+        rows = tuple(self.row(kind, name, repeats or recipe.repeats, tests) for name in chosen for kind in kinds)
         labels, seconds = test_labels(task, self.per_class), time.perf_counter() - started
         return Evaluation(
             *(recipe, rows, len(labels), self.seed, seconds, task.source),
@@ -163,7 +165,7 @@ class _Test:
             data_digest=task_digest(task),
         )
 
-    def row(self, images: str, network: str, repeats: int) -> Row:
+    def row(self, images: str, network: str, repeats: int, tests: TestImages) -> Row:
         """Train and test `repeats` networks on images of one kind."""
         predicted, diverged, task, recipe = [], [], self.task, self.protocol
         for repeat in range(repeats):
@@ -175,7 +177,7 @@ class _Test:
             student = network_for(task, network, recipe.network_settings.get(network, {}), rng)
             on_device = pictures.to(task.device), labels.to(task.device)
             trained = train(student, *on_device, recipe, recipe.rate(network), rng)
-            predicted.append(predict(trained, task, self.per_class))
+            predicted.append(predict(trained, task, self.per_class, tests))
             diverged += [repeat] if has_diverged(trained, *on_device) else []
         labels = test_labels(task, self.per_class)
         accuracies = tuple(share_correct(classes, labels) for classes in predicted)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +13,16 @@ from ld3m_plugin.contracts import Network, Task
 from ld3m_plugin.data.numbered_images import evenly_spaced
 from ld3m_plugin.errors import HostError
 from ld3m_plugin.evaluation.protocols import Protocol
-from ld3m_plugin.networks.build import for_forward
+from ld3m_plugin.evaluation.test_images import TestImages
+from ld3m_plugin.networks.build import for_forward, for_training
 from ld3m_plugin.networks.learning_rate import warmup_cosine
+from ld3m_plugin.networks.winograd import FewerProducts
 from ld3m_plugin.randomness import lent_to_global, spawn
 
 _WARMUP_START = 1e-7
-_TEST_BATCH = 256
+
+#: Devices whose SGD updates a weight in one pass, to the same bits.
+_FUSED = ("cpu", "cuda")
 
 
 def rate_factor(epoch: int, protocol: Protocol) -> float:
@@ -70,9 +73,8 @@ def train(
         rng: draws the order of the images and the augmentation.
     """
     dsa = DSA(protocol.dsa)
-    optimizer = torch.optim.SGD(
-        network.parameters(), lr=rate, momentum=protocol.momentum, weight_decay=protocol.weight_decay
-    )
+    network = for_training(network)
+    optimizer = _optimizer(network, protocol, rate, images.device)
     average = None if protocol.ema is None else WeightAverage(network, protocol.ema)
     network.train()
     # Dropout draws from the global stream, so that stream is seeded from `rng` for the time of the training.
@@ -83,13 +85,25 @@ def train(
             for which in torch.randperm(len(images), generator=rng).split(protocol.batch_size):
                 batch = dsa(images[which], rng=rng)
                 optimizer.zero_grad(set_to_none=True)
-                F.cross_entropy(network(batch), labels[which]).backward()
+                with FewerProducts():
+                    logits = network(batch)
+                F.cross_entropy(logits, labels[which]).backward()
                 if protocol.gradient_clip is not None:
                     nn.utils.clip_grad_norm_(network.parameters(), protocol.gradient_clip)
                 optimizer.step()
             if average is not None:
                 average.update(network)
     return network if average is None else average.network
+
+
+def _optimizer(network: Network, protocol: Protocol, rate: float, device: torch.device) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        network.parameters(),
+        lr=rate,
+        momentum=protocol.momentum,
+        weight_decay=protocol.weight_decay,
+        fused=device.type in _FUSED or None,
+    )
 
 
 def accuracy(network: Network, task: Task, per_class: int | None = None) -> float:
@@ -107,19 +121,24 @@ def share_correct(predicted: Tensor, labels: Tensor) -> float:
 
 
 @torch.no_grad()
-def predict(network: Network, task: Task, per_class: int | None = None) -> Tensor:
-    """Predict the class of each test image: (n,) int64, on the CPU, in the order of `test_batches`."""
+def predict(network: Network, task: Task, per_class: int | None = None, images: TestImages | None = None) -> Tensor:
+    """Predict the class of each test image: (n,) int64, on the CPU, in the order of `test_images.read_batches`.
+
+    Args:
+        images: the test images of `task` and `per_class`, where several networks see them; default: read for this one.
+    """
     network = for_forward(network.eval())
     found = []
-    for images, _ in test_batches(task, per_class):
-        logits = network(task.normalise(images))
-        if logits.shape != (len(images), task.num_classes):
+    for batch in (images or TestImages(task, per_class)).batches():
+        with FewerProducts():
+            logits = network(batch)
+        if logits.shape != (len(batch), task.num_classes):
             raise HostError(
-                f"{type(network).__name__} gave logits {tuple(logits.shape)} for {len(images)} images of {task.num_classes} "
+                f"{type(network).__name__} gave logits {tuple(logits.shape)} for {len(batch)} images of {task.num_classes} "
                 "classes"
             )
-        found.append(logits.argmax(1).cpu())
-    return torch.cat(found)
+        found.append(logits.argmax(1))
+    return torch.cat(found).cpu()
 
 
 def test_labels(task: Task, per_class: int | None) -> Tensor:
@@ -134,18 +153,3 @@ def test_groups(task: Task, per_class: int | None) -> Tensor | None:
         return None
     by_class = torch.tensor(task.test_groups).split(list(task.test.counts()))
     return torch.cat([groups[evenly_spaced(len(groups), per_class)] for groups in by_class])
-
-
-def test_batches(task: Task, per_class: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-    """Iterate over uint8 images (n, C, H, W) and class indices (n,) of the test set, on the CPU; a batch may span classes."""
-    images, labels, held = [], [], 0
-    for class_index, count in enumerate(task.test.counts()):
-        for which in evenly_spaced(count, per_class).split(_TEST_BATCH):
-            images.append(task.test.read(class_index, which))
-            labels.append(torch.full((len(which),), class_index))
-            held += len(which)
-            if held >= _TEST_BATCH:
-                yield torch.cat(images), torch.cat(labels)
-                images, labels, held = [], [], 0
-    if held:
-        yield torch.cat(images), torch.cat(labels)

@@ -10,9 +10,9 @@ import torch
 from ld3m_plugin.contracts import ImagesByClass, Network
 from ld3m_plugin.errors import ArtefactError, InvalidOptionError, UsageError
 from ld3m_plugin.evaluation import RANDOM_REAL, Evaluation, Row, evaluate, get_protocol
-from ld3m_plugin.evaluation import train_network as training
 from ld3m_plugin.evaluation.evaluating import random_real_images
-from ld3m_plugin.evaluation.train_network import WeightAverage, accuracy, rate_factor, train
+from ld3m_plugin.evaluation.test_images import TestImages, read_batches
+from ld3m_plugin.evaluation.train_network import WeightAverage, accuracy, predict, rate_factor, train
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.testing import tiny_task
@@ -209,7 +209,7 @@ def test_images_and_labels_that_do_not_fit(images, labels, message):
 
 def test_test_batches_span_classes_and_miss_nothing():
     task = tiny_task(classes=3, test=100)
-    batches = list(training.test_batches(task, None))
+    batches = list(read_batches(task, None))
     assert [len(labels) for _, labels in batches] == [300]
     assert torch.cat([labels for _, labels in batches]).bincount().tolist() == [100, 100, 100]
 
@@ -231,9 +231,29 @@ class Uneven(ImagesByClass):
 
 def test_a_class_with_fewer_test_images_keeps_all_it_has():
     task = replace(tiny_task(classes=3), test_images=Uneven(10, 2, 0))
-    ((images, labels),) = training.test_batches(task, 4)
+    ((images, labels),) = read_batches(task, 4)
     assert images.flatten().tolist() == [0, 2, 5, 7, 0, 1]
     assert labels.tolist() == [0, 0, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(("bound", "times"), [(2**28, 1), (0, 2)])
+def test_test_images_are_read_once_where_they_are_few(bound, times, monkeypatch):
+    task, read = tiny_task(classes=3, test=100), []
+    before = type(task.test).read
+    monkeypatch.setattr(type(task.test), "read", lambda *given: read.append(given[1]) or before(*given))
+    monkeypatch.setattr("ld3m_plugin.evaluation.test_images._HELD_BYTES", bound)
+    images = TestImages(task, None)
+    first, second = (list(images.batches()) for _ in range(2))
+    assert read == [0, 1, 2] * times
+    assert torch.equal(torch.cat(first), torch.cat(second))
+    assert torch.equal(torch.cat(first), task.normalise(torch.cat([part for part, _ in read_batches(task, None)])))
+    assert max(map(len, first)) == 128  # the memory of a forward pass is bounded, also where a batch spans classes
+
+
+def test_predictions_do_not_depend_on_who_reads_the_images():
+    task = tiny_task(image_size=32, test=5)
+    network = get_network("ConvNet", rng=stream(0, "n"), channels=1, image_size=32, num_classes=3, width=8)
+    assert torch.equal(predict(network, task, 3), predict(network, task, 3, TestImages(task, 3)))
 
 
 def test_accuracy_on_a_part_of_the_test_set_by_hand():
