@@ -28,7 +28,8 @@ if TYPE_CHECKING:
         TrainingReporter,
     )
     from ld3m_plugin.data.load import load_task
-    from ld3m_plugin.distillation.loop import Step, distill
+    from ld3m_plugin.distillation.loop import distill
+    from ld3m_plugin.distillation.step_record import Step
     from ld3m_plugin.evaluation import evaluate
     from ld3m_plugin.networks.build import get_network
     from ld3m_plugin.task import DataOptions, ImagesByClass, Task
@@ -48,7 +49,7 @@ _HOMES = {
     "Objective": "ld3m_plugin.contracts",
     "PriorKind": "ld3m_plugin.contracts",
     "RunConfig": "ld3m_plugin.config",
-    "Step": "ld3m_plugin.distillation.loop",
+    "Step": "ld3m_plugin.distillation.step_record",
     "Task": "ld3m_plugin.task",
     "Tracker": "ld3m_plugin.contracts",
     "TrainingReporter": "ld3m_plugin.contracts",

@@ -131,6 +131,10 @@ class RunConfig(Options):
         description="latent rows rendered at a time (a chunk is rendered again in the backward pass); default: all",
     )
     autocast: Literal["none", "bf16"] = Field("none", description="mixed precision of rendering and matching")
+    tf32: Literal["none", "convolutions", "all"] = Field(
+        "convolutions",
+        description="TF32 on CUDA: nowhere, in convolutions as published (torch's default), or in matrix products too",
+    )
     device: str = Field("auto", description="'cpu', 'cuda', 'cuda:1', 'mps', or 'auto' for the best available")
     checkpoint_every: int = Field(100, ge=0, description="steps between checkpoints (0: only when the run ends)")
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -269,6 +273,10 @@ def dump(config: RunConfig) -> str:
 _FREE = {"steps", "seconds", "device", "checkpoint_every", "evaluation", "trackers", "render_batch"}
 
 
+#: Settings that are younger than some checkpoints, and count only where they are not the default, which is what those had.
+_YOUNGER = ("tf32",)
+
+
 def digest(config: RunConfig) -> str:
     """A digest of the settings that decide a step (`decisive`); a checkpoint records it."""
     return _digest(decisive(config))
@@ -276,7 +284,7 @@ def digest(config: RunConfig) -> str:
 
 def former_digest(config: RunConfig) -> str:
     """The digest in checkpoints of version 0.1, which counts most paths as settings."""
-    settings = config.model_dump(mode="json", exclude=_FREE)
+    settings = config.model_dump(mode="json", exclude=_FREE | set(_YOUNGER))
     settings["data"]["options"].pop("root", None)
     return _digest(settings)
 
@@ -296,7 +304,8 @@ def decisive(config: RunConfig) -> dict[str, Any]:
     from ld3m_plugin.data.load import without_places
     from ld3m_plugin.registry import current_registry
 
-    settings = config.model_dump(mode="json", exclude=_FREE)
+    at_default = {name for name in _YOUNGER if getattr(config, name) == RunConfig.model_fields[name].default}
+    settings = config.model_dump(mode="json", exclude=_FREE | at_default)
     settings["data"] = without_places(config.data.name, settings["data"]["options"])
     for kind in ("generator", "objective"):
         model = options_model(current_registry().resolve(kind, settings[kind]["name"]))

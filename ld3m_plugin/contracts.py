@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ld3m_plugin import moved
+from ld3m_plugin.devices.transfer import number
 from ld3m_plugin.errors import ArtefactError, HostError, one_line
 from ld3m_plugin.launchers.launcher import Job, Launcher
 from ld3m_plugin.options import BackendOptions, Options, Place, build, takes
@@ -289,14 +290,15 @@ class Match:
     """The result of an objective for a batch of images.
 
     Attributes:
-        loss: the value, for the record.
+        loss: the value, for the record: a number, or a tensor of one. A tensor on a device is read later, with those of other
+            steps; `float()` of it waits for the device in every step.
         image_grad: dloss/dimages (N, C, H, W).
-        metrics: more numbers for the record.
+        metrics: more numbers for the record, likewise.
     """
 
-    loss: float
+    loss: float | Tensor
     image_grad: Tensor
-    metrics: dict[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float | Tensor] = field(default_factory=dict)
 
 
 class Objective(_Backend, ABC):
@@ -369,7 +371,7 @@ class DifferentiableObjective(Objective):
                 "tensor that depends differentiably on the images"
             )
         (image_grad,) = torch.autograd.grad(value, images)
-        return Match(float(value.detach()), image_grad, metrics)
+        return Match(number(value), image_grad, metrics)
 
 
 class Network(nn.Module):

@@ -6,6 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from ld3m_plugin.devices.transfer import to_device
 from ld3m_plugin.errors import DataError
 from ld3m_plugin.options import Options
 from ld3m_plugin.randomness import spawn, stream
@@ -66,6 +68,10 @@ class ImagesByClass(ABC):
     @abstractmethod
     def read(self, class_index: int, which: Tensor) -> Tensor:
         """Images `which` (n,) of one class as uint8 (n, C, H, W), on the CPU."""
+
+    def read_to(self, class_index: int, which: Tensor, device: torch.device) -> Tensor:
+        """The same on `device`; the host does not wait for a copy to CUDA. Images that lie there are not copied."""
+        return to_device(self.read(class_index, which), device)
 
     def digest(self, class_index: int) -> str:
         """What identifies the images of one class and their order, wherever they lie: `METHOD:SHA-256`.
@@ -161,12 +167,18 @@ class Task:
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 images (n, C, H, W) as normalised float32 on the task's device."""
         # Moved as bytes: a quarter of the traffic. One fused multiply-add does scaling and normalisation.
-        mean, std = (self._per_channel(values) for values in (self.mean, self.std))
-        return torch.addcmul(-mean / std, images.to(self.device).float(), 1 / (255 * std))
+        shift, scale = self._normalisation
+        return torch.addcmul(shift, to_device(images, self.device).float(), scale)
+
+    @cached_property
+    def _normalisation(self) -> tuple[Tensor, Tensor]:
+        """Shift and scale (1, C, 1, 1) on the device: made once, since each copy of numbers to a device waits for it."""
+        mean, std = (torch.tensor(values, device=self.device).view(1, -1, 1, 1) for values in (self.mean, self.std))
+        return -mean / std, 1 / (255 * std)
 
     def denormalise(self, images: Tensor) -> Tensor:
         """Normalised images (n, C, H, W) in the range [0, 1] of the data, not clipped."""
-        mean, std = (self._per_channel(values).to(images.device) for values in (self.mean, self.std))
+        mean, std = (torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
         return images * std + mean
 
     def real_images(self, class_index: int, count: int, rng: torch.Generator) -> Tensor:
@@ -181,7 +193,8 @@ class Task:
                 f"class {self.class_names[class_index]!r} has {available} images and {count} are asked for "
                 f"({self.train.origin}): ask for fewer, or add images"
             )
-        return self.normalise(self.train.read(class_index, torch.randperm(available, generator=rng)[:count]))
+        which = torch.randperm(available, generator=rng)[:count]
+        return self.normalise(self.train.read_to(class_index, which, self.device))
 
     def real_images_of(self, labels: Tensor, rng: torch.Generator) -> Tensor:
         """A real training image for each label, distinct within a class: (N, C, H, W), normalised.
@@ -206,14 +219,11 @@ class Task:
         seed = spawn(rng).initial_seed()  # a stream for each class: other classes and counts change nothing
         made = torch.empty(0)
         for class_index in labels.unique().tolist():
-            rows = (labels == class_index).nonzero().squeeze(1).to(self.device)
+            rows = to_device((labels == class_index).nonzero().squeeze(1), self.device)
             some = make(class_index, len(rows), stream(seed, class_index))
             made = made if len(made) else torch.empty(len(labels), *some.shape[1:], device=self.device)
             made[rows] = some.to(self.device)
         return made
-
-    def _per_channel(self, values: tuple[float, ...]) -> Tensor:
-        return torch.tensor(values, device=self.device).view(1, -1, 1, 1)
 
 
 #: What `register_datasets` registers: the part of `--data NAME:ARGUMENT` after the colon ("" without one), and its options.

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ld3m_plugin.augmentation import DSA, DSADraw
 from ld3m_plugin.contracts import DifferentiableObjective, Network, Task
+from ld3m_plugin.devices.transfer import to_device
 from ld3m_plugin.networks.build import for_forward
 from ld3m_plugin.objectives.matching import (
     MatchingOptions,
@@ -70,7 +71,7 @@ class DM(DifferentiableObjective):
         real_means = self._class_means(network, draws, step)
         with lent_to_global(self.draws(step, "dropout"), task.device):
             features = network.embed(augment_by_class(self._dsa, draws, images, labels))
-        weights = class_weights(labels, task.num_classes).to(images.device)
+        weights = to_device(class_weights(labels, task.num_classes), images.device)
         # Never in half precision: small differences of large sums.
         with torch.autocast(images.device.type, enabled=False):
             return dm_loss(real_means, features.float(), weights)

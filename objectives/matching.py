@@ -15,6 +15,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from ld3m_plugin.augmentation import DSA, FULL, DSADraw
 from ld3m_plugin.contracts import Network, Objective, Options, Task
+from ld3m_plugin.devices.transfer import to_device
 from ld3m_plugin.errors import DataError, InvalidOptionError
 from ld3m_plugin.networks.build import get_network
 
@@ -144,6 +145,6 @@ def augment_by_class(dsa: DSA, draws: Sequence[DSADraw], images: Tensor, labels:
     """
     hard = likeliest(labels)
     order = hard.argsort(stable=True)
-    parts = images[order].split(hard.bincount(minlength=len(draws)).tolist())
+    parts = images[to_device(order, images.device)].split(hard.bincount(minlength=len(draws)).tolist())
     augmented = [dsa.apply(part, draw) if len(part) else part for part, draw in zip(parts, draws, strict=True)]
-    return torch.cat(augmented)[order.argsort()]
+    return torch.cat(augmented)[to_device(order.argsort(), images.device)]

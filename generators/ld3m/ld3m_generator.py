@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ld3m_plugin.budgets import GIB, weight_bytes
 from ld3m_plugin.contracts import Latents, RenderPlan, Task
+from ld3m_plugin.devices.transfer import to_device
 from ld3m_plugin.errors import InvalidOptionError
 from ld3m_plugin.generators.ld3m.ld3m_options import LD3MOptions
 from ld3m_plugin.generators.ld3m.ldm_prior import Prior, find_prior, load_prior
@@ -162,7 +163,8 @@ class LD3MGenerator(PriorGenerator):
         if self.options.noise == "fixed":
             return latents
         noise = {name: latents[name] for name in ("noise", "step_noise") if name in latents}
-        return latents.replace(**{k: torch.randn(v.shape, generator=rng).to(v.device) for k, v in noise.items()})
+        drawn = {name: torch.randn(value.shape, generator=rng) for name, value in noise.items()}
+        return latents.replace(**{name: to_device(value, latents["noise"].device) for name, value in drawn.items()})
 
     def prior_bytes(self) -> int:
         table = self._prior.class_embedding

@@ -79,13 +79,13 @@ class Prior(FrozenAutoencoder):
 
     def predict(self, state: Tensor, time: float, embedding: Tensor | None) -> Tensor:
         """Run the network; see `sampler.Model`."""
-        if embedding is not None:
-            state = state if takes_copies(self.denoiser) else copied(state, len(embedding))
-            output: Tensor = self.denoiser(state, time, embedding).sample
+        # A tensor that the device fills: diffusers copies a number there and waits, and UNet2DModel cuts it to a whole one.
+        when = torch.full((), time, device=state.device)
+        if embedding is None:
+            output: Tensor = self.denoiser(state, when).sample
             return output
-        # UNet2DModel cuts a number to a whole one, but not a tensor.
-        when = time if isinstance(time, int) else torch.tensor(time, device=state.device)
-        output = self.denoiser(state, when).sample
+        state = state if takes_copies(self.denoiser) else copied(state, len(embedding))
+        output = self.denoiser(state, when, embedding).sample
         return output
 
 

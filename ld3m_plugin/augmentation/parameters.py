@@ -15,6 +15,8 @@ from kornia.augmentation import RigidAffineAugmentationBase2D
 from kornia.augmentation.random_generator.base import RandomGeneratorBase
 from torch import Tensor
 
+from ld3m_plugin.devices.transfer import to_device
+
 Parameters = Mapping[str, Tensor]
 
 
@@ -112,7 +114,7 @@ def fitted(images: Tensor, value: Tensor) -> Tensor:
     """
     if value.ndim != 1 or value.shape[0] not in (1, images.shape[0]):
         raise ValueError(f"parameters of shape {tuple(value.shape)} do not fit a batch of {images.shape[0]} images")
-    return value.to(images.device)
+    return to_device(value, images.device)
 
 
 def broadcast(images: Tensor, value: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from ld3m_plugin.comparison.grid_runner import GridReporter
 from ld3m_plugin.comparison.manifest import Manifest
 from ld3m_plugin.contracts import TrainingReporter
-from ld3m_plugin.distillation.loop import Distillation, Step
+from ld3m_plugin.distillation.loop import Distillation
+from ld3m_plugin.distillation.step_record import Step
 from ld3m_plugin.errors import visible
 from ld3m_plugin.evaluation import Evaluation
 from ld3m_plugin.runs.checkpoints import checkpoint_folders

@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 
 from ld3m_plugin.data.transforms import pad_to, resize_square, with_channels
+from ld3m_plugin.devices.transfer import to_device
 from ld3m_plugin.errors import DataError
 from ld3m_plugin.task import ImagesByClass
 
 #: Resized copies larger than this are made on use instead of being kept.
 KEEP_BYTES = 512 * 2**20
+#: Images in memory of at most that many bytes are kept on a CUDA device too, from their first use there.
+RESIDENT_BYTES = 2**30
 #: A data file (uncompressed) larger than this is not read; the largest official one, of CIFAR-100, has 155 MB.
 LARGEST_FILE = 256 * 2**20
 
@@ -52,12 +55,21 @@ class InMemoryImages(ImagesByClass):
             raise ValueError(f"images of all classes need one shape (n, C, H, W), got {shapes or 'no class'}")
         if any(tensor.dtype != torch.uint8 for tensor in self._images):
             raise ValueError("images in memory must be uint8")
+        self._resident: dict[tuple[torch.device, int], Tensor] = {}
 
     def counts(self) -> tuple[int, ...]:
         return tuple(len(tensor) for tensor in self._images)
 
     def read(self, class_index: int, which: Tensor) -> Tensor:
         return self._images[class_index].index_select(0, which)
+
+    def read_to(self, class_index: int, which: Tensor, device: torch.device) -> Tensor:
+        """Images `which` (n,) of one class as uint8 (n, C, H, W) on `device`: on CUDA, of a copy that stays there if it fits."""
+        if device.type != "cuda" or sum(tensor.nbytes for tensor in self._images) > RESIDENT_BYTES:
+            return super().read_to(class_index, which, device)
+        if (device, class_index) not in self._resident:
+            self._resident[device, class_index] = to_device(self._images[class_index], device)
+        return self._resident[device, class_index].index_select(0, to_device(which, device))
 
     def digest(self, class_index: int) -> str:
         """SHA-256 of the pixels of all images of a class."""

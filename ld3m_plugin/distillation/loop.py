@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,34 +19,20 @@ from ld3m_plugin.backends import create, default_rates
 from ld3m_plugin.config import RunConfig, changed
 from ld3m_plugin.contracts import Generator, Latents, Objective, RenderPlan, Task
 from ld3m_plugin.data.load import load_task
+from ld3m_plugin.devices.tf32 import tf32
+from ld3m_plugin.devices.transfer import number
+from ld3m_plugin.distillation.finite_checks import FiniteChecks
 from ld3m_plugin.distillation.optimizer import LatentOptimizer
 from ld3m_plugin.distillation.plugin_checks import check_latents, check_match, check_plan, check_records
 from ld3m_plugin.distillation.rendering import render, render_with_pull_back
+from ld3m_plugin.distillation.step_record import Step
 from ld3m_plugin.errors import HostError, NonFiniteError, UsageError, one_line
 from ld3m_plugin.options import build
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.registry import Registry, blaming, use_registry
 
-
-@dataclass(frozen=True)
-class Step:
-    """Record of one update.
-
-    Attributes:
-        iteration: number of updates made so far, from 1.
-        loss: the objective's value before the update.
-        metrics: the objective's other numbers.
-        seconds: time of this step.
-        state: the run, for images, latents and checkpoints.
-        gradient_norms: Euclidean norm of the loss's gradient by learned latent, before the update.
-    """
-
-    iteration: int
-    loss: float
-    metrics: Mapping[str, float]
-    seconds: float
-    state: Distillation = field(repr=False, compare=False)
-    gradient_norms: Mapping[str, float] = field(default_factory=dict)
+#: Steps between readings of the finite checks of a device other than the CPU.
+READ_EVERY = 10
 
 
 def distill(
@@ -73,7 +58,8 @@ def distill(
 
     Raises:
         UsageError: an unknown or invalid setting.
-        NonFiniteError: a loss or gradient that is not finite; the latents keep the last good state.
+        NonFiniteError: a loss or gradient that is not finite; the latents keep the last good state. On a device other than
+            the CPU, it is raised up to `READ_EVERY` steps later, names its step, and the state is that of the last reading.
     """
     state = Distillation(config, task=task, registry=registry)
     if resume is not None:
@@ -115,6 +101,8 @@ class Distillation:
         seed, training = self.config.seed, self.task.for_training()
         self.iteration = 0
         self.start_images: dict[int, Tensor] = {}
+        self._checks = FiniteChecks()
+        self._good: dict[str, Tensor] | None = None
         with self._blaming("generator", "prepare"):
             self.generator.prepare(training)
         per_class, per_latent = self.config.images_per_class, self.generator.images_per_latent
@@ -149,9 +137,53 @@ class Distillation:
             self.config = self.config.model_copy(update={"render_batch": plan.rows})
 
     def step(self) -> Step:
-        """Make one match and one update of the latents."""
+        """Make one match and one update of the latents.
+
+        On the CPU every check is read at once. On another device, where reading waits for it, checks are read after the first
+        step, after every `READ_EVERY` steps and after the last; `read_checks` reads them at any time.
+        """
+        if self._good is None and self.task.device.type != "cpu":
+            self._good = self.state_dict()
+        try:
+            step = self._step()
+        except HostError:
+            self._read()  # an earlier step may be to blame
+            raise
+        if self.iteration in (1, self.config.steps) or self.iteration % READ_EVERY == 0:
+            self.read_checks()
+        return step
+
+    def read_checks(self) -> None:
+        """Wait for the device and read the checks of the steps since the last reading; on the CPU there are none.
+
+        Raises:
+            NonFiniteError: one failed; the state is again that of the last reading.
+        """
+        self._read()
+        if self.task.device.type != "cpu":
+            self._good = self.state_dict()
+
+    def last_good(self) -> dict[str, Tensor]:
+        """The newest state whose checks are all read, as `state_dict` gives it."""
+        return self.state_dict() if self._good is None else self._good
+
+    @property
+    def is_read(self) -> bool:
+        """Whether no check waits to be read."""
+        return not self._checks.waiting
+
+    def _read(self) -> None:
+        good = self._good
+        try:
+            self._checks.read("the state before it is kept" if good is None else _kept(good))
+        except NonFiniteError:
+            if good is not None:
+                self.load_state_dict(good)
+            raise
+
+    def _step(self) -> Step:
         started = time.perf_counter()
-        with use_registry(self._registry):
+        with use_registry(self._registry), tf32(self.config.tf32, self.task.device):
             with self._blaming("generator", "render"):
                 rendering = render_with_pull_back(
                     self.generator, self.latents, self.config.render_batch, self._precision
@@ -171,11 +203,12 @@ class Distillation:
             with self._blaming("objective", "match"), self._precision():
                 given = self.objective.match(rendering.images, self.labels, self.iteration)
             match = check_match(given, self._who("objective"), rendering.images)
-            self._check_finite({"the loss": torch.tensor(float(match.loss)), "dloss/dimages": match.image_grad})
+            loss = number(match.loss)
+            self._check_finite({"the loss": torch.as_tensor(loss), "dloss/dimages": match.image_grad})
             with self._blaming("generator", "render (its gradient)"):
                 gradients = rendering.pull_back(match.image_grad)
             self._check_finite({f"dloss/d{name}": gradient for name, gradient in gradients.items()})
-            norms = {name: float(gradient.float().norm()) for name, gradient in gradients.items()}
+            norms = {name: number(gradient.float().norm()) for name, gradient in gradients.items()}
             self._optimizer.step(gradients)
             self._check_finite({f"latent {name}": self.latents[name] for name in self.latents.learned})
             self.iteration += 1
@@ -183,11 +216,12 @@ class Distillation:
                 moved = self.generator.on_step(self.latents, self.iteration, self._step_rng)
             self.latents = check_latents(moved, self._who("generator"), len(self.latents))
             self._optimizer.follow(self.latents)
-        return Step(self.iteration, float(match.loss), match.metrics, time.perf_counter() - started, self, norms)
+        return Step(self.iteration, loss, match.metrics, time.perf_counter() - started, self, norms)
 
     def images(self) -> Tensor:
         """The images (N, C, H, W) of the present latents, normalised."""
-        return render(self.generator, self.latents, self.config.render_batch, self._precision)
+        with tf32(self.config.tf32, self.task.device):
+            return render(self.generator, self.latents, self.config.render_batch, self._precision)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that changes, as tensors with their own storage: a run that loads it goes on bit for bit."""
@@ -209,6 +243,8 @@ class Distillation:
         def part(name: str) -> dict[str, Tensor]:
             return {key.removeprefix(f"{name}/"): value for key, value in state.items() if key.startswith(f"{name}/")}
 
+        self._checks.forget()
+        self._good = None
         # The state also says which latents are learned: the generator may have moved to another space.
         learned = part("learned")
         self.latents = Latents({**learned, **part("fixed")}, tuple(learned)).to(self.task.device).clone()
@@ -234,12 +270,12 @@ class Distillation:
         return blaming(kind, getattr(self.config, kind).name, method)
 
     def _check_finite(self, tensors: Mapping[str, Tensor]) -> None:
-        for what, tensor in tensors.items():
-            if not torch.isfinite(tensor).all():
-                raise NonFiniteError(
-                    f"{what} is not finite at step {self.iteration + 1}: lower the learning rate "
-                    "(--set optimizer.learning_rates.NAME=VALUE) or turn off autocast; the state before it is kept"
-                )
+        self._checks.check(tensors, self.iteration + 1)
+
+
+def _kept(state: Mapping[str, Tensor]) -> str:
+    done = int(state["host/iteration"])
+    return f"the state after step {done} is kept" if done else "the first state is kept"
 
 
 def choose_device(name: str) -> torch.device:

@@ -60,16 +60,19 @@ class LatentOptimizer:
         for key, value in state.items():
             name, _, quantity = key.rpartition(".")
             parameter = self._parameters[name]
-            # Adam counts its steps in a tensor on the CPU.
-            device = "cpu" if quantity == "step" else parameter.device
+            # Adam counts its steps in a tensor on the CPU, except in the fused kernel.
+            device = "cpu" if quantity == "step" and not self._fused else parameter.device
             self._optimizer.state[parameter][quantity] = value.to(device)
 
     def _adopt(self, latents: Latents) -> None:
         rates = self._rates(latents)
         self._parameters = {name: latents[name] for name in sorted(latents.learned)}
+        # One kernel updates everything; on the CPU the plain form keeps its bits.
+        self._fused = all(parameter.device.type == "cuda" for parameter in self._parameters.values())
         groups = [{"params": [tensor], "lr": rates[name]} for name, tensor in self._parameters.items()]
         if self._config.name == "adam":
-            self._optimizer: torch.optim.Optimizer = torch.optim.Adam(groups, betas=self._config.betas)
+            adam = torch.optim.Adam(groups, betas=self._config.betas, fused=self._fused or None)
+            self._optimizer: torch.optim.Optimizer = adam
         else:
             self._optimizer = torch.optim.SGD(groups, momentum=self._config.momentum)
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from ld3m_plugin.augmentation import DSA
 from ld3m_plugin.contracts import Network, Task
 from ld3m_plugin.data.numbered_images import evenly_spaced
+from ld3m_plugin.devices.transfer import to_device
 from ld3m_plugin.errors import HostError
 from ld3m_plugin.evaluation.protocols import Protocol
 from ld3m_plugin.evaluation.test_images import TestImages
@@ -82,7 +83,8 @@ def train(
         for epoch in range(protocol.epochs):
             for group in optimizer.param_groups:
                 group["lr"] = rate * rate_factor(epoch, protocol)
-            for which in torch.randperm(len(images), generator=rng).split(protocol.batch_size):
+            order = to_device(torch.randperm(len(images), generator=rng), images.device)
+            for which in order.split(protocol.batch_size):
                 batch = dsa(images[which], rng=rng)
                 optimizer.zero_grad(set_to_none=True)
                 with FewerProducts():
@@ -137,7 +139,7 @@ def predict(network: Network, task: Task, per_class: int | None = None, images: 
                 f"{type(network).__name__} gave logits {tuple(logits.shape)} for {len(batch)} images of {task.num_classes} "
                 "classes"
             )
-        found.append(logits.argmax(1))
+        found.append(logits.argmax(1))  # read once, when all is computed
     return torch.cat(found).cpu()
 
 

@@ -46,7 +46,7 @@ def get_network(
         _check_names(name, factory, settings)
         with blaming("network", name, "its constructor"), nullcontext() if rng is None else lent_to_global(rng):
             network = factory(**settings)
-        return conforming("network", name, network, Network).to(device)
+        return conforming("network", name, network, Network).to(device, non_blocking=True)
 
 
 def network_for(task: Task, name: str, settings: Mapping[str, Any], rng: torch.Generator) -> Network:

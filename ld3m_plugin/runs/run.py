@@ -17,7 +17,8 @@ from ld3m_plugin.artefact.distilled_set import DistilledSet
 from ld3m_plugin.config import RunConfig, completed, digest, dump, former_digest
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.load import load_task, recorded_options
-from ld3m_plugin.distillation.loop import Distillation, Step
+from ld3m_plugin.distillation.loop import Distillation
+from ld3m_plugin.distillation.step_record import Step
 from ld3m_plugin.errors import ArtefactError, HostError, NonFiniteError, UsageError, one_line
 from ld3m_plugin.evaluation import Evaluation, check_evaluation, evaluate, get_protocol
 from ld3m_plugin.evaluation.predictions import PREDICTIONS, save_predictions
@@ -29,6 +30,7 @@ from ld3m_plugin.runs.places import moved, said_if_missing, same_places
 from ld3m_plugin.runs.provenance import check_same_origin, environment, metadata
 from ld3m_plugin.runs.run_trackers import RunTrackers
 from ld3m_plugin.runs.start_pictures import save_start
+from ld3m_plugin.runs.step_recording import StepRecorder
 from ld3m_plugin.storage import complete_folder, signals_held, write_json, write_text
 
 
@@ -39,7 +41,7 @@ class Reporter:
         """Called before the first step."""
 
     def step(self, step: Step) -> None:
-        """Called after each update."""
+        """Called for each update, in order: at once on the CPU, in bunches where a device works behind the host."""
 
     def evaluating(self, what: str) -> None:
         """Called when the training of a network starts."""
@@ -197,13 +199,14 @@ class _Run:
         self.config = state.config
         self.best = folders.read_best(folder, state.iteration)
         self.trackers = RunTrackers(self.config, folder, reporter.warn)
-        self.seconds = sum(folders.step_seconds(folder)[: state.iteration])
+        seconds = sum(folders.step_seconds(folder)[: state.iteration])
+        self.steps = StepRecorder(self.trackers, reporter, seconds)
 
     @property
     def is_done(self) -> bool:
         """Whether all steps are made, or their time is up."""
         limit = self.config.seconds
-        return self.state.iteration >= self.config.steps or (limit is not None and self.seconds >= limit)
+        return self.state.iteration >= self.config.steps or (limit is not None and self.steps.seconds >= limit)
 
     def run(self) -> RunResult:
         self.reporter.started(self.state, self.folder)
@@ -222,9 +225,9 @@ class _Run:
             try:
                 while not self.is_done:
                     with signals.let_through():
-                        step = self._step()
-                        good = state.state_dict()
-                    if config.checkpoint_every and step.iteration % config.checkpoint_every == 0:
+                        done = self._step()
+                        good = state.last_good()
+                    if config.checkpoint_every and done % config.checkpoint_every == 0:
                         saved = self._save_checkpoint(good)
             except Exception as error:
                 if saved != int(good["host/iteration"]):
@@ -237,19 +240,20 @@ class _Run:
             if saved != int(good["host/iteration"]):
                 self._save_checkpoint(good)
 
-    def _step(self) -> Step:
-        step = self.state.step()
+    def _step(self) -> int:
+        """Make a step, and record all steps whose checks are read; returns its number."""
+        step, every = self.state.step(), self.config.evaluation.every
         if step.iteration == 1:
             save_start(self.state, self.folder)
-        norms = {f"gradient_norm/{name}": norm for name, norm in step.gradient_norms.items()}
-        record = {"step": step.iteration, "loss": step.loss, **step.metrics, **norms, "seconds": round(step.seconds, 4)}
-        self.seconds += record["seconds"]
-        self.trackers.log(record)
-        self.reporter.step(step)
-        every = self.config.evaluation.every
+        self.steps.add(step)
+        # What is evaluated or saved must be known to be good.
+        if any(each and step.iteration % each == 0 for each in (every, self.config.checkpoint_every)):
+            self.state.read_checks()
+        if self.state.is_read:
+            self.steps.record()
         if every and step.iteration % every == 0 and not self.is_done:
             self._evaluate(self._distilled(), random_real=False)
-        return step
+        return step.iteration
 
     def _save_in_spite_of(self, error: Exception, state: dict[str, Tensor]) -> None:
         """Save the last good state; an error in that must not hide the one that ended the run."""

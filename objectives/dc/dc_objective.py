@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ld3m_plugin.augmentation import DSA, DSADraw
 from ld3m_plugin.contracts import Match, Network, Objective, Task
+from ld3m_plugin.devices.transfer import number, to_device
 from ld3m_plugin.errors import InvalidOptionError
 from ld3m_plugin.objectives.dc.distances import DISTANCES
 from ld3m_plugin.objectives.dc.gradients import (
@@ -107,27 +108,29 @@ class DC(Objective):
         # Siamese: one draw per class, for its real and its synthetic images.
         draws = draws_by_class(self, self._dsa, shape, step)
         augmented = augment_by_class(self._dsa, draws, images, labels)
-        loss, gradient = self._match(augmented.detach(), labels.to(images.device), draws, step)
+        loss, gradient = self._match(augmented.detach(), labels, draws, step)
         (image_grad,) = torch.autograd.grad(augmented, images, gradient)
         self._matches = (self._matches + 1) % self.options.outer_loop
         return Match(loss, image_grad)
 
-    def _match(self, images: Tensor, labels: Tensor, draws: list[DSADraw], step: int) -> tuple[float, Tensor]:
+    def _match(self, images: Tensor, labels: Tensor, draws: list[DSADraw], step: int) -> tuple[float | Tensor, Tensor]:
         """The loss and its gradient with respect to the augmented images (N, C, H, W), a few classes at a time."""
         distance, device = DISTANCES[self.options.distance], images.device
-        total, gradient = torch.zeros((), dtype=torch.float64), torch.zeros_like(images)
-        for classes, rows in _groups(labels, self._classes_at_once):
+        total, gradient = torch.zeros((), dtype=torch.float64, device=device), torch.zeros_like(images)
+        there = to_device(labels, device)
+        for classes, on_cpu in _groups(labels, self._classes_at_once):
+            rows = to_device(on_cpu, device)
             real = [self._real_gradient(k, draws[k], step) for k in classes]
             part = images[rows].requires_grad_()
             with lent_to_global(self.draws(step, "dropout", classes[0]), device):
-                synthetic = synthetic_gradients(self._network, part, labels[rows])
+                synthetic = synthetic_gradients(self._network, part, there[rows])
             # Never in half precision: cosines of nearly parallel vectors.
             with torch.autocast(device.type, enabled=False):
                 loss = distance([torch.stack(tensors) for tensors in zip(*real, strict=True)], synthetic).sum()
             (part_gradient,) = torch.autograd.grad(loss, part)
             gradient[rows] = part_gradient
-            total += loss.detach().double().cpu()
-        return float(total), gradient
+            total += loss.detach().double()
+        return number(total), gradient
 
     def _real_gradient(self, k: int, draw: DSADraw, step: int) -> list[Tensor]:
         """The network's gradient on real images of class `k`."""
@@ -140,7 +143,7 @@ class DC(Objective):
         if self._matches == 0:
             self._adopt(random_network(self.options, self.task, self.draws(step, "network")))
         else:
-            self._train(images, labels.to(images.device), self.draws(step, "training"))
+            self._train(images, to_device(labels, images.device), self.draws(step, "training"))
         if has_batch_norm(self._network):
             count = min(_FOR_BATCH_NORM, self.options.batch_real)
             classes = range(self.task.num_classes)
@@ -153,7 +156,8 @@ class DC(Objective):
         self._network.train()
         with lent_to_global(spawn(rng), images.device):  # for dropout
             for _ in range(self.options.inner_loop):
-                for rows in torch.randperm(len(images), generator=rng).split(self.options.batch_train):
+                order = to_device(torch.randperm(len(images), generator=rng), images.device)
+                for rows in order.split(self.options.batch_train):
                     self._optimizer.zero_grad(set_to_none=True)
                     batch = self._dsa(images[rows], rng=rng)
                     cross_entropy(self._network(batch), labels[rows]).backward()
@@ -195,13 +199,15 @@ class DC(Objective):
 def _groups(labels: Tensor, at_once: int) -> Iterator[tuple[list[int], Tensor]]:
     """Group classes that have images, in order: up to `at_once` with equally many, and their rows (G, I).
 
+    Labels are on the CPU.
+
     >>> [(classes, rows.tolist()) for classes, rows in _groups(torch.tensor([0, 0, 1, 1, 2]), 2)]
     [([0, 1], [[0, 1], [2, 3]]), ([2], [[4]])]
     """
-    hard = likeliest(labels).cpu()
+    hard = likeliest(labels)
     rows = {k: (hard == k).nonzero().squeeze(1) for k in hard.unique().tolist()}
     for _, group in groupby(rows, lambda k: len(rows[k])):
         alike = list(group)
         for start in range(0, len(alike), at_once):
             classes = alike[start : start + at_once]
-            yield classes, torch.stack([rows[k] for k in classes]).to(labels.device)
+            yield classes, torch.stack([rows[k] for k in classes])

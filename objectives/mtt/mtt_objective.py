@@ -20,6 +20,7 @@ from torch.func import functional_call
 
 from ld3m_plugin.augmentation import DSA, FULL
 from ld3m_plugin.contracts import Match, Objective, Task
+from ld3m_plugin.devices.transfer import to_device
 from ld3m_plugin.errors import ExpertError, HostError, NonFiniteError
 from ld3m_plugin.objectives.matching import NetworkOptions, check_no_batch_norm, cross_entropy, random_network
 from ld3m_plugin.objectives.mtt import FOLDER, FOLDER_VARIABLE
@@ -110,8 +111,9 @@ class MTT(Objective):
 
     def match(self, images: Tensor, labels: Tensor, step: int) -> Match:
         start, target, epoch = self._draw_trajectory(self.draws(step, "trajectory"))
-        loss = self._student(images, labels.to(images.device), self.draws(step, "student"))
-        problem = Unroll(loss, self.options.syn_steps, start.to(images.device), target.to(images.device))
+        start, target, labels = (to_device(tensor, images.device) for tensor in (start, target, labels))
+        loss = self._student(images, labels, self.draws(step, "student"))
+        problem = Unroll(loss, self.options.syn_steps, start, target)
         found = GRADIENTS[self._gradient](problem, images, self._rate.value)
         if not math.isfinite(found.loss) or not math.isfinite(found.rate_grad):
             raise NonFiniteError(
@@ -165,7 +167,7 @@ class MTT(Objective):
         rows = self._batches(len(images), rng)
         draws = [self._dsa.draw((len(batch), *images.shape[1:]), rng, siamese=False) for batch in rows]
         seeds = torch.randint(2**63 - 1, (len(rows),), generator=rng).tolist()
-        rows = [batch.to(labels.device) for batch in rows]
+        rows = [to_device(batch, labels.device) for batch in rows]
         network, dsa = self._network, self._dsa
         shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
         sizes = [shape.numel() for shape in shapes.values()]

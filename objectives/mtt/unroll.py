@@ -24,6 +24,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ld3m_plugin.devices.transfer import read_numbers
+
 #: (step, θ (P,), images (N, C, H, W)) -> ℓ_i, a scalar. Pure: equal arguments give equal losses, also when called again.
 StepLoss = Callable[[int, Tensor, Tensor], Tensor]
 
@@ -66,7 +68,8 @@ def unrolled(problem: Unroll, images: Tensor, rate: float) -> TrajectoryGradient
         theta = theta - learned * gradient
     loss = problem.distance(theta)
     image_grad, rate_grad = torch.autograd.grad(loss, (images, learned))
-    return TrajectoryGradient(float(loss.detach()), image_grad, float(rate_grad))
+    ended, found = read_numbers((loss, rate_grad))
+    return TrajectoryGradient(ended, image_grad, found)
 
 
 def adjoint(problem: Unroll, images: Tensor, rate: float) -> TrajectoryGradient:
@@ -100,7 +103,7 @@ def _walk_back(problem: Unroll, images: Tensor, rate: float, *, through_paramete
     end.requires_grad_()
     loss = problem.distance(end)
     (v,) = torch.autograd.grad(loss, end)
-    image_grad, rate_grad = torch.zeros_like(images), 0.0
+    image_grad, rate_parts = torch.zeros_like(images), []
     between: list[Tensor] = []
     for step in reversed(range(problem.steps)):
         if not between:  # the last step of a stretch whose first parameters were kept
@@ -113,10 +116,12 @@ def _walk_back(problem: Unroll, images: Tensor, rate: float, *, through_paramete
         wanted = (leaf, theta) if through_parameters else (leaf,)
         towards_images, *towards_theta = torch.autograd.grad(along, wanted)
         image_grad.sub_(towards_images, alpha=rate)
-        rate_grad -= float(along.detach())
+        rate_parts.append(along.detach())
         for part in towards_theta:
             v = v.sub(part, alpha=rate)
-    return TrajectoryGradient(float(loss.detach()), image_grad, rate_grad)
+    # One reading for all: the rate is a number of the host.
+    ended, *found = read_numbers((loss, *rate_parts))
+    return TrajectoryGradient(ended, image_grad, -sum(found))
 
 
 def _after(problem: Unroll, step: int, theta: Tensor, images: Tensor, rate: float) -> Tensor:

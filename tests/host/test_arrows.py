@@ -133,7 +133,17 @@ GENERATORS, OBJECTIVES = below("ld3m_plugin.generators"), below("ld3m_plugin.obj
 CONTRACTS = below(
     *(
         f"ld3m_plugin.{name}"
-        for name in ("contracts", "task", "options", "plain_yaml", "errors", "storage", "randomness", "moved")
+        for name in (
+            "contracts",
+            "task",
+            "options",
+            "plain_yaml",
+            "errors",
+            "storage",
+            "randomness",
+            "moved",
+            "devices",
+        )
     ),
     "ld3m_plugin.hookspecs",
     "ld3m_plugin.launchers.launcher",

@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ld3m_plugin.config import RunConfig, assign, completed, digest, dump, merge, parse_assignment, resolve
+from ld3m_plugin.config import RunConfig, assign, completed, decisive, digest, dump, merge, parse_assignment, resolve
 from ld3m_plugin.errors import InvalidOptionError, UnknownOptionError, UsageError
 from ld3m_plugin.generators.ld3m.ld3m_options import LD3MOptions
 from ld3m_plugin.options import build
@@ -276,6 +276,9 @@ def test_digest_is_of_what_decides_a_step():
     )
     assert digest(moved) == digest(base)
     assert digest(base.model_copy(update={"seed": 1})) != digest(base)
+    # Checkpoints that are older than the setting had its default.
+    assert "tf32" not in decisive(base)
+    assert digest(base.model_copy(update={"tf32": "all"})) != digest(base)
 
 
 def test_a_tracker_is_a_name_or_a_name_with_options(tmp_path):
