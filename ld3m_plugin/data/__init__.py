@@ -21,6 +21,11 @@ def register_datasets(register: Register) -> None:
         "ld3m_plugin.data.fashion_mnist:load",
         summary="Fashion-MNIST: the full set where it is found, else the embedded subset; or :full, :embedded",
     )
+    register(
+        "emoji",
+        "ld3m_plugin.data.emoji:load",
+        summary="Emoji drawings in six styles, in colour, 64x64, embedded: task=main (ten classes), ..., all (40 categories)",
+    )
     register("cifar10", "ld3m_plugin.data.cifar:load_cifar10", summary="CIFAR-10 from torchvision's folder")
     register("cifar100", "ld3m_plugin.data.cifar:load_cifar100", summary="CIFAR-100 from torchvision's folder")
     register(
