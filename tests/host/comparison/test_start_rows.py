@@ -9,6 +9,7 @@ from ld3m_plugin.comparison.points import points
 from ld3m_plugin.comparison.row_identity import Identities
 from ld3m_plugin.errors import UsageError
 from ld3m_plugin.evaluation import evaluate
+from ld3m_plugin.report.writing import write_report
 from ld3m_plugin.testing import tiny_task
 
 
@@ -38,6 +39,8 @@ def test_a_row_is_the_initialisers_pictures_evaluated_like_the_others(made, grid
     assert "seen_networks" not in row.facts
     assert (row.facts["generator"]["name"], row.facts["steps"]) == ("pixel", 0)
     assert list(result.pictures) == ["scaled+level", "mean"]
+    page = write_report(result.manifest.folder).read_text(encoding="utf-8")
+    assert "class means" in page
 
 
 def test_controls_change_the_identity_of_no_other_row(grid):
