@@ -13,13 +13,12 @@ from torch import Tensor
 from ld3m_plugin.contracts import Latents, Task
 from ld3m_plugin.generators.imaging import Clamp, PictureSpace
 from ld3m_plugin.initialisers.starting import StartOptions, StartsFromPictures
-from ld3m_plugin.options import GrownOptions
 
 
-class PixelOptions(StartOptions, GrownOptions):
+class PixelOptions(StartOptions):
     """Options of the pixel generator."""
 
-    added = frozenset({"init_options", "clamp"})
+    added = StartOptions.added | {"clamp"}
 
     init: str = Field(
         "real",

@@ -191,8 +191,9 @@ def _is_path(field: Any) -> bool:
 
 def recorded(options: BaseModel) -> dict[str, Any]:
     """Options as plain data for a record that is read from another folder: paths are absolute."""
+    content = options.model_dump(mode="json")
     found = {name: place.absolute(getattr(options, name)) for name, place in places(type(options)).items()}
-    return {**options.model_dump(mode="json"), **found}
+    return {**content, **{name: value for name, value in found.items() if name in content}}
 
 
 def takes(model: type[Options], argument: Place | None = None) -> Callable[[Factory], Factory]:

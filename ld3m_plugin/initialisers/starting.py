@@ -13,7 +13,7 @@ from ld3m_plugin.backends import create
 from ld3m_plugin.contracts import Generator, Initialiser, Options, Place, Task
 from ld3m_plugin.data.identity import sha256
 from ld3m_plugin.errors import PluginLoadError, nearest, one_line
-from ld3m_plugin.options import build, options_model, places, recorded
+from ld3m_plugin.options import GrownOptions, build, options_model, places, recorded
 from ld3m_plugin.registry import blaming, current_registry, described
 
 _KIND = "initialiser"
@@ -21,10 +21,11 @@ _DEFAULT = "real"
 _OWN = {"init", "init_options"}
 
 
-class StartOptions(Options):
+class StartOptions(GrownOptions):
     """What a generator starts from; shared by those that can start from pictures."""
 
     read_later = frozenset({"init_options"})
+    added = frozenset({"init_options"})
     #: What the generator calls a start from noise of its own.
     noise_name: ClassVar[str] = "noise"
 
