@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from ld3m_plugin.generators.ld3m import model_settings
+from ld3m_plugin.generators.ld3m.frozen_layers import shorten
 from ld3m_plugin.generators.ld3m.ldm_describe import describe
 from ld3m_plugin.generators.ld3m.ldm_folder import PriorFacts, save_prior
-from ld3m_plugin.generators.ld3m.frozen_layers import shorten
 from ld3m_plugin.generators.ld3m.ldm_prior import Codec, load_autoencoder, load_prior
 from ld3m_plugin.randomness import lent_to_global, stream
 
