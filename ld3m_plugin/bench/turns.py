@@ -7,8 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,10 +55,6 @@ class Measured:
     device_peak: float | None = None
     problem: str | None = None
     refused: bool = False
-
-
-class _WorkerEnded(Exception):  # noqa: N818 (it is caught here, never shown)
-    pass
 
 
 class Worker:
@@ -126,17 +122,9 @@ class Worker:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                with _no_broken_pipe():
+                with suppress(BrokenPipeError):  # what it did not read any more
                     pipe.close()
         self._errors.close()
-
-
-@contextmanager
-def _no_broken_pipe() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        return
 
 
 def order(names: Sequence[str], rounds: int) -> list[str]:
