@@ -19,7 +19,7 @@ from ld3m_plugin.devices.transfer import to_device
 from ld3m_plugin.errors import DataError, InvalidOptionError
 from ld3m_plugin.networks.build import get_network
 
-#: Pixels of real images in one pass, 64 images of 32x32: as fast as more (docs/results.md), and little memory. Bits depend on it.
+#: Pixels of real images in one pass, 64 images of 32x32: as fast as more (docs/speed.md), and little memory. Bits depend on it.
 _PIXELS_AT_ONCE = 64 * 32 * 32
 
 

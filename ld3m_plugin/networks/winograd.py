@@ -26,7 +26,7 @@ _PADDING = _FILTER // 2
 #: Polynomials are evaluated at these numbers and at infinity: the usual ones of 8 points, which round least.
 _POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
 
-#: Channels in and out from which the products outweigh the transforms, in the benchmark of docs/results.md.
+#: Channels in and out from which the products outweigh the transforms, in the benchmark of docs/speed.md.
 _LEAST_CHANNELS = 64
 
 #: Transformed inputs at once, in numbers: 16 MiB.
