@@ -19,8 +19,8 @@ from ld3m_plugin.devices.transfer import to_device
 from ld3m_plugin.errors import DataError, InvalidOptionError
 from ld3m_plugin.networks.build import get_network
 
-#: Pixels of real images in one pass, 64 images of 32x32: as fast as more (docs/speed.md), and little memory. Bits depend on it.
-_PIXELS_AT_ONCE = 64 * 32 * 32
+#: Pixels of real images in one pass, 32 images of 32x32: as fast as more (docs/speed.md), and little memory. Bits depend on it.
+_PIXELS_AT_ONCE = 32 * 32 * 32
 
 
 class NetworkOptions(Options):
