@@ -15,6 +15,7 @@ pass runs. These forms are for first derivatives with respect to activations; se
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
@@ -34,12 +35,16 @@ def shorten(model: Any) -> None:
     from diffusers.models.transformers.transformer_2d import Transformer2DModel
     from diffusers.models.upsampling import Upsample2D
 
-    forms = {ResnetBlock2D: (_is_plain_resnet, _resnet), Transformer2DModel: (_is_plain_transformer, _transformer)}
-    forms[Upsample2D] = (_doubles, _doubled)
+    forms: dict[Any, tuple[Callable[[Any], bool], Callable[..., Any]]] = {
+        ResnetBlock2D: (_is_plain_resnet, _resnet),
+        Transformer2DModel: (_is_plain_transformer, _transformer),
+        Upsample2D: (_doubles, _doubled),
+    }
     for module in model.modules():
-        fits, form = forms.get(type(module), (None, None))
-        if fits is not None and fits(module):
-            module.forward = MethodType(form, module)
+        if type(module) in forms:
+            fits, form = forms[type(module)]
+            if fits(module):
+                module.forward = MethodType(form, module)
 
 
 def _is_plain_resnet(block: Any) -> bool:
@@ -47,7 +52,7 @@ def _is_plain_resnet(block: Any) -> bool:
     return bool(plain and block.upsample is None and block.downsample is None)
 
 
-def _resnet(block: Any, states: Tensor, temb: Tensor | None = None) -> Tensor:
+def _resnet(block: Any, states: Tensor, temb: Tensor | None = None) -> Any:
     """`ResnetBlock2D` whose time (1, d) is one for all rows (n, C, h, w)."""
     if block.training or (temb is not None and len(temb) != 1):
         return own_pass(block)(states, temb)
@@ -74,7 +79,7 @@ def _divided(states: Tensor, factor: float) -> Tensor:
 
 
 def _doubles(layer: Any) -> bool:
-    conv = layer.conv if layer.name == "conv" else None
+    conv: Any = layer.conv if layer.name == "conv" else None
     plain = layer.norm is None and layer.interpolate and not layer.use_conv_transpose and isinstance(conv, nn.Conv2d)
     if plain and conv.kernel_size == (3, 3) and conv.padding == (1, 1):
         layer.register_buffer("doubling", None, persistent=False)
@@ -82,7 +87,7 @@ def _doubles(layer: Any) -> bool:
     return False
 
 
-def _doubled(layer: Any, states: Tensor, output_size: Any = None) -> Tensor:
+def _doubled(layer: Any, states: Tensor, output_size: Any = None) -> Any:
     """`Upsample2D` of (n, C, h, w) to (n, D, 2h, 2w)."""
     if output_size is not None:
         return own_pass(layer)(states, output_size)
@@ -115,6 +120,7 @@ def _is_plain_block(block: Any) -> bool:
         and block.attn2 is not None
         and all(map(_is_plain_attention, (block.attn1, block.attn2)))
         and type(block.ff.net[0]) is GEGLU
+        and block.ff.net[0].proj.bias is not None
     )
 
 
@@ -153,7 +159,9 @@ def _block(block: Any, tokens: Tensor, token: Tensor) -> Tensor:
     gate, _, out = block.ff.net[:3]
     hidden, weight, bias = block.norm3(tokens), gate.proj.weight.chunk(2), gate.proj.bias.chunk(2)
     value, gates = (F.linear(hidden, w, b) for w, b in zip(weight, bias, strict=True))
-    return tokens + out(GatedGELU.apply(value, gates))
+    activated: Tensor = GatedGELU.apply(value, gates)
+    changed: Tensor = tokens + out(activated)
+    return changed
 
 
 def _attend(attention: Any, tokens: Tensor) -> Tensor:
