@@ -15,9 +15,8 @@ from ld3m_plugin.devices.transfer import to_device
 from ld3m_plugin.errors import HostError
 from ld3m_plugin.evaluation.protocols import Protocol
 from ld3m_plugin.evaluation.test_images import TestImages
-from ld3m_plugin.networks.build import for_forward, for_training
+from ld3m_plugin.networks.build import for_forward
 from ld3m_plugin.networks.learning_rate import warmup_cosine
-from ld3m_plugin.networks.winograd import FewerProducts
 from ld3m_plugin.randomness import lent_to_global, spawn
 
 _WARMUP_START = 1e-7
@@ -74,7 +73,6 @@ def train(
         rng: draws the order of the images and the augmentation.
     """
     dsa = DSA(protocol.dsa)
-    network = for_training(network)
     optimizer = _optimizer(network, protocol, rate, images.device)
     average = None if protocol.ema is None else WeightAverage(network, protocol.ema)
     network.train()
@@ -87,9 +85,7 @@ def train(
             for which in order.split(protocol.batch_size):
                 batch = dsa(images[which], rng=rng)
                 optimizer.zero_grad(set_to_none=True)
-                with FewerProducts():
-                    logits = network(batch)
-                F.cross_entropy(logits, labels[which]).backward()
+                F.cross_entropy(network(batch), labels[which]).backward()
                 if protocol.gradient_clip is not None:
                     nn.utils.clip_grad_norm_(network.parameters(), protocol.gradient_clip)
                 optimizer.step()
@@ -132,8 +128,7 @@ def predict(network: Network, task: Task, per_class: int | None = None, images: 
     network = for_forward(network.eval())
     found = []
     for batch in (images or TestImages(task, per_class)).batches():
-        with FewerProducts():
-            logits = network(batch)
+        logits = network(batch)
         if logits.shape != (len(batch), task.num_classes):
             raise HostError(
                 f"{type(network).__name__} gave logits {tuple(logits.shape)} for {len(batch)} images of {task.num_classes} "

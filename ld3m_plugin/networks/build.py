@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import nn
 
 from ld3m_plugin.backends import conforming
 from ld3m_plugin.contracts import Network, Task
@@ -58,21 +57,11 @@ def network_for(task: Task, name: str, settings: Mapping[str, Any], rng: torch.G
 def for_forward(network: Network) -> Network:
     """Lay out the weights, in place, for fast forward passes; values, names and shapes do not change.
 
-    On the CPU, channels last is faster forward, but slower with a backward pass because of group norm: networks with a norm
-    are trained in the plain layout (docs/speed.md has both measurements).
+    On the CPU, channels last is faster forward, but slower with a backward pass because of group norm: networks in training
+    keep the plain layout (docs/speed.md has both measurements).
     """
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     return network.to(memory_format=torch.channels_last) if device.type == "cpu" else network
-
-
-def for_training(network: Network) -> Network:
-    """Lay out the weights, in place, for fast training; values, names and shapes do not change.
-
-    A network without a norm is channels last on the CPU: its convolutions are as fast as in the plain layout, and pooling is
-    faster.
-    """
-    norms = (nn.GroupNorm, nn.LayerNorm, nn.modules.batchnorm._NormBase)
-    return network if any(isinstance(layer, norms) for layer in network.modules()) else for_forward(network)
 
 
 def _check_names(network: str, factory: Callable[..., Any], settings: Mapping[str, Any]) -> None:
