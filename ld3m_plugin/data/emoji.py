@@ -29,7 +29,7 @@ from ld3m_plugin.options import Options, takes
 from ld3m_plugin.task import Task
 
 #: Of the 64x64 pictures of `task=all` that priors are trained on; every task and size is normalised with these.
-MEAN, STD = (0.8308, 0.7872, 0.7420), (0.2775, 0.2645, 0.3241)
+MEAN, STD = (0.8297, 0.7871, 0.7423), (0.2784, 0.2649, 0.3241)
 
 #: Split -> parts of the data that are trained on, and the part that is tested on.
 _PARTS = {
