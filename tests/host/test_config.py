@@ -199,7 +199,7 @@ def test_a_completed_configuration_writes_every_option_out():
     assert config.optimizer.learning_rates == {"pixels": 0.05}
     assert completed(config) == config
     default = completed(RunConfig())
-    assert default.generator.options.keys() == LD3MOptions.model_fields.keys()
+    assert default.generator.options.keys() == LD3MOptions.model_fields.keys() - LD3MOptions.added
     assert default.optimizer.learning_rates.keys() == {"latent", "class_embedding"}
     assert completed(default) == default
 
