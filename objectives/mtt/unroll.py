@@ -61,7 +61,7 @@ class TrajectoryGradient:
 def unrolled(problem: Unroll, images: Tensor, rate: float) -> TrajectoryGradient:
     """Differentiate automatically through all steps."""
     images = images.detach().requires_grad_()
-    learned = problem.start.new_tensor(rate).requires_grad_()
+    learned = torch.full_like(problem.start[0], rate).requires_grad_()  # filled by the device: a copy would wait
     theta = problem.start.detach().requires_grad_()
     for step in range(problem.steps):
         (gradient,) = torch.autograd.grad(problem.loss_of_step(step, theta, images), theta, create_graph=True)

@@ -13,7 +13,7 @@ from ld3m_plugin.errors import DataError, InvalidOptionError, UnknownOptionError
 from ld3m_plugin.registry import default_registry
 from ld3m_plugin.task import DataOptions, Task
 
-NAMES = ["fashion-mnist", "cifar10", "cifar100", "imagefolder", "imagenet"]
+NAMES = ["fashion-mnist", "emoji", "cifar10", "cifar100", "imagefolder", "imagenet"]
 
 
 class Recorder:

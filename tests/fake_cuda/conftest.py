@@ -63,6 +63,8 @@ class OnCard(torch.Tensor):
 def on_card(value):
     """Whether a tensor or a device is the card's."""
     if isinstance(value, torch.Tensor):
+        while torch._C._functorch.is_functorch_wrapped_tensor(value):
+            value = torch._C._functorch.get_unwrapped(value)
         return isinstance(value, OnCard)
     return isinstance(value, str | torch.device) and str(value).partition(":")[0] == "cuda"
 
@@ -156,7 +158,7 @@ class _Calls(TorchFunctionMode):
             args, kwargs = (args[0].device, args[0].dtype, *args[1:]), kwargs
         copy = kwargs.pop("copy", False)
         device, dtype, non_blocking, layout = torch._C._nn._parse_to(*args, **kwargs)
-        wanted = tensor.device if device is None else device
+        wanted = device or (CARD if on_card(tensor) else tensor.device)
         if not copy and on_card(wanted) == on_card(tensor) and dtype in (None, tensor.dtype) and layout is None:
             return tensor
         layout = torch.preserve_format if layout is None else layout
