@@ -18,6 +18,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
 
+from ld3m_plugin.networks import fast_layers
+
 CARD = torch.device("cuda", 0)
 aten = torch.ops.aten
 
@@ -214,6 +216,8 @@ def card(monkeypatch):
         "set_rng_state": lambda new, device=None: state.set_state(new),
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
+    # Under vmap the stand-in's tensors say that they are the CPU's, and these layers are for that one.
+    monkeypatch.setattr(fast_layers, "_suits", lambda maps: False)
     before = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     with ExitStack() as stack:
