@@ -92,8 +92,9 @@ class _Kernels(TorchDispatchMode):
         asked = kwargs.get("device")
         if func.overloadpacket is aten._pin_memory:  # there is no driver to pin anything
             return args[0].clone()
-        if self.card.called and not tensors:
-            asked = CARD  # of a derivative, such as the zeros that rows are added to: C++ makes them like its tensors
+        # Inside a function of torch, C++ makes numbers, and moves them, to where its tensors are: the CPU, as it believes.
+        if self.card.called and (not tensors or func.overloadpacket is aten._to_copy):
+            asked = CARD
         if not any(map(on_card, tensors)) and not on_card(asked):
             return func(*args, **kwargs)
         to_card = on_card(asked) if asked is not None else on_card(tensors[0])

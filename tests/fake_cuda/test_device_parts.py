@@ -69,7 +69,7 @@ SMALL = {
 )
 def test_training_and_prediction(card, name):
     """A training never reads the device, a prediction once."""
-    task = tiny_task().to("cuda")
+    task = tiny_task(image_size=32).to("cuda")
     recipe = get_protocol("quick").model_copy(update={"epochs": 2, "batch_size": 4, "ema": 0.9})
     network = network_for(task, name, SMALL[name] or {}, stream(0, "network"))
     images, labels = task.real_images(0, 6, stream(0, "real")), torch.arange(6, device=CUDA) % task.num_classes
