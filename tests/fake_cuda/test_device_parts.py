@@ -60,7 +60,7 @@ def test_augmentation(card, name, siamese):
 SMALL = {
     "ConvNet": {"width": 8, "depth": 2},
     "ViT": {"patch_size": 4, "dim": 8, "depth": 1, "heads": 2, "mlp_dim": 8},
-    **dict.fromkeys(("AlexNet", "ResNet18")),  # VGG11 needs images of 32x32
+    **dict.fromkeys(("AlexNet", "ResNet18", "VGG11", "MLP", "SmallViT", "MaxConvNet", "ResNet8")),
 }
 
 

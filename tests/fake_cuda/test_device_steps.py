@@ -25,8 +25,7 @@ MATCHING = {**SMALL, "batch_real": 6}
 #: By name, options with which an objective's second step also goes on with the network of the first.
 OBJECTIVES = {
     "dm": MATCHING,
-    # One class at a time: the stand-in's tensors lose their device inside vmap.
-    "dc": {**MATCHING, "classes_at_once": 1, "outer_loop": 2, "inner_loop": 2, "batch_train": 2},
+    "dc": {**MATCHING, "outer_loop": 2, "inner_loop": 2, "batch_train": 2},
     "dc one by one": {**MATCHING, "classes_at_once": 1},
     "mtt": {**SMALL, "syn_steps": 2, "expert_epochs": 1, "max_start_epoch": 1, "batch_syn": 2},
 }
