@@ -21,7 +21,7 @@ def arguments(pieces, site, two_epochs, monkeypatch):
     return [
         *(sys.executable, "-m", "ld3m_plugin", "compare", "--generators", "scaled,pixel", "--objectives", "level"),
         *("--data", "tiny", "--steps", "40", "--protocol", two_epochs, "--networks", "Linear", "--repeats", "1"),
-        "--no-random-real",
+        *("--no-random-real", "--controls", "none"),
     ]
 
 
