@@ -7,7 +7,7 @@ as in Cazenavette et al., Generalizing Dataset Distillation via Deep Generative 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -41,8 +41,38 @@ class BasicBlock(nn.Module):
         return F.relu(residual + self.shortcut(features))
 
 
-class ResNet18(Classifier):
-    """A 3×3 stem, four stages of two blocks with 64, 128, 256 and 512 channels, the spatial mean, one linear layer.
+class ResidualNetwork(Classifier):
+    """A 3×3 stem, stages of equally many blocks, spatial mean, one linear layer. Stages but the first halve the image."""
+
+    Options = NormOptions
+    widths: ClassVar[tuple[int, ...]]
+    blocks: ClassVar[int]
+
+    def __init__(self, *, channels: int, image_size: int, num_classes: int, **settings: Any) -> None:
+        super().__init__(channels=channels, image_size=image_size, num_classes=num_classes)
+        norm = build(NormOptions, settings, f"network {type(self).__name__!r}").norm
+        before = self.widths[0]
+        self.conv1 = nn.Conv2d(channels, before, 3, padding=1, bias=False)
+        self.bn1 = normalisation(norm, before, image_size)
+        for stage, width in enumerate(self.widths):
+            # Strides round up, so 28 pixels need no padding (28, 14, 7, 4), and published code does not pad them.
+            size, stride = -(-image_size // 2**stage), 2 if stage else 1
+            first = BasicBlock(before, width, stride, norm, size)
+            others = [BasicBlock(width, width, 1, norm, size) for _ in range(self.blocks - 1)]
+            self.add_module(f"layer{stage + 1}", nn.Sequential(first, *others))
+            before = width
+        self.classifier = nn.Linear(before, num_classes)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Features (N, last width), the spatial mean of the last stage, of images (N, C, H, W)."""
+        features = F.relu(self.bn1(self.conv1(images)))
+        for stage in range(len(self.widths)):
+            features = self.get_submodule(f"layer{stage + 1}")(features)
+        return F.adaptive_avg_pool2d(features, 1).flatten(1)
+
+
+class ResNet18(ResidualNetwork):
+    """Four stages of two blocks with 64, 128, 256 and 512 channels.
 
     Args:
         channels: C.
@@ -54,29 +84,4 @@ class ResNet18(Classifier):
         InvalidOptionError: a setting is out of range.
     """
 
-    Options = NormOptions
-    smallest = 9
-
-    def __init__(self, *, channels: int, image_size: int, num_classes: int, **settings: Any) -> None:
-        super().__init__(channels=channels, image_size=image_size, num_classes=num_classes)
-        norm = build(NormOptions, settings, "network 'ResNet18'").norm
-        # Strides round up, so 28 pixels need no padding (28, 14, 7, 4), and published code does not pad them.
-        halved = [-(-image_size // 2**stage) for stage in range(4)]
-        self.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
-        self.bn1 = normalisation(norm, 64, image_size)
-        self.layer1 = _stage(64, 64, 1, norm, halved[0])
-        self.layer2 = _stage(64, 128, 2, norm, halved[1])
-        self.layer3 = _stage(128, 256, 2, norm, halved[2])
-        self.layer4 = _stage(256, 512, 2, norm, halved[3])
-        self.classifier = nn.Linear(512, num_classes)
-
-    def embed(self, images: Tensor) -> Tensor:
-        """Features (N, 512), the spatial mean of the last stage, of images (N, C, H, W)."""
-        features = F.relu(self.bn1(self.conv1(images)))
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            features = stage(features)
-        return F.adaptive_avg_pool2d(features, 1).flatten(1)
-
-
-def _stage(before: int, width: int, stride: int, norm: Norm, size: int) -> nn.Sequential:
-    return nn.Sequential(BasicBlock(before, width, stride, norm, size), BasicBlock(width, width, 1, norm, size))
+    smallest, widths, blocks = 9, (64, 128, 256, 512), 2

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ld3m_plugin.networks.convnet import ConvNet, ConvNetOptions
-from ld3m_plugin.networks.layers import NORMS, Classifier, Count, Norm, NormOptions, Pooling, normalisation
-from ld3m_plugin.networks.resnet import BasicBlock
+from ld3m_plugin.networks.layers import NORMS, Count, Norm, Pooling
+from ld3m_plugin.networks.resnet import ResidualNetwork
 from ld3m_plugin.networks.vit import ViT, ViTOptions
 from ld3m_plugin.options import build
 
@@ -56,7 +54,7 @@ class SmallViT(ViT):
         super().__init__(channels=channels, image_size=image_size, num_classes=num_classes, **given)
 
 
-class ResNet8(Classifier):
+class ResNet8(ResidualNetwork):
     """A 3x3 stem, three stages of one block with 16, 32 and 64 channels, the spatial mean, one linear layer.
 
     He et al., Deep Residual Learning for Image Recognition (CVPR 2016), section 4.2, with n = 1 (6n + 2 = 8 layers), except that
@@ -72,23 +70,4 @@ class ResNet8(Classifier):
         InvalidOptionError: a setting is out of range.
     """
 
-    Options = NormOptions
-    smallest = 5
-
-    def __init__(self, *, channels: int, image_size: int, num_classes: int, **settings: Any) -> None:
-        super().__init__(channels=channels, image_size=image_size, num_classes=num_classes)
-        norm = build(NormOptions, settings, "network 'ResNet8'").norm
-        halved = [-(-image_size // 2**stage) for stage in range(3)]
-        self.conv1 = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
-        self.bn1 = normalisation(norm, 16, image_size)
-        self.layer1 = BasicBlock(16, 16, 1, norm, halved[0])
-        self.layer2 = BasicBlock(16, 32, 2, norm, halved[1])
-        self.layer3 = BasicBlock(32, 64, 2, norm, halved[2])
-        self.classifier = nn.Linear(64, num_classes)
-
-    def embed(self, images: Tensor) -> Tensor:
-        """Features (N, 64), the spatial mean of the last stage, of images (N, C, H, W)."""
-        features = F.relu(self.bn1(self.conv1(images)))
-        for stage in (self.layer1, self.layer2, self.layer3):
-            features = stage(features)
-        return F.adaptive_avg_pool2d(features, 1).flatten(1)
+    smallest, widths, blocks = 5, (16, 32, 64), 1
