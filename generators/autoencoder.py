@@ -26,7 +26,7 @@ class AutoencoderGenerator(PriorGenerator):
 
     def prepare(self, task: Task) -> None:
         """Load the prior's autoencoder on the task's device; raises the same errors as the LD3M generator."""
-        self._use(load_autoencoder(find_prior(self.options.prior, self.options.revision), task.device), task)
+        self._use(load_autoencoder(find_prior(self.options.prior, self.options.revision, task), task.device), task)
 
     def initial_latents(self, task: Task, labels: Tensor, rng: torch.Generator) -> Latents:
         """Make `latent` from encoded real images or from Gaussians."""

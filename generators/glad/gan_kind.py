@@ -14,8 +14,8 @@ class GanKind(FolderKind):
     """Priors of the GLaD generator."""
 
     TrainingOptions = GanTrainingOptions
-    # `embedded` names the latent diffusion model.
-    shipped = {"embedded-gan": SHIPPED["embedded-gan"]}  # noqa: RUF012 (a constant of the base)
+    # `embedded` names a latent diffusion model.
+    shipped = {name: folder for name, folder in SHIPPED.items() if name.endswith("-gan")}  # noqa: RUF012 (a constant of the base)
     trainer = "ld3m_plugin.generators.glad.training.train_gan:train_prior"
     converter = "ld3m_plugin.generators.glad.gan_convert:convert"
     describer = "ld3m_plugin.generators.glad.gan_describe:describe"

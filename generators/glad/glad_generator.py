@@ -42,7 +42,7 @@ class GLaDGenerator(Generator):
             InvalidOptionError: a layer out of range, another image size or channels, or a class without match.
         """
         options = self.options
-        self._network, facts, self._provenance = open_network(options, task.device)
+        self._network, facts, self._provenance = open_network(options, task)
         shape = self._network.shape
         if shape.image_size != task.image_size:
             raise InvalidOptionError(

@@ -10,14 +10,17 @@ from pydantic import Field
 from ld3m_plugin.contracts import Options
 from ld3m_plugin.options import Place
 
+_NAMES = Place(frozenset({"embedded", "embedded-gan", "embedded-emoji-gan", "imagenet-128", "imagenet-256"}))
+
 
 class GLaDOptions(Options):
     """Options of the GLaD generator."""
 
-    network: Annotated[str, Place(frozenset({"embedded", "embedded-gan", "imagenet-128", "imagenet-256"}))] = Field(
+    network: Annotated[str, _NAMES] = Field(
         "embedded",
-        description="the prior: `embedded` (shipped, Fashion-MNIST) or a folder (`ld3m prior convert NETWORK.pkl FOLDER` makes "
-        "one); with weights=random also imagenet-128 or imagenet-256, the official sizes",
+        description="the prior: `embedded` (shipped: the one that was trained on the data set, else Fashion-MNIST's) or a "
+        "folder (`ld3m prior convert NETWORK.pkl FOLDER` makes one); with weights=random also imagenet-128 or imagenet-256, the "
+        "official sizes",
     )
     layer: int | None = Field(
         None,

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from ld3m_plugin.errors import InvalidOptionError, PriorError, nearest
 from ld3m_plugin.generators.glad.gan_folder import SHAPE, digest, load_network, read_facts, read_shape
 from ld3m_plugin.generators.glad.glad_options import GLaDOptions
@@ -14,11 +12,17 @@ from ld3m_plugin.generators.glad.stylegan_network import GeneratorNetwork
 from ld3m_plugin.generators.glad.stylegan_shape import NetworkShape, make_shape
 from ld3m_plugin.priors.classes import imagenet_classes
 from ld3m_plugin.priors.prior_json import PriorFacts
+from ld3m_plugin.priors.shipped import find_shipped
 from ld3m_plugin.randomness import lent_to_global, stream
+from ld3m_plugin.task import Task
 
-_EMBEDDED = Path(__file__).parent / "embedded" / "fashion-mnist"
-#: Names that `network` accepts beside folders; `ld3m prior info` knows the second one.
-SHIPPED = {"embedded": _EMBEDDED, "embedded-gan": _EMBEDDED}
+_EMBEDDED = Path(__file__).parent / "embedded"
+#: Names that `network` accepts beside folders; `ld3m prior info` knows those that end in -gan.
+SHIPPED = {
+    "embedded": _EMBEDDED / "fashion-mnist",
+    "embedded-gan": _EMBEDDED / "fashion-mnist",
+    "embedded-emoji-gan": _EMBEDDED / "emoji",
+}
 #: Resolutions of the official ImageNet networks, whose shape is known without a file.
 IMAGENET = {"imagenet-128": 128, "imagenet-256": 256}
 _STEM = 16  # pixels
@@ -41,8 +45,8 @@ def imagenet_shape(resolution: int) -> NetworkShape:
     )
 
 
-def open_network(options: GLaDOptions, device: torch.device) -> tuple[GeneratorNetwork, PriorFacts, dict[str, str]]:
-    """Load or initialise a network on the device.
+def open_network(options: GLaDOptions, task: Task) -> tuple[GeneratorNetwork, PriorFacts, dict[str, str]]:
+    """Load or initialise a network on the task's device.
 
     Returns:
         The frozen network, the facts about its classes, and its provenance for the run's record.
@@ -52,19 +56,19 @@ def open_network(options: GLaDOptions, device: torch.device) -> tuple[GeneratorN
         InvalidOptionError: an official network without weights, unless `weights=random`.
     """
     if options.weights == "random":
-        return _random(options, device)
-    folder = find_network(options.network)
-    network, facts = load_network(folder, device)
+        return _random(options, task)
+    folder = find_network(options.network, task)
+    network, facts = load_network(folder, task.device)
     provenance = {"prior": options.network, "prior_sha256": digest(folder), "prior_source": facts.source}
     return network.freeze(), facts, provenance | ({"prior_licence": facts.licence} if facts.licence else {})
 
 
-def _random(options: GLaDOptions, device: torch.device) -> tuple[GeneratorNetwork, PriorFacts, dict[str, str]]:
+def _random(options: GLaDOptions, task: Task) -> tuple[GeneratorNetwork, PriorFacts, dict[str, str]]:
     digests = {}
     if options.network in IMAGENET:
         shape, facts = imagenet_shape(IMAGENET[options.network]), PriorFacts(imagenet_classes())
     else:
-        folder = find_network(options.network)
+        folder = find_network(options.network, task)
         shape = read_shape(folder)
         facts, digests = read_facts(folder, shape), {"network_sha256": digest(folder)}
     if options.unconditional:
@@ -73,18 +77,21 @@ def _random(options: GLaDOptions, device: torch.device) -> tuple[GeneratorNetwor
         network = GeneratorNetwork(shape)
     network.mapping.set_mean_styles(stream(options.weights_seed, "mean styles"), _MEAN_OF)
     provenance = {"prior": options.network, "prior_source": f"random weights, seed {options.weights_seed}"}
-    return network.to(device).freeze(), facts, provenance | digests
+    return network.to(task.device).freeze(), facts, provenance | digests
 
 
-def find_network(name: str) -> Path:
+def find_network(name: str, task: Task | None = None) -> Path:
     """Find the folder of a network.
+
+    Args:
+        task: `embedded` is the shipped network that was trained on its data set, else that of Fashion-MNIST.
 
     Raises:
         PriorError: there is no such folder, or it is not one of a GAN.
         InvalidOptionError: the name of an official network, whose weights are not shipped.
     """
-    if name in SHIPPED:
-        return SHIPPED[name]
+    if shipped := find_shipped(name, task, SHIPPED):
+        return shipped
     if name in IMAGENET:
         raise InvalidOptionError(
             f"network {name!r} is shipped without weights: give weights=random, or convert the official file with `ld3m prior "

@@ -35,13 +35,12 @@ class LatentCentres(Initialiser):
 
     Options = LatentCentresOptions
 
-    @property
-    def folder(self) -> Path:
-        """Where the prior lies."""
-        return find_prior(self.options.prior, self.options.revision)
+    #: Where the prior lies; known after `prepare`.
+    folder: Path
 
     def prepare(self, task: Task) -> None:
         """Find the prior; raises `PriorError`."""
+        self.folder = find_prior(self.options.prior, self.options.revision, task)
         self._digest = digest(self.folder)
 
     def images(self, task: Task, labels: Tensor, rng: torch.Generator) -> Tensor:

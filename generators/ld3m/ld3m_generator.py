@@ -42,7 +42,7 @@ class LD3MGenerator(PriorGenerator):
                 has none.
         """
         options = self.options
-        self._use(load_prior(find_prior(options.prior, options.revision), task.device), task)
+        self._use(load_prior(find_prior(options.prior, options.revision, task), task.device), task)
         self._chain = make_chain(self._prior.levels, options.steps, options.spacing)
         guided = options.guidance_scale != 1 and self._prior.class_embedding is not None
         self._null = self._prior.null_embedding if guided else None

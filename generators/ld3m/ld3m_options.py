@@ -15,9 +15,10 @@ from ld3m_plugin.options import Place
 class PriorPlace(Options):
     """Where a prior lies."""
 
-    prior: Annotated[str, Place(frozenset({"embedded"}))] = Field(
+    prior: Annotated[str, Place(frozenset({"embedded", "embedded-emoji"}))] = Field(
         "embedded",
-        description="prior: `embedded` (shipped, Fashion-MNIST), a folder in diffusers' layout, or a hub id OWNER/NAME",
+        description="prior: `embedded` (shipped: the one that was trained on the data set, else Fashion-MNIST's), a folder in "
+        "diffusers' layout, or a hub id OWNER/NAME",
     )
     revision: Annotated[str | None, Place(is_path=False)] = Field(None, description="commit or tag of a hub id")
 

@@ -26,10 +26,12 @@ from ld3m_plugin.generators.ld3m.frozen_layers import copied, shorten
 from ld3m_plugin.generators.ld3m.model_settings import DIT
 from ld3m_plugin.generators.ld3m.schedule import NoiseLevels
 from ld3m_plugin.generators.ld3m.short_unet import shorten_unet, takes_copies
+from ld3m_plugin.priors.shipped import find_shipped
+from ld3m_plugin.task import Task
 
 EMBEDDED = Path(__file__).parent / "embedded"
 #: Priors that are shipped, by name.
-SHIPPED = {"embedded": EMBEDDED / "fashion-mnist"}
+SHIPPED = {"embedded": EMBEDDED / "fashion-mnist", "embedded-emoji": EMBEDDED / "emoji"}
 
 _UNETS = ("UNet2DConditionModel", "UNet2DModel")
 _AUTOENCODERS = ("VQModel", "AutoencoderKL")
@@ -113,14 +115,17 @@ class TransformerPrior(Prior):
         return output[:, : state.shape[1]]
 
 
-def find_prior(name: str, revision: str | None = None) -> Path:
+def find_prior(name: str, revision: str | None = None, task: Task | None = None) -> Path:
     """Find a prior: shipped with the package, on this disk, or from the Hugging Face hub (cache first).
+
+    Args:
+        task: `embedded` is the shipped prior that was trained on its data set, else that of Fashion-MNIST.
 
     Raises:
         PriorError: there is no such prior.
         InvalidOptionError: a revision is given for a prior on this disk.
     """
-    path = SHIPPED.get(name)
+    path = find_shipped(name, task, SHIPPED)
     try:
         path = path or Path(name).expanduser()
         exists = path.exists()

@@ -39,7 +39,7 @@ class PriorSamples(Initialiser):
 
     def prepare(self, task: Task) -> None:
         """Find the prior; raises `PriorError`."""
-        self._digest = digest(find_prior(self.options.prior, self.options.revision))
+        self._digest = digest(find_prior(self.options.prior, self.options.revision, task))
 
     def images(self, task: Task, labels: Tensor, rng: torch.Generator) -> Tensor:
         """Sample.
@@ -49,7 +49,7 @@ class PriorSamples(Initialiser):
             InvalidOptionError: it does not make images of this size, or has no match for a class.
         """
         options = self.options
-        prior = load_prior(find_prior(options.prior, options.revision), task.device)
+        prior = load_prior(find_prior(options.prior, options.revision, task), task.device)
         if task.image_size % prior.downsampling or prior.image_size not in (None, task.image_size):
             fitting = prior.image_size or f"a multiple of {prior.downsampling}"
             raise InvalidOptionError(f"image size {task.image_size}: this prior needs {fitting}")

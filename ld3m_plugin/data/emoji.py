@@ -17,6 +17,7 @@ from ld3m_plugin.data.emoji_index import (
     EMBEDDED_FOLDER,
     VALIDATION,
     Picture,
+    broader,
     classes,
     pictures,
 )
@@ -96,6 +97,7 @@ def load(argument: str, options: EmojiOptions) -> Task:
         image_size=options.size,
         train=train,
         test_images=test,
+        broader=broader(options.task),
         test_groups=tuple(each.drawing.group for members in chosen[1].values() for each in members),
     )
 

@@ -93,3 +93,11 @@ def class_map(task: str) -> Path:
     A class of several categories is mapped to the one of its name, else to the one with the most drawings in it.
     """
     return EMBEDDED_FOLDER / "class-maps" / f"{task}.json"
+
+
+def broader(task: str) -> tuple[str | None, ...]:
+    """The category of each class of a task, as `class_map` has them; None for the classes of `all`."""
+    if task == ALL:
+        return (None,) * len(categories())
+    chosen = json.loads(class_map(task).read_text(encoding="utf-8"))
+    return tuple(chosen[name] for name in _TASKS[task])

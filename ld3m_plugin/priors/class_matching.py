@@ -1,4 +1,4 @@
-"""Matching the task's classes with the prior's: by the user's class map, then by WordNet id, then by name."""
+"""Matching the task's classes with the prior's: by the user's class map, WordNet id, name, or the name of a broader class."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ def rows_of_classes(task: Task, facts: PriorFacts, class_map: Path | None, unmat
             row: int | None = _row(facts, wanted, f"class_map {class_map}")
         else:
             row = _match(facts, name, wordnet_id)
+            if row is None and task.broader and (broader := task.broader[k]) is not None:
+                row = _match(facts, broader, None)
         rows.append(_unmatched(facts, name, unmatched) if row is None else row)
     return rows
 

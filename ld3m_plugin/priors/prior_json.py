@@ -17,6 +17,8 @@ from ld3m_plugin.storage import open_regular, write_json
 from ld3m_plugin.task import Task
 
 FACTS = "prior.json"
+#: How a prior was trained, for the record; converted priors have no such file.
+TRAINING = "training.json"
 _T = TypeVar("_T")
 
 

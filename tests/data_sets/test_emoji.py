@@ -309,3 +309,11 @@ def test_options_that_it_does_not_have_are_refused(options, error, named):
 def test_an_argument_is_refused():
     with pytest.raises(InvalidOptionError, match="task=NAME"):
         load_task("emoji:main")
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name != ALL])
+def test_broader_classes_are_those_of_the_class_maps(name):
+    task = load_task("emoji", task=name, size=32)
+    known = json.loads(class_map(name).read_text(encoding="utf-8"))
+    assert task.broader == tuple(known[each] for each in task.class_names)
+    assert set(task.broader) <= set(categories())

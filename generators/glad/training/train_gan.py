@@ -30,7 +30,7 @@ _OURS = ("gan.safetensors", "gan.partial", "samples-*.png")
 #: Beginnings of the options that decide what is trained.
 _DECISIVE = (
     *("warmup", "weight_decay", "ema", "mixed_precision", "z_dim", "w_dim", "embedding", "layers", "channel", "margin"),
-    *("discriminator", "steps", "rate", "batch_size", "r1", "guide", "augment"),
+    *("discriminator", "steps", "rate", "batch_size", "r1", "guide", "augment", "mirror"),
 )
 _SMALLEST = 16  # pixels
 
@@ -63,7 +63,7 @@ def train_prior(task: Task, options: GanTrainingOptions, seed: int, out: Path, r
     phase = Phase(
         name="gan",
         model=Adversaries(generator, discriminator).to(task.device),
-        loss=AdversarialLoss(RealBatches(task, options.batch_size), guide, space, options),
+        loss=AdversarialLoss(RealBatches(task, options.batch_size, options.mirror), guide, space, options),
         steps=options.steps,
         rate=options.rate,
         rng=stream(seed, "gan"),

@@ -79,7 +79,7 @@ class Training:
 _OURS = ("autoencoder.safetensors", "autoencoder.partial", "denoiser.*", "samples-*.png")
 _AUTOENCODER = (
     *("warmup", "weight_decay", "ema", "mixed_precision", "norm_groups", "latent_channels"),
-    *("autoencoder", "kl_weight"),
+    *("autoencoder", "kl_weight", "mirror"),
 )
 _DENOISER = ("batch_size", "channels", "layers", "heads", "embedding", "steps", "rate", "drop_class", "prediction")
 #: Prefixes of the names of the options that decide the result of each part.
@@ -124,7 +124,7 @@ def _check_models(task: Task, options: LdmTrainingOptions) -> None:
 def train_autoencoder(training: Training) -> Any:
     """Train the autoencoder; returns the diffusers model."""
     task, options = training.task, training.options
-    batches = RealBatches(task, options.autoencoder_batch_size)
+    batches = RealBatches(task, options.autoencoder_batch_size, options.mirror)
     with lent_to_global(stream(training.seed, "autoencoder weights")):
         model = AutoencoderTraining(build_autoencoder(task, options)).to(task.device)
     grid = task.image_size // options.factor
@@ -163,7 +163,7 @@ def train_prior(task: Task, options: LdmTrainingOptions, seed: int, out: Path, r
     """
     training = start(task, options, seed, out.with_name(out.name + ".training"), reporter)
     task, autoencoder = training.task, train_autoencoder(training)
-    latents, labels = encode_everything(autoencoder, RealBatches(task, options.autoencoder_batch_size))
+    latents, labels = encode_everything(autoencoder, RealBatches(task, options.autoencoder_batch_size, options.mirror))
     codec = Codec(autoencoder)
     prior = _as_prior(training, codec, train_denoiser(training, latents, labels, codec))
     if not training.accelerator.is_main_process:

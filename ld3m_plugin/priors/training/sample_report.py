@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ld3m_plugin.artefact.pictures import save_grid
 from ld3m_plugin.contracts import TrainingReporter
+from ld3m_plugin.priors.prior_json import TRAINING
 from ld3m_plugin.priors.quality.judge import JudgeRecipe, train_judge
 from ld3m_plugin.priors.quality.measure import measure_quality, name_without_path
 from ld3m_plugin.priors.quality.quality_report import Reconstruction
@@ -51,7 +52,7 @@ def record_training(
         "device": str(task.device),
         "versions": versions(),
     }
-    write_json(out / "training.json", record)
+    write_json(out / TRAINING, record)
 
 
 def report(

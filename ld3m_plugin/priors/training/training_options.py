@@ -27,5 +27,8 @@ class PriorTrainingOptions(Options):
     judge_least_steps: int = Field(
         1000, ge=1, description="updates of it to make at least, in more epochs; for small data sets"
     )
+    mirror: bool = Field(
+        False, description="train on mirrored images too: right for drawings and photographs, not for digits"
+    )
     half: bool = Field(False, description="store the weights in half precision")
     licence: str | None = Field(None, description="licence of the prior, for the record; the data may decide it")

@@ -61,6 +61,36 @@ def test_everything_is_every_image_once(counts):
     assert torch.cat([labels for _, labels in parts]).bincount(minlength=len(counts)).tolist() == list(counts)
 
 
+def task_with_sides(counts):
+    """As `numbered_task`; the left column is 0 and the right one 255."""
+    task = numbered_task(counts)
+    images = [task.train.read(k, torch.arange(count)) for k, count in enumerate(counts)]
+    for some in images:
+        some[..., 0], some[..., -1] = 0, 255
+    return replace(task, train=InMemoryImages(images, "numbered images with sides"))
+
+
+def test_half_of_the_images_of_a_batch_are_mirrored():
+    pictures, labels = RealBatches(task_with_sides((1, 3)), 4000, mirror=True).draw(stream(0, "batches"))
+    mirrored = pictures[:, 0, 0, 0] == 1
+    assert torch.equal(pictures[:, 0, 0, -1] == -1, mirrored)
+    assert torch.equal(
+        labels, (((pictures[:, 0, 0, 1] + 1) * 127.5).round() > 0).long()
+    )  # classes stay with their images
+    for k in (0, 1):
+        assert abs(float(mirrored[labels == k].float().mean()) - 0.5) < 0.06
+
+
+def test_everything_has_each_image_and_its_mirror_image():
+    parts = list(RealBatches(task_with_sides((2, 3)), 2, mirror=True).everything())
+    seen = [
+        (int(label), int((p[0, 0, 1] + 1) * 127.5 + 0.5), float(p[0, 0, 0]))
+        for some, of in parts
+        for p, label in zip(some, of, strict=True)
+    ]
+    assert sorted(seen) == [(int(n > 1), n, side) for n in range(5) for side in (-1.0, 1.0)]
+
+
 def test_latents_without_any_variation_are_refused():
     task, options = tiny_task(image_size=8), LdmTrainingOptions(autoencoder_channels=(8,))
     autoencoder = build_autoencoder(task, options).requires_grad_(False)

@@ -33,6 +33,13 @@ def test_wordnet_ids_go_before_names():
     assert rows(["crane", "crane "], ["n03126707", "n02012849"]) == [2, 1]
 
 
+def test_a_broader_class_is_taken_where_there_is_none_of_the_name():
+    fish = replace(task(["Tench", "fish", "pike"]), broader=("crane", "tench", None))
+    with pytest.raises(InvalidOptionError, match="'pike'"):
+        rows_of_classes(fish, FACTS, None, "error")
+    assert rows_of_classes(fish, FACTS, None, "unconditional") == [0, 0, 4]
+
+
 def test_names_match_without_case_and_separators():
     assert rows(["t shirt TOP", "Tench"]) == [3, 0]
 
