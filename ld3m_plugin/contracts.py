@@ -342,8 +342,8 @@ class Objective(_Backend, ABC):
 
     def networks(self) -> tuple[str, ...]:
         """Registered architectures that the images are matched with, which tables call seen; default: the option `network`."""
-        name = getattr(self.options, "network", None)
-        return () if name is None else (name,)
+        named = getattr(self.options, "network", None) or ()
+        return (named,) if isinstance(named, str) else tuple(named)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The random streams; subclasses add what else changes."""

@@ -7,14 +7,14 @@ under the same augmentation (DSA).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ld3m_plugin.augmentation import DSA, DSADraw
-from ld3m_plugin.contracts import DifferentiableObjective, Network, Task
-from ld3m_plugin.devices.transfer import to_device
+from ld3m_plugin.contracts import Match, Network, Objective, Task
+from ld3m_plugin.devices.transfer import number, to_device
 from ld3m_plugin.networks.build import for_forward
 from ld3m_plugin.objectives.matching import (
     MatchingOptions,
@@ -27,6 +27,7 @@ from ld3m_plugin.objectives.matching import (
     random_network,
     real_images_at_once,
 )
+from ld3m_plugin.objectives.network_pool import Balance, drawn, for_network, pool
 from ld3m_plugin.randomness import lent_to_global
 
 
@@ -47,8 +48,8 @@ def dm_loss(real_means: Tensor, features: Tensor, weights: Tensor) -> Tensor:
     return ((real_means - weights @ features) * present).square().sum()
 
 
-class DM(DifferentiableObjective):
-    """Matches class means of features of a new random network in each step."""
+class DM(Objective):
+    """Matches class means of features of new random networks in each step."""
 
     Options = MatchingOptions
 
@@ -56,19 +57,35 @@ class DM(DifferentiableObjective):
         super().prepare(task, labels, rng)
         check_enough_images(self.options, task)
         self._dsa = DSA(self.options.dsa)
+        self._balance = Balance(pool(self.options))
         # Now and not at the first step: wrong settings fail early, and a resumed run draws the same numbers.
-        network = random_network(self.options, task, torch.Generator()).eval()
-        self._at_once = task.num_classes * self.options.batch_real
-        if not has_batch_norm(network):  # its statistics are of the whole batch: a split would change the result
-            self._at_once = min(self._at_once, real_images_at_once(task))
+        self._at_once = {name: self._real_at_once(name) for name in pool(self.options)}
 
-    def loss(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
+    def _real_at_once(self, name: str) -> int:
+        """How many real images go through a network in one pass."""
+        all_of_them: int = self.task.num_classes * self.options.batch_real
+        network = random_network(self.options, self.task, torch.Generator(), name).eval()
+        if has_batch_norm(network):  # its statistics are of the whole batch: a split would change the result
+            return all_of_them
+        return min(all_of_them, real_images_at_once(self.task))
+
+    def match(self, images: Tensor, labels: Tensor, step: int) -> Match:
+        matches = {}
+        for index, name in enumerate(drawn(self.options, self.draws(step, "pool"))):
+            loss = self._loss(name, index, images, labels, step)
+            (image_grad,) = torch.autograd.grad(loss, images)
+            matches[name] = Match(number(loss), image_grad)
+        return self._balance.combine(matches)
+
+    def _loss(self, name: str, index: int, images: Tensor, labels: Tensor, step: int) -> Tensor:
+        """The loss with network number `index` of the step; all networks see the same real images and augmentations."""
         task = self.task
-        network = for_forward(random_network(self.options, task, self.draws(step, "network"))).requires_grad_(False)
+        rng = self.draws(step, *for_network(index, "network"))
+        network = for_forward(random_network(self.options, task, rng, name)).requires_grad_(False)
         shape = (self.options.batch_real, *images.shape[1:])
         # Siamese: one draw per class, for its real and its synthetic images.
         draws = draws_by_class(self, self._dsa, shape, step)
-        real_means = self._class_means(network, draws, step)
+        real_means = self._class_means(network, self._at_once[name], draws, step)
         with lent_to_global(self.draws(step, "dropout"), task.device):
             features = network.embed(augment_by_class(self._dsa, draws, images, labels))
         weights = to_device(class_weights(labels, task.num_classes), images.device)
@@ -76,9 +93,9 @@ class DM(DifferentiableObjective):
         with torch.autocast(images.device.type, enabled=False):
             return dm_loss(real_means, features.float(), weights)
 
-    def _class_means(self, network: Network, draws: Sequence[DSADraw], step: int) -> Tensor:
+    def _class_means(self, network: Network, at_once: int, draws: Sequence[DSADraw], step: int) -> Tensor:
         """Mean features (K, F) of real images, a few classes or a part of one per forward pass."""
-        batch, at_once, means = self.options.batch_real, self._at_once, []
+        batch, means = self.options.batch_real, []
         for group in torch.arange(len(draws)).split(1 if has_dropout(network) else max(1, at_once // batch)):
             real = [
                 self._dsa.apply(self.task.real_images(k, batch, self.draws(step, "real", k)), draws[k])
@@ -88,3 +105,10 @@ class DM(DifferentiableObjective):
                 features = torch.cat([network.embed(part).float() for part in torch.cat(real).split(at_once)])
             means.append(features.unflatten(0, (len(group), batch)).mean(1))
         return torch.cat(means)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {**super().state_dict(), **self._balance.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        super().load_state_dict(state)
+        self._balance.load_state_dict(state)

@@ -17,7 +17,8 @@ from ld3m_plugin.augmentation import DSA, FULL, DSADraw
 from ld3m_plugin.contracts import Network, Objective, Options, Task
 from ld3m_plugin.devices.transfer import to_device
 from ld3m_plugin.errors import DataError, InvalidOptionError
-from ld3m_plugin.networks.build import get_network
+from ld3m_plugin.networks.build import network_for
+from ld3m_plugin.objectives.network_pool import Networks, PoolOptions, check_settings, pool, settings_of
 
 #: Pixels of real images in one pass, 32 images of 32x32: as fast as more (docs/speed.md), and little memory. Bits depend on it.
 _PIXELS_AT_ONCE = 32 * 32 * 32
@@ -36,14 +37,12 @@ class NetworkOptions(Options):
     @field_validator("network_settings")
     @classmethod
     def _leave_what_the_task_decides(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        taken = {"channels", "image_size", "num_classes", "rng", "device", "registry"} & set(settings)
-        if taken:
-            raise ValueError(f"{', '.join(sorted(taken))} cannot be set: it comes from the task")
+        check_settings(settings)
         return settings
 
 
-class MatchingOptions(NetworkOptions):
-    """Options of every objective that compares real and synthetic images with a network."""
+class MatchingOptions(PoolOptions):
+    """Options of every objective that compares real and synthetic images with networks."""
 
     batch_real: int = Field(256, ge=1, description="real images per class and step (published: 256)")
     dsa: str = Field(FULL, description="DSA operations joined by '_', one drawn per class and step; or 'none'")
@@ -73,17 +72,14 @@ def check_enough_images(options: MatchingOptions, task: Task) -> None:
             )
 
 
-def random_network(options: NetworkOptions, task: Task, rng: torch.Generator) -> Network:
-    """Make a newly initialised network for the task, on its device; `rng` alone decides the weights."""
-    return get_network(
-        options.network,
-        rng=rng,
-        device=task.device,
-        channels=task.channels,
-        image_size=task.image_size,
-        num_classes=task.num_classes,
-        **options.network_settings,
-    )
+def random_network(options: Networks, task: Task, rng: torch.Generator, name: str | None = None) -> Network:
+    """Make a newly initialised network for the task, on its device; `rng` alone decides the weights.
+
+    Args:
+        name: which of several networks; default: the first.
+    """
+    name = pool(options)[0] if name is None else name
+    return network_for(task, name, settings_of(options, name), rng)
 
 
 def has_batch_norm(network: Network) -> bool:

@@ -167,7 +167,7 @@ def test_batch_norm_uses_statistics_of_real_images():
     task, labels = tiny_task(), torch.zeros(2, dtype=torch.long)
     objective = prepared(task, labels, network_settings={"depth": 2, "width": 8, "norm": "batchnorm"})
     objective.match(some_images(2).requires_grad_(), labels, 0)
-    network = objective._network
+    network = objective._students[0].network
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     assert len(norms) == 2
     for module in norms:
@@ -219,7 +219,7 @@ def test_small_parts_give_the_same(relative_error):
     whole, parts = prepared(task, labels), prepared(task, labels, classes_at_once=1)
     parts._real_at_once = 1
     assert whole._real_at_once > 6
-    assert whole._classes_at_once == 3
+    assert whole._classes_at_once == {"ConvNet": 3}
     one, other = (o.match(some_images(3).requires_grad_(), labels, 0) for o in (whole, parts))
     # Measured: 1e-7 and 6e-7; ten times that for other processors.
     assert other.loss == pytest.approx(one.loss, rel=2e-6)

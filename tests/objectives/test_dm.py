@@ -111,7 +111,7 @@ def test_split_real_forward_gives_the_same(at_once):
     images = torch.randn(3, 1, 16, 16, generator=stream(0, "images"))
     whole = prepared(task, labels).match(images.clone().requires_grad_(), labels, 0)
     in_parts = prepared(task, labels)
-    in_parts._at_once = at_once
+    in_parts._at_once = {"ConvNet": at_once}
     parts = in_parts.match(images.clone().requires_grad_(), labels, 0)
     assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
     torch.testing.assert_close(parts.image_grad, whole.image_grad, rtol=1e-4, atol=1e-6)
@@ -163,8 +163,8 @@ def test_batch_norm_is_never_split():
     # Its statistics are of the whole batch, so that a split forward would be another loss.
     task, labels = tiny_task(train=200), torch.arange(3)
     norm = {"network_settings": {"depth": 2, "width": 8, "norm": "batchnorm"}}
-    assert prepared(task, labels, batch_real=200, **norm)._at_once == 600
-    assert prepared(task, labels, batch_real=200)._at_once == 128  # 32,768 pixels
+    assert prepared(task, labels, batch_real=200, **norm)._at_once == {"ConvNet": 600}
+    assert prepared(task, labels, batch_real=200)._at_once == {"ConvNet": 128}  # 32,768 pixels
 
 
 @pytest.mark.parametrize(("size", "images"), [(32, 32), (28, 41), (64, 8), (256, 1), (512, 1)])
@@ -183,7 +183,7 @@ def test_loss_is_never_in_half_precision():
     task, labels = tiny_task(), torch.arange(3)
     images = torch.randn(3, 1, 16, 16, generator=stream(0, "images")).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        loss = prepared(task, labels).loss(images, labels, 0)
+        loss = prepared(task, labels)._loss("ConvNet", 0, images, labels, 0)
     assert loss.dtype == torch.float32
 
 
