@@ -102,6 +102,9 @@ class Task:
         read_with: options of the data set that were given to `load_task`, for the record and for commands in messages.
         test_groups: a number for each test image, class by class: images with the same number belong together, such as those of
             one artist or one device. Intervals of a comparison then resample groups. None: each image is a group of its own.
+        held_out: for each class, the numbers of the training images on which settings are chosen (`select_on=validation`), such
+            as those that no prior was trained on. None: any of them.
+        held_out_groups: as `test_groups`, of these images.
         broader: for each class, the name that it has in a prior of the whole data set, of which the task is a part.
         notes: what is wrong with the data and does not stop a run, one line each; shown as warnings.
     """
@@ -118,6 +121,8 @@ class Task:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     read_with: Mapping[str, Any] = field(default_factory=dict)
     test_groups: tuple[int, ...] | None = field(default=None, repr=False)
+    held_out: tuple[tuple[int, ...], ...] | None = field(default=None, repr=False)
+    held_out_groups: tuple[int, ...] | None = field(default=None, repr=False)
     broader: tuple[str | None, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -59,6 +59,7 @@ def compare_command(
         ),
     ] = None,
     data_options: flags.DataSettings = None,
+    select_on: flags.SelectOn = None,
     steps: flags.Steps = None,
     budget: Annotated[
         str | None, typer.Option("--budget", help="What is equal: steps, or seconds=N of steps for each row [steps].")
@@ -223,7 +224,7 @@ def grid_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     layer: dict[str, Any] = {}
     for file in given["config"] or ():
         merge(layer, read_layer(file))
-    paths = {name: flags.PATHS[name] for name in ("steps", "device", "protocol", "networks", "repeats")}
+    paths = {name: flags.PATHS[name] for name in ("steps", "device", "protocol", "networks", "repeats", "select_on")}
     values = [(path, given[name]) for name, path in paths.items() if given[name] is not None]
     options = [(f"data.options.{key}", value) for key, value in pairs(given["data_options"])]
     for path, value in (*_budget(given["budget"]), *pairs(given["settings"]), *values, *options):

@@ -25,6 +25,7 @@ def distill_command(
     objective_options: flags.ObjectiveOptions = None,
     data: flags.DataName = None,
     data_options: flags.DataSettings = None,
+    select_on: flags.SelectOn = None,
     skip_unreadable: Annotated[
         bool | None, typer.Option("--skip-unreadable", help="Skip image files that cannot be read.")
     ] = None,

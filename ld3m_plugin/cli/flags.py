@@ -32,6 +32,14 @@ DataName = Annotated[
 DataSettings = Annotated[
     list[str] | None, typer.Option("-D", metavar="KEY=VALUE", help="Option of the data set; repeatable.")
 ]
+SelectOn = Annotated[
+    str | None,
+    typer.Option(
+        "--select-on",
+        metavar="test|validation",
+        help="What accuracies are of; validation: held-out training images [test].",
+    ),
+]
 ImagesPerClass = Annotated[int | None, typer.Option("--ipc", min=1, help="Synthetic images per class [1].")]
 Steps = Annotated[int | None, typer.Option("--steps", min=0, help="Updates of the latents [200].")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all random streams [0].")]
@@ -49,6 +57,7 @@ PATHS = {
     "objective": "objective.name",
     "data": "data.name",
     "skip_unreadable": "data.options.skip_unreadable",
+    "select_on": "data.options.select_on",
     "ipc": "images_per_class",
     "steps": "steps",
     "seed": "seed",

@@ -85,10 +85,10 @@ def _options(kind: str, factory: Any) -> dict[str, list[dict[str, str]]]:
     if kind == "protocol":  # an object with all its settings
         options = _options_of_model(type(factory))
         return {"options": [{**option, "default": str(getattr(factory, option["name"]))} for option in options]}
+    from ld3m_plugin.data.selection import full_options
     from ld3m_plugin.options import options_model
-    from ld3m_plugin.task import DataOptions
 
-    model = options_model(factory) or (DataOptions if kind == "dataset" else None)
+    model = full_options(factory) if kind == "dataset" else options_model(factory)
     return {"options": _options_of_model(model) if model else _options_of_signature(factory)}
 
 

@@ -6,7 +6,7 @@ Part of this package; docs/benchmark.md describes it, `embedded/emoji/NOTICE` na
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -97,9 +97,20 @@ def load(argument: str, options: EmojiOptions) -> Task:
         image_size=options.size,
         train=train,
         test_images=test,
+        **(_held_out(chosen[0]) if options.split == "test" else {}),
         broader=broader(options.task),
         test_groups=tuple(each.drawing.group for members in chosen[1].values() for each in members),
     )
+
+
+def _held_out(trained: dict[str, list[Picture]]) -> dict[str, Any]:
+    """Facts of the validation pictures among those that are trained on."""
+    numbered = [list(enumerate(members)) for members in trained.values()]
+    held_out = [[(n, each) for n, each in members if each.drawing.part == VALIDATION] for members in numbered]
+    return {
+        "held_out": tuple(tuple(n for n, _ in members) for members in held_out),
+        "held_out_groups": tuple(each.drawing.group for members in held_out for _, each in members),
+    }
 
 
 def _read(chosen: list[dict[str, list[Picture]]], options: EmojiOptions) -> list[InMemoryImages]:

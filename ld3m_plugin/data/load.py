@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
+from ld3m_plugin.data.selection import SELECT_ON, for_selection, full_options, own_options
 from ld3m_plugin.errors import DataError, PluginLoadError, one_line
-from ld3m_plugin.options import Options, Place, build, options_model, places, recorded
+from ld3m_plugin.options import Options, Place, build, places, recorded
 from ld3m_plugin.registry import Registry, blaming, current_registry, described, use_registry
 from ld3m_plugin.task import DataOptions, Task
 
@@ -38,12 +39,12 @@ def load_task(
     base, _, argument = name.partition(":")
     with use_registry(registry):
         factory = current_registry().resolve("dataset", base)
-        settings = build(options_model(factory) or DataOptions, options, f"data set {base!r}")
+        settings = build(full_options(factory), options, f"data set {base!r}")
         with blaming("dataset", base, f"reading {name!r}"), _closed_places():
-            task = factory(argument, settings)
+            task = factory(argument, own_options(settings, factory))
         if not isinstance(task, Task):
             raise PluginLoadError(f"{described('dataset', base)} gave a {type(task).__name__}, not a Task")
-        task = task.to(device)
+        task = (for_selection(task) if getattr(settings, SELECT_ON) == "validation" else task).to(device)
     return replace(task, read_with=settings.model_dump(mode="json", exclude_defaults=True))
 
 
@@ -76,6 +77,8 @@ def absolute_data(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         UsageError: as `load_task`.
     """
     (base, _, argument), made = name.partition(":"), recorded(data_options(name, options))
+    if made[SELECT_ON] == "test":  # records of older versions do not have it, and are of the same runs
+        del made[SELECT_ON]
     place = argument_place(name)
     # Below a root, the argument is a part of the data set.
     if place is not None and argument and made.get("root") is None:
@@ -124,4 +127,4 @@ def recorded_options(name: str, options: Mapping[str, Any], *, by_hand: bool = F
 
 def data_model(name: str) -> type[Options]:
     """The options of the data set `name` (NAME or NAME:ARGUMENT)."""
-    return options_model(current_registry().resolve("dataset", name.partition(":")[0])) or DataOptions
+    return full_options(current_registry().resolve("dataset", name.partition(":")[0]))
