@@ -225,7 +225,7 @@ def grid_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     for file in given["config"] or ():
         merge(layer, read_layer(file))
     paths = {name: flags.PATHS[name] for name in ("steps", "device", "protocol", "networks", "repeats", "select_on")}
-    values = [(path, given[name]) for name, path in paths.items() if given[name] is not None]
+    values = [(path, given[name]) for name, path in paths.items() if given.get(name) is not None]
     options = [(f"data.options.{key}", value) for key, value in pairs(given["data_options"])]
     for path, value in (*_budget(given["budget"]), *pairs(given["settings"]), *values, *options):
         if path.partition(".")[0] == "generator":

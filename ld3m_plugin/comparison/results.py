@@ -17,6 +17,7 @@ from ld3m_plugin.comparison.cells import of_generator
 from ld3m_plugin.comparison.made_rows import MadeRow, read_made
 from ld3m_plugin.comparison.manifest import Manifest, ManifestRow
 from ld3m_plugin.comparison.seed_results import SeedResult
+from ld3m_plugin.data.selection import SELECT_ON
 from ld3m_plugin.errors import ArtefactError
 from ld3m_plugin.evaluation.predictions import PREDICTIONS, Predictions, read_predictions
 from ld3m_plugin.evaluation.table import RANDOM_REAL
@@ -40,7 +41,14 @@ def results(manifest: Manifest, rows: Sequence[ManifestRow]) -> list[SeedResult]
         raise ArtefactError(f"a row in {manifest.folder} has damaged metadata: seen_networks is no list") from error
     names = short_data_names({row.data for row in rows})
     found = [_checked_result(manifest, row, one, seen) for row, one in zip(rows, made, strict=True)]
-    return [replace(result, data=names[result.data]) for result in found]
+    return [
+        replace(result, data=names[result.data] + _tested_on(row)) for row, result in zip(rows, found, strict=True)
+    ]
+
+
+def _tested_on(row: ManifestRow) -> str:
+    """What a table says behind the data set if accuracies are not of its test set."""
+    return ", held out" if row.settings["data"]["options"].get(SELECT_ON) == "validation" else ""
 
 
 def short_data_names(data: Collection[str]) -> dict[str, str]:
