@@ -26,14 +26,16 @@ class AutoencoderGenerator(PriorGenerator):
 
     def prepare(self, task: Task) -> None:
         """Load the prior's autoencoder on the task's device; raises the same errors as the LD3M generator."""
+        self._check_compile(task)
         self._use(load_autoencoder(find_prior(self.options.prior, self.options.revision, task), task.device), task)
+        self._compile(self._prior.codec.model.decoder)
 
     def initial_latents(self, task: Task, labels: Tensor, rng: torch.Generator) -> Latents:
         """Make `latent` from encoded real images or from Gaussians."""
         return Latents({"latent": self._start_latents(task, labels, rng)}, learned=("latent",))
 
     def render(self, latents: Latents) -> Tensor:
-        return self._pictures.images(self._prior.codec.decode(latents["latent"]))
+        return self._images(latents["latent"])
 
     def learning_rates(self) -> dict[str, float]:
         return {"latent": 0.05}

@@ -42,7 +42,9 @@ class LD3MGenerator(PriorGenerator):
                 has none.
         """
         options = self.options
+        self._check_compile(task)
         self._use(load_prior(find_prior(options.prior, options.revision, task), task.device), task)
+        self._compile(self._prior.denoiser, self._prior.codec.model.decoder)
         self._chain = make_chain(self._prior.levels, options.steps, options.spacing)
         guided = options.guidance_scale != 1 and self._prior.class_embedding is not None
         self._null = self._prior.null_embedding if guided else None
@@ -95,13 +97,13 @@ class LD3MGenerator(PriorGenerator):
 
     def render(self, latents: Latents) -> Tensor:
         checkpointed = torch.is_grad_enabled() and self.recomputes(latents)
-        return self._pictures.images(self._prior.codec.decode(self.denoise(latents), checkpointed))
+        return self._images(self.denoise(latents), checkpointed)
 
     def denoise(self, latents: Latents) -> Tensor:
         """Run the chain; returns z_0 (N, L, h, w), before the decoder."""
         start, options = latents["latent"], self.options
         quantised = options.residual_quantized and options.residual == "x0"  # only this residual reads it
-        return sample(
+        code = sample(
             self._prior.predict,
             self._sampling(latents),
             start,
@@ -111,6 +113,7 @@ class LD3MGenerator(PriorGenerator):
             anchor=self._prior.codec.quantise(start) if quantised else start,
             step_noise=latents.get("step_noise"),
         )
+        return self._once(code)
 
     def _sampling(self, latents: Latents) -> Sampling:
         options = self.options
@@ -138,10 +141,11 @@ class LD3MGenerator(PriorGenerator):
     def _chosen(self, latents: Latents, rows: int | None) -> tuple[Literal["graph", "checkpoint"], int | None]:
         if self._kept is None:
             model, codec = self._prior.denoiser, self._prior.codec.model
-            self._kept = (
-                measured(partial(self._one_step, latents), model.parameters()),
-                measured(partial(self._decoded, latents), codec.parameters()),
-            )
+            with self._as_written():  # for sizes of one and two rows, nothing is compiled
+                self._kept = (
+                    measured(partial(self._one_step, latents), model.parameters()),
+                    measured(partial(self._decoded, latents), codec.parameters()),
+                )
         return choose(len(latents), rows, self._exact_steps, *self._kept, self.options.memory_budget * GIB)
 
     def _one_step(self, latents: Latents, rows: int) -> Tensor:

@@ -27,6 +27,7 @@ class PriorOptions(PriorPlace, StartOptions):
     """The prior and the start of its latents; shared with the autoencoder generator."""
 
     noise_name = "gaussian"
+    added = StartOptions.added | {"compile"}
 
     init: str = Field(
         "real",
@@ -37,6 +38,11 @@ class PriorOptions(PriorPlace, StartOptions):
         "straight-through",
         description="rendered pixels: clamp to [0, 1] and pass the gradient on; clamp and stop the gradient of saturated pixels "
         "(published code); or do not clamp (GLaD)",
+    )
+    compile: Literal["none", "blocks"] = Field(
+        "none",
+        description="blocks: compile the repeated blocks of network and decoder by torch.compile, for passes with a gradient; "
+        "rounding differs, the first step takes minutes, and ~/.cache/ld3m/compiled keeps the code for later runs",
     )
 
 

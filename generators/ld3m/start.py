@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -9,6 +12,7 @@ from ld3m_plugin.budgets import weight_bytes
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.errors import InvalidOptionError
 from ld3m_plugin.generators.imaging import PictureSpace
+from ld3m_plugin.generators.ld3m.compiled_blocks import CompiledBlocks, check_can_compile, once
 from ld3m_plugin.generators.ld3m.latent_centres import LatentCentres, encoded
 from ld3m_plugin.generators.ld3m.ldm_folder import digest
 from ld3m_plugin.generators.ld3m.ldm_prior import FrozenAutoencoder
@@ -29,6 +33,29 @@ class PriorGenerator(StartsFromPictures):
 
     _prior: FrozenAutoencoder
     _pictures: PictureSpace
+    _blocks: CompiledBlocks | None = None
+
+    def _check_compile(self, task: Task) -> None:
+        """Raise `InvalidOptionError` before anything is loaded if `compile` asks for what this machine cannot do."""
+        if self.options.compile == "blocks":
+            check_can_compile(task.device)
+
+    def _as_written(self) -> AbstractContextManager[None]:
+        """Run nothing compiled meanwhile."""
+        return nullcontext() if self._blocks is None else self._blocks.paused()
+
+    def _compile(self, *networks: Any) -> None:
+        """Compile the blocks of the prior's networks if `compile` says so; see `compiled_blocks`."""
+        if self.options.compile == "blocks":
+            self._blocks = CompiledBlocks(*networks)
+
+    def _images(self, code: Tensor, checkpointed: bool = False) -> Tensor:
+        """Decode latents z_0 (N, L, h, w) to images of the task."""
+        return self._once(self._pictures.images(self._prior.codec.decode(code, checkpointed)))
+
+    def _once(self, output: Tensor) -> Tensor:
+        """Refuse a second derivative of what compiled blocks gave."""
+        return output if self._blocks is None else once(output)
 
     def _use(self, prior: FrozenAutoencoder, task: Task) -> None:
         """Keep the prior; raises `InvalidOptionError` if it cannot make images of the task's channels and size."""
