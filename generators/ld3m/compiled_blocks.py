@@ -12,6 +12,7 @@ import os
 import shlex
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -81,6 +82,9 @@ class CompiledBlocks:
         self._cache = self._cache or CompileCache(cache_folder())
         with ExitStack() as stack:
             stack.enter_context(self._cache.opened())
+            # torch's about itself, such as that it looks for `grad` where there is none.
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
             # Workers would stay until the process ends. Code of the backward pass is made under the same lock.
             stack.enter_context(inductor.patch(compile_threads=1))
             stack.enter_context(autograd.patch(force_non_lazy_backward_lowering=True))

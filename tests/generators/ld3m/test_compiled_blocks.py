@@ -13,6 +13,7 @@ from ld3m_plugin.errors import ArtefactError, HostError, InvalidOptionError, Usa
 from ld3m_plugin.generators.ld3m import compiled_blocks
 from ld3m_plugin.generators.ld3m.compile_cache import cache_folder
 from ld3m_plugin.generators.ld3m.ldm_folder import PriorClass, PriorFacts, save_prior
+from ld3m_plugin.generators.ld3m.ldm_prior import load_prior
 from ld3m_plugin.randomness import lent_to_global, stream
 from ld3m_plugin.runs import run
 from ld3m_plugin.runs.folder import read_config
@@ -205,3 +206,16 @@ def test_passes_without_a_gradient_and_the_plan_compile_nothing(made, monkeypatc
 def test_the_record_of_a_run_without_it_stays_as_it_was(made):
     assert "compile" not in made(compile="none")[0].options.model_dump()
     assert made()[0].options.model_dump()["compile"] == "blocks"
+
+
+@pytest.mark.slow
+def test_blocks_of_a_transformer(dits, cache):
+    compiled, written = (load_prior(dits()) for _ in range(2))
+    compiled_blocks.CompiledBlocks(compiled.denoiser)
+    found, wanted = ([] for _ in range(2))
+    for prior, kept in ((compiled, found), (written, wanted)):
+        state = torch.randn(2, 3, 4, 4, generator=stream(0, "state")).requires_grad_()
+        vectors = prior.class_embedding[[0, 1]][:, None].clone().requires_grad_()
+        output = prior.predict(state, 7.0, vectors)
+        kept += [output.detach(), *torch.autograd.grad(output.square().sum(), (state, vectors))]
+    assert_close(found, wanted)
