@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ld3m_plugin.errors import UsageError
-from ld3m_plugin.options import Options, build, options_model, places, recorded
+from ld3m_plugin.options import GrownOptions, Options, build, options_model, places, recorded
 from ld3m_plugin.plain_yaml import dump_yaml, parse_value, read_yaml
 from ld3m_plugin.presets import load_preset
 
@@ -93,10 +93,11 @@ class OptimizerConfig(Options):
     betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="of Adam")
 
 
-class EvaluationConfig(Options):
+class EvaluationConfig(GrownOptions):
     """How the images are tested, at the end and during the run."""
 
     read_later = frozenset({"protocol"})
+    added = frozenset({"together"})
 
     protocol: str | dict[str, Any] = Field(
         "quick",
@@ -109,6 +110,9 @@ class EvaluationConfig(Options):
     random_real: bool = Field(True, description="also evaluate random real images at the end")
     test_per_class: int | None = Field(
         None, ge=1, description="test images used of each class, evenly spaced; default: all"
+    )
+    together: Literal["auto"] | Annotated[int, Field(ge=1, strict=True)] = Field(
+        "auto", description="networks of a row trained at once, at most; 1: one by one; auto: by their sizes"
     )
 
 

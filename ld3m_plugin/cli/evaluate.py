@@ -31,6 +31,12 @@ def evaluate_command(
         int | None,
         typer.Option("--test-per-class", min=1, help="Test images used of each class, evenly spaced [all]."),
     ] = None,
+    together: Annotated[
+        str,
+        typer.Option(
+            "--together", help="Networks of a row trained at once, at most; 1: one by one; auto: by their sizes."
+        ),
+    ] = "auto",
     data_options: flags.DataSettings = None,
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Seed of weights, order and augmentation [the run's].")
@@ -50,6 +56,8 @@ def evaluate_command(
     from ld3m_plugin.storage import check_writable, write_json
 
     check_name(out)
+    if together != "auto" and not (together.isdecimal() and int(together) >= 1):
+        raise UsageError(f"--together {together!r}: give auto or a whole number of at least 1")
     prepare_process()
     distilled = DistilledSet.load(path)
     given = assignments(data_options)
@@ -80,6 +88,7 @@ def evaluate_command(
             repeats=repeats,
             random_real=random_real,
             test_per_class=test_per_class,
+            together="auto" if together == "auto" else int(together),
             seed=seed,
             on_progress=reporter.evaluating,
         )

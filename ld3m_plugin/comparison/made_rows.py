@@ -29,7 +29,7 @@ from ld3m_plugin.storage import complete_folder, read_json, write_json
 
 EVALUATION = "evaluation.json"
 #: Settings of the evaluation that decide the accuracies of random real images.
-_DECIDING = {"protocol", "networks", "repeats", "test_per_class"}
+_DECIDING = {"protocol", "networks", "repeats", "test_per_class", "together"}
 
 
 def make_run(settings: Mapping[str, Any], folder: Path, reporter: Reporter) -> dict[str, Any]:

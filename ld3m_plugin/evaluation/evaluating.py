@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -16,11 +17,14 @@ from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.identity import task_digest
 from ld3m_plugin.errors import ArtefactError, DataError, InvalidOptionError
 from ld3m_plugin.evaluation.divergence import has_diverged
+from ld3m_plugin.evaluation.group_sizes import Together, check_together, fitting, group_sizes
 from ld3m_plugin.evaluation.protocols import Protocol, get_protocol
 from ld3m_plugin.evaluation.same_data import check_labels
+from ld3m_plugin.evaluation.stacked_networks import StackedNetworks
 from ld3m_plugin.evaluation.table import RANDOM_REAL, Evaluation, Row
 from ld3m_plugin.evaluation.test_images import TestImages
 from ld3m_plugin.evaluation.train_network import predict, share_correct, test_groups, test_labels, train
+from ld3m_plugin.evaluation.train_together import Member, stack, train_together
 from ld3m_plugin.networks.build import network_for
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.registry import Registry, use_registry
@@ -47,6 +51,7 @@ def evaluate(
     repeats: int | None = None,
     random_real: bool = True,
     test_per_class: int | None = None,
+    together: Together = "auto",
     seed: int = 0,
     registry: Registry | None = None,
     on_progress: Progress = lambda _: None,
@@ -65,19 +70,24 @@ def evaluate(
         random_real: add the rows of random real images.
         test_per_class: test on that many images of each class, evenly spaced over it; default: on the full test set. A class
             with fewer keeps all it has.
+        together: networks of a row that are trained at once, at most; 1: one by one; `auto`: by their sizes alone
+            (`group_sizes.group_sizes`). Random numbers are the same in all cases. Networks that cannot be trained together are
+            trained one by one, and `on_progress` is told.
         on_progress: called with one line before each training.
 
     Raises:
-        UsageError: an unknown protocol or network, a protocol whose learned rate is missing, or `test_per_class` below 1.
+        UsageError: an unknown protocol or network, a protocol whose learned rate is missing, or `test_per_class` or `together`
+            below 1.
         ArtefactError: images or labels that do not fit the task, or its classes are in another order than those of the set.
     """
     with use_registry(registry):
         if test_per_class is not None and test_per_class < 1:
             raise InvalidOptionError(f"test_per_class = {test_per_class}: it must be at least 1, or None for all")
+        check_together(together)
         _check_fits(distilled, task)
         check_labels(getattr(distilled, "metadata", {}), task)
         recipe = get_protocol(protocol).for_images(getattr(distilled, "learned", {}))
-        test = _Test(distilled.images, distilled.labels, task, recipe, seed, test_per_class, on_progress)
+        test = _Test(distilled.images, distilled.labels, task, recipe, seed, test_per_class, on_progress, together)
         return test.table(("distilled", RANDOM_REAL) if random_real else ("distilled",), networks, repeats)
 
 
@@ -89,6 +99,7 @@ def evaluate_random_real(
     protocol: str | Mapping[str, Any] | Protocol = "quick",
     repeats: int | None = None,
     test_per_class: int | None = None,
+    together: Together = "auto",
     seed: int = 0,
     on_progress: Progress = lambda _: None,
 ) -> Evaluation:
@@ -96,14 +107,15 @@ def evaluate_random_real(
 
     Args:
         labels: of that distilled set, (N,) or (N, K): each class has as many real images as synthetic ones.
-        networks, protocol, repeats, test_per_class, seed, on_progress: as for `evaluate`.
+        networks, protocol, repeats, test_per_class, together, seed, on_progress: as for `evaluate`.
 
     Raises:
         UsageError: an unknown protocol or network, or a protocol that needs a learned rate.
         DataError: no test images, or a class with too few training images.
     """
+    check_together(together)
     recipe = get_protocol(protocol).for_images({})
-    test = _Test(torch.empty(0), labels, task, recipe, seed, test_per_class, on_progress)
+    test = _Test(torch.empty(0), labels, task, recipe, seed, test_per_class, on_progress, together)
     return test.table((RANDOM_REAL,), networks, repeats)
 
 
@@ -147,6 +159,7 @@ class _Test:
     seed: int
     per_class: int | None
     on_progress: Progress
+    together: Together
 
     def table(self, kinds: Sequence[str], networks: Sequence[str], repeats: int | None) -> Evaluation:
         """Train and test networks on each kind of images."""
@@ -167,21 +180,54 @@ class _Test:
 
     def row(self, images: str, network: str, repeats: int, tests: TestImages) -> Row:
         """Train and test `repeats` networks on images of one kind."""
-        predicted, diverged, task, recipe = [], [], self.task, self.protocol
-        for repeat in range(repeats):
-            self.on_progress(f"{network} on {images} images, {repeat + 1} of {repeats}")
-            pictures, labels = self.images, self.labels
-            if images == RANDOM_REAL:
-                pictures, labels = random_real_images(labels, task, self.seed, repeat)
-            rng = stream(self.seed, "evaluation", network, repeat)
-            student = network_for(task, network, recipe.network_settings.get(network, {}), rng)
-            on_device = pictures.to(task.device), labels.to(task.device)
-            trained = train(student, *on_device, recipe, recipe.rate(network), rng)
-            predicted.append(predict(trained, task, self.per_class, tests))
-            diverged += [repeat] if has_diverged(trained, *on_device) else []
-        labels = test_labels(task, self.per_class)
+        predicted, diverged, at_once = [], [], 1
+        sizes = group_sizes(self._most_at_once(images, network, repeats), repeats)
+        for start, size in zip(accumulate(sizes, initial=0), sizes, strict=False):
+            trained, together = self._trained(images, network, range(start, start + size), repeats)
+            at_once = max(at_once, together)
+            for repeat, member in enumerate(trained, start):
+                predicted.append(predict(member.network, self.task, self.per_class, tests))
+                diverged += [repeat] if has_diverged(member.network, member.images, member.labels) else []
+        labels = test_labels(self.task, self.per_class)
         accuracies = tuple(share_correct(classes, labels) for classes in predicted)
-        return Row(images, network, accuracies, torch.stack(predicted), tuple(diverged))
+        return Row(images, network, accuracies, torch.stack(predicted), tuple(diverged), at_once)
+
+    def _most_at_once(self, images: str, network: str, repeats: int) -> int:
+        if self.together != "auto":
+            return self.together
+        if repeats == 1:
+            return 1
+        first = self._member(images, network, 0)
+        return fitting(first.network, first.images[: self.protocol.batch_size], averaged=self.protocol.ema is not None)
+
+    def _trained(self, images: str, network: str, which: Sequence[int], repeats: int) -> tuple[Iterator[Member], int]:
+        """The networks `which` of a row after their training, and how many were trained at once."""
+        what, rate = f"{network} on {images} images", self.protocol.rate(network)
+        if len(which) > 1:
+            self.on_progress(f"{what}, {which[0] + 1} to {which[-1] + 1} of {repeats} together")
+            members = [self._member(images, network, repeat) for repeat in which]
+            stacked = stack(members)
+            if isinstance(stacked, StackedNetworks):
+                train_together(members, stacked, self.protocol, rate)
+                return iter(members), len(members)
+            self.on_progress(f"{network} one by one: {stacked}")
+
+        def alone() -> Iterator[Member]:
+            for repeat in which:
+                self.on_progress(f"{what}, {repeat + 1} of {repeats}")
+                member = self._member(images, network, repeat)
+                trained = train(member.network, member.images, member.labels, self.protocol, rate, member.rng)
+                yield replace(member, network=trained)
+
+        return alone(), 1
+
+    def _member(self, images: str, network: str, repeat: int) -> Member:
+        pictures, labels, task = self.images, self.labels, self.task
+        if images == RANDOM_REAL:
+            pictures, labels = random_real_images(labels, task, self.seed, repeat)
+        rng = stream(self.seed, "evaluation", network, repeat)
+        student = network_for(task, network, self.protocol.network_settings.get(network, {}), rng)
+        return Member(student, pictures.to(task.device), labels.to(task.device), rng)
 
 
 def random_real_images(labels: Tensor, task: Task, seed: int, repeat: int) -> tuple[Tensor, Tensor]:

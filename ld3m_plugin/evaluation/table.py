@@ -26,6 +26,7 @@ class Row:
         accuracies: in percent, one a trained network.
         predicted: class of each test image, (networks, test images) int64; None in a table that was read from its record.
         diverged: which of the networks diverged (`divergence.has_diverged`), from 0: their accuracies are of no training.
+        together: most networks that were trained at once; 1: one by one.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
@@ -35,6 +36,7 @@ class Row:
     accuracies: Annotated[tuple[float, ...], Field(min_length=1)]
     predicted: Tensor | None = field(default=None, compare=False, repr=False)
     diverged: tuple[int, ...] = ()
+    together: int = 1
 
     @property
     def n(self) -> int:
@@ -92,6 +94,7 @@ class Evaluation:
             {
                 **{name: getattr(row, name) for name in ("images", "network", "accuracies")},
                 **{"mean": row.mean, "std": row.std, "n": row.n, "diverged": row.diverged},
+                "together": row.together,
             }
             for row in self.rows
         ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +16,14 @@ from ld3m_plugin.data.numbered_images import evenly_spaced
 from ld3m_plugin.devices.transfer import to_device
 from ld3m_plugin.errors import HostError
 from ld3m_plugin.evaluation.protocols import Protocol
+from ld3m_plugin.evaluation.stacked_networks import StackedNetworks
 from ld3m_plugin.evaluation.test_images import TestImages
 from ld3m_plugin.networks.build import for_forward
 from ld3m_plugin.networks.learning_rate import warmup_cosine
 from ld3m_plugin.randomness import lent_to_global, spawn
+
+#: A network, or several as one module.
+Trained = TypeVar("Trained", bound=nn.Module)
 
 _WARMUP_START = 1e-7
 
@@ -37,20 +43,20 @@ def rate_factor(epoch: int, protocol: Protocol) -> float:
     return warmup_cosine(epoch, protocol.epochs, protocol.warmup_epochs, start=_WARMUP_START)
 
 
-class WeightAverage:
+class WeightAverage(Generic[Trained]):
     """An exponential moving average of a network's weights, updated once an epoch.
 
     Source: GLaD's evaluation. After n updates the decay is 1 − 1/(1 + n), a plain average, until it reaches `decay`. Buffers
     such as statistics of batch norm are averaged too; counters are copied.
     """
 
-    def __init__(self, network: Network, decay: float) -> None:
+    def __init__(self, network: Trained, decay: float) -> None:
         self.network = copy.deepcopy(network).requires_grad_(False)
         self._decay = decay
         self._updates = 0
 
     @torch.no_grad()
-    def update(self, network: Network) -> None:
+    def update(self, network: Trained) -> None:
         """Add the weights of `network` to the average."""
         self._updates += 1
         decay = min(self._decay, 1 - 1 / self._updates)
@@ -73,34 +79,66 @@ def train(
         rng: draws the order of the images and the augmentation.
     """
     dsa = DSA(protocol.dsa)
-    optimizer = _optimizer(network, protocol, rate, images.device)
-    average = None if protocol.ema is None else WeightAverage(network, protocol.ema)
-    network.train()
     # Dropout draws from the global stream, so that stream is seeded from `rng` for the time of the training.
     with lent_to_global(spawn(rng), images.device):
-        for epoch in range(protocol.epochs):
-            for group in optimizer.param_groups:
-                group["lr"] = rate * rate_factor(epoch, protocol)
-            order = to_device(torch.randperm(len(images), generator=rng), images.device)
-            for which in order.split(protocol.batch_size):
-                batch = dsa(images[which], rng=rng)
-                optimizer.zero_grad(set_to_none=True)
-                F.cross_entropy(network(batch), labels[which]).backward()
-                if protocol.gradient_clip is not None:
-                    nn.utils.clip_grad_norm_(network.parameters(), protocol.gradient_clip)
-                optimizer.step()
-            if average is not None:
-                average.update(network)
+        return fit(network, lambda: epoch_batches(images, labels, dsa, protocol.batch_size, rng), protocol, rate)
+
+
+def epoch_batches(
+    images: Tensor, labels: Tensor, dsa: DSA, batch_size: int, rng: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Iterate over augmented images and their labels in a random order, a batch at a time; `train` has the arguments."""
+    order = to_device(torch.randperm(len(images), generator=rng), images.device)
+    for which in order.split(batch_size):
+        yield dsa(images[which], rng=rng), labels[which]
+
+
+def fit(
+    network: Trained,
+    epoch: Callable[[], Iterator[tuple[Tensor, Tensor]]],
+    protocol: Protocol,
+    rate: float,
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+) -> Trained:
+    """Train `network` by `protocol`, and return it, or its weight average.
+
+    Args:
+        epoch: gives the batches of each epoch.
+        loss: of logits and labels.
+    """
+    optimizer = _optimizer(network, protocol, rate)
+    average = None if protocol.ema is None else WeightAverage(network, protocol.ema)
+    network.train()
+    for number in range(protocol.epochs):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * rate_factor(number, protocol)
+        for images, labels in epoch():
+            optimizer.zero_grad(set_to_none=True)
+            loss(network(images), labels).backward()
+            if protocol.gradient_clip is not None:
+                clip_gradients(network, protocol.gradient_clip)
+            optimizer.step()
+        if average is not None:
+            average.update(network)
     return network if average is None else average.network
 
 
-def _optimizer(network: Network, protocol: Protocol, rate: float, device: torch.device) -> torch.optim.Optimizer:
+def clip_gradients(network: nn.Module, largest: float) -> None:
+    """Scale the gradient of a network, or of each of several, down to the L2 norm `largest` if it is larger."""
+    if isinstance(network, StackedNetworks):
+        network.clip_gradients(largest)
+    else:
+        nn.utils.clip_grad_norm_(network.parameters(), largest)
+
+
+def _optimizer(network: nn.Module, protocol: Protocol, rate: float) -> torch.optim.Optimizer:
+    weights = list(network.parameters())
     return torch.optim.SGD(
-        network.parameters(),
+        weights,
         lr=rate,
         momentum=protocol.momentum,
         weight_decay=protocol.weight_decay,
-        fused=device.type in _FUSED or None,
+        fused=all(weight.device.type in _FUSED for weight in weights) or None,
     )
 
 

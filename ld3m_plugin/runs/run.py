@@ -294,7 +294,7 @@ class _Run:
         evaluation = evaluate(
             distilled,
             self.state.task,
-            **settings.model_dump(include={"networks", "protocol", "repeats", "test_per_class"}),
+            **settings.model_dump(include={"networks", "protocol", "repeats", "test_per_class", "together"}),
             random_real=random_real,
             seed=self.config.seed,
             on_progress=self.reporter.evaluating,
