@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import inspect
 import json
 import os
 import resource
@@ -143,6 +144,8 @@ def evaluation(case: Mapping[str, Any], scratch: Path) -> Work:  # noqa: ARG001 
     images = torch.randn(shape, generator=stream(0, "images")).to(task.device)
     distilled = SimpleNamespace(images=images, labels=torch.arange(count) // case["ipc"], metadata={}, learned={})
     chosen = {name: case[name] for name in ("networks", "repeats", "test_per_class")}
+    if "together" in case and "together" in inspect.signature(evaluate).parameters:  # older versions train one by one
+        chosen["together"] = case["together"]
     return lambda: evaluate(distilled, task, protocol=recipe, random_real=False, **chosen)
 
 

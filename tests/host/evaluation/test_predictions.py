@@ -57,7 +57,7 @@ def test_more_classes_than_a_byte_holds(tmp_path):
 def test_records_hold_no_predictions(tmp_path):
     evaluation = table()
     record = json.loads(json.dumps(evaluation.record()))
-    assert set(record["rows"][0]) == {"images", "network", "accuracies", "mean", "std", "n", "diverged"}
+    assert set(record["rows"][0]) == {"images", "network", "accuracies", "mean", "std", "n", "diverged", "together"}
     assert set(record) == {
         *("protocol", "rows", "data", "data_digest", "test_images", "test_per_class", "seed", "seconds"),
     }

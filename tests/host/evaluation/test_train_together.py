@@ -13,7 +13,7 @@ from ld3m_plugin.evaluation.train_network import train
 from ld3m_plugin.evaluation.train_together import Member, stack, train_together
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.randomness import stream
-from ld3m_plugin.registry import Registry
+from ld3m_plugin.registry import Backend, Owner, build_registry
 from ld3m_plugin.testing import tiny_task
 
 SMALL = {
@@ -117,7 +117,8 @@ class Noisy(Network):
         self.fc = nn.Linear(channels * image_size**2, num_classes)
 
     def forward(self, images):
-        return self.fc(images.flatten(1) + torch.randn(images[0].numel()))
+        pixels = images.flatten(1)
+        return self.fc(pixels + torch.randn(pixels.shape[1]) if self.training else pixels)
 
 
 class Hidden(Network):
@@ -134,8 +135,8 @@ class Hidden(Network):
 
 @pytest.mark.parametrize(("network", "why"), [(Noisy, "vmap refuses"), (Hidden, "something else")])
 def test_networks_that_cannot_be_stacked_are_trained_one_by_one(network, why):
-    registry, told = Registry.builtin() if hasattr(Registry, "builtin") else Registry(), []
-    registry.register("network", "Other", network)
+    registry, told = build_registry(environ={}), []
+    registry.add(Backend("network", "Other", network, "", Owner("tests", "tests", "0")))
     recipe = RECIPE.model_copy(update={"networks": ("Other",), "dsa": "none", "epochs": 1, "repeats": 2})
     task = tiny_task()
     given = {"protocol": recipe, "random_real": False, "registry": registry}
