@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ld3m_plugin.artefact.hub_metadata import front_matter
 from ld3m_plugin.errors import visible
 
 # Characters with a meaning in Markdown anywhere in a line: `|` separates cells, `$` is mathematics on hubs.
@@ -16,19 +17,31 @@ _SPECIAL = re.compile(r"[\\`*_\[\]<>#|~&$]")
 # Those with a meaning only at the beginning of a line: list items ("- a", "1. a") and rules ("---").
 _MARKER = re.compile(r"^(\d*)([-+.)])(?=\s|\2|$)")
 
+#: Data files of an artefact: its pictures and their list.
+_FILES = "images/**"
+
 _USE = """```python
 import ld3m_plugin as ld3m
 
 distilled = ld3m.DistilledSet.load("path/to/this/folder")
 image, label = distilled[0]  # normalised; distilled.denormalised() gives pictures in [0, 1]
+
+import datasets
+
+pictures = datasets.load_dataset("path/to/this/folder", split="train")  # 8 bits, with named labels
 ```"""
 
 
-def dataset_card(metadata: Mapping[str, Any]) -> str:
-    """The card as Markdown, with the front matter that model hubs read."""
+def dataset_card(metadata: Mapping[str, Any], *, soft: bool = False, files: str = _FILES) -> str:
+    """The card as Markdown, with the front matter that 🤗 Datasets and model hubs read.
+
+    Args:
+        soft: whether the labels are probabilities.
+        files: pattern of the data files below the card's folder; default: the pictures of an artefact.
+    """
     data = metadata.get("data", {})
     parts = [
-        "---\ntags:\n- dataset-distillation\n- ld3m-plugin\n---",
+        front_matter(metadata["class_names"], files, soft=soft),
         f"# Distilled {plain(data.get('name', 'data set'))}, {plain(metadata.get('images_per_class', '?'))} image(s) per class",
         _how(metadata),
         "The images are a derivative of the data named above: its licence and its limits apply to them.",

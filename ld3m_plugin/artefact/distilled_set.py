@@ -2,13 +2,11 @@
 
 `images.safetensors` holds exactly the images that were evaluated, and their labels; `metadata.json` all that is needed to use
 and to repeat them (`runs/provenance.py` composes it); `latents.safetensors` the latents they were rendered from;
-`images/<class>/<n>.png` and `grid.png` show them.
+`images/<class>/<n>.png` and `grid.png` show them; `README.md` is a card with which 🤗 Datasets opens the folder.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -17,17 +15,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ld3m_plugin.artefact.pictures import save_grid, save_png
+from ld3m_plugin.artefact.picture_folder import hard_labels, save_pictures
+from ld3m_plugin.artefact.pictures import save_grid
 from ld3m_plugin.artefact.reading import FORMAT, check_metadata, read_images, read_metadata
 from ld3m_plugin.contracts import Latents
 from ld3m_plugin.errors import ArtefactError
 from ld3m_plugin.storage import write_json, write_tensors, write_text
 
 IMAGES, LATENTS, METADATA = "images.safetensors", "latents.safetensors", "metadata.json"
-
-# File systems limit a name to 255 bytes, which must include the index; 80 characters may take 320.
-_SLUG_CHARACTERS, _SLUG_BYTES = 80, 240
-
 
 @dataclass
 class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
@@ -88,18 +83,12 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         content = {"format": FORMAT, **self.metadata}
         check_metadata(content, f"the metadata for {folder}")
         write_json(Path(folder) / METADATA, content)
-        write_text(Path(folder) / "README.md", dataset_card(self.metadata))
+        write_text(Path(folder) / "README.md", dataset_card(self.metadata, soft=self.labels.ndim == 2))
 
     def _save_pictures(self, folder: Path) -> None:
         pictures = self.denormalised()
-        hard = self.labels if self.labels.ndim == 1 else self.labels.argmax(1)
-        for index, name in enumerate(class_folders(self.class_names)):
-            (folder / "images" / name).mkdir(parents=True, exist_ok=True)
-            chosen = pictures[hard == index]
-            width = len(str(max(len(chosen) - 1, 0)))  # sorted by name, the files are in the order of the tensor
-            for number, picture in enumerate(chosen):
-                save_png(picture, folder / "images" / name / f"{number:0{width}d}.png")
-        save_grid(pictures, folder / "grid.png", columns=_columns(hard))
+        save_pictures(pictures, self.labels, self.class_names, folder / "images")
+        save_grid(pictures, folder / "grid.png", columns=_columns(hard_labels(self.labels)))
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -116,23 +105,6 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         images, labels = read_images(folder / IMAGES, len(metadata["mean"]), len(metadata["class_names"]))
         latents = Latents.load(folder / LATENTS) if (folder / LATENTS).is_file() else None
         return cls(images, labels, metadata, latents)
-
-
-def class_folders(class_names: list[str]) -> list[str]:
-    """Folder names of the classes; their alphabetical order is the label order.
-
-    >>> class_folders(["T-shirt/top", "犬"])
-    ['0_T-shirt-top', '1_犬']
-    """
-    width = len(str(len(class_names) - 1))
-    return [f"{index:0{width}d}_{_slug(name)}".rstrip("_") for index, name in enumerate(class_names)]
-
-
-def _slug(name: str) -> str:
-    """The letters and digits of any script in `name`, other characters as hyphens, short enough for a file name."""
-    # Composed first: a combining accent is no word character.
-    words = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFC", name)).strip("-")
-    return words[:_SLUG_CHARACTERS].encode()[:_SLUG_BYTES].decode(errors="ignore").rstrip("-")
 
 
 def _columns(labels: Tensor) -> int:

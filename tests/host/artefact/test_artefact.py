@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from ld3m_plugin.artefact.distilled_set import DistilledSet, class_folders
+from ld3m_plugin.artefact.distilled_set import DistilledSet
+from ld3m_plugin.artefact.picture_folder import class_folders
 from ld3m_plugin.contracts import Latents
 
 METADATA = {"class_names": ["T-shirt/top", "Bag"], "mean": [0.5], "std": [0.25], "data": {"name": "x", "source": "y"}}
@@ -127,7 +128,7 @@ def test_long_class_names_are_saved(tmp_path, name):
 def test_nothing_in_the_artefact_is_a_pickle(tmp_path):
     distilled_set().save(tmp_path)
     endings = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
-    assert endings == {".safetensors", ".json", ".png", ".md"}
+    assert endings == {".safetensors", ".json", ".jsonl", ".png", ".md"}
 
 
 def test_files_are_readable_like_other_new_files(tmp_path):

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import yaml
 
 from ld3m_plugin.artefact.card import accuracy_table, dataset_card, plain
 
@@ -56,7 +57,9 @@ def test_card_has_the_same_structure_whatever_the_names(changes):
 
 def markdown_structure(card):
     """Number of lines, the lines' headings, and tags and cells that are neither escaped nor in a code span."""
-    text = re.sub(r"\\.", "", card)
+    head, body = re.fullmatch(r"---\n(.*?\n)---\n(.*)", card, re.DOTALL).groups()
+    assert set(yaml.safe_load(head)) == {"configs", "dataset_info", "tags"}
+    text = re.sub(r"\\.", "", body)
     text = re.sub(r"`[^`\n]+`", "", text)
     return len(card.splitlines()), re.findall(r"^#+", card, re.MULTILINE), re.findall(r"[<|]", text)
 
@@ -64,3 +67,11 @@ def markdown_structure(card):
 def test_table_has_a_cell_for_each_column_whatever_the_names():
     table = accuracy_table([{"images": "a|b", "network": "c\n|d", "mean": 50.0, "std": None}])
     assert table.splitlines() == [r"| network | a\|b |", "| --- | ---: |", r"| c \|d | 50.0 |"]
+
+
+@pytest.mark.parametrize("name", ["no", "007", "a: b", "# x", "---", "'\"", "犬", "😀", "{x}", "", "~"])
+def test_the_head_of_a_card_names_the_labels_as_they_are(name):
+    card = dataset_card({**METADATA, "class_names": ["a", name]})
+    head = yaml.safe_load(re.match(r"---\n(.*?\n)---\n", card, re.DOTALL)[1])
+    for features in (head["configs"][0]["features"], head["dataset_info"]["features"]):
+        assert features[1]["dtype"]["class_label"]["names"] == {"0": "a", "1": name}
