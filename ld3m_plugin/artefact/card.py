@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ld3m_plugin.artefact.hub_metadata import front_matter
@@ -16,9 +17,6 @@ from ld3m_plugin.errors import visible
 _SPECIAL = re.compile(r"[\\`*_\[\]<>#|~&$]")
 # Those with a meaning only at the beginning of a line: list items ("- a", "1. a") and rules ("---").
 _MARKER = re.compile(r"^(\d*)([-+.)])(?=\s|\2|$)")
-
-#: Data files of an artefact: its pictures and their list.
-_FILES = "images/**"
 
 _USE = """```python
 import ld3m_plugin as ld3m
@@ -32,22 +30,43 @@ pictures = datasets.load_dataset("path/to/this/folder", split="train")  # 8 bits
 ```"""
 
 
-def dataset_card(metadata: Mapping[str, Any], *, soft: bool = False, files: str = _FILES) -> str:
+@dataclass(frozen=True)
+class CardOf:
+    """The folder that a card is for.
+
+    Attributes:
+        files: pattern of its data files.
+        use: how to open it, in Markdown.
+        holds: its content, with places for mean and std.
+    """
+
+    files: str
+    use: str
+    holds: str
+
+
+ARTEFACT = CardOf(
+    "images/**",
+    _USE,
+    "`images.safetensors` holds `images` and `labels`; pixels in [0, 1] are `images * std + mean` with mean {mean} and std {std} "
+    "per channel. The pictures under `images/` are clipped to 8 bits.",
+)
+
+
+def dataset_card(metadata: Mapping[str, Any], *, soft: bool = False, of: CardOf = ARTEFACT) -> str:
     """The card as Markdown, with the front matter that 🤗 Datasets and model hubs read.
 
     Args:
         soft: whether the labels are probabilities.
-        files: pattern of the data files below the card's folder; default: the pictures of an artefact.
     """
     data = metadata.get("data", {})
     parts = [
-        front_matter(metadata["class_names"], files, soft=soft),
+        front_matter(metadata["class_names"], of.files, soft=soft),
         f"# Distilled {plain(data.get('name', 'data set'))}, {plain(metadata.get('images_per_class', '?'))} image(s) per class",
         _how(metadata),
         "The images are a derivative of the data named above: its licence and its limits apply to them.",
-        f"## Use\n\n{_USE}",
-        f"`images.safetensors` holds `images` and `labels`; pixels in [0, 1] are `images * std + mean` with "
-        f"mean {metadata['mean']} and std {metadata['std']} per channel. The pictures under `images/` are clipped to 8 bits.",
+        f"## Use\n\n{of.use}",
+        of.holds.format(mean=metadata["mean"], std=metadata["std"]),
         "## Classes\n\n" + ", ".join(plain(name) for name in metadata["class_names"]),
     ]
     final = (metadata.get("results") or {}).get("final")
@@ -104,5 +123,5 @@ def _how(metadata: Mapping[str, Any]) -> str:
         f"Source: {plain(data.get('source', 'unknown'))}. Made with ld3m-plugin {plain(version)}, "
         f"generator {_code(generator.get('name', '?'))}, {matched}, "
         f"{plain(metadata.get('steps', '?'))} steps, seed {plain(metadata.get('seed', '?'))}; "
-        "`metadata.json` has the whole configuration."
+        "the metadata of the set has the whole configuration."
     )

@@ -138,9 +138,20 @@ def read_images(path: Path, channels: int, classes: int) -> tuple[Tensor, Tensor
         names = one_line(", ".join(sorted(tensors)) or "nothing", 60)
         raise ArtefactError(f"{path} must hold images and labels, it has {names}")
     images, labels = tensors["images"], tensors["labels"]
-    for problem in _problems(images, labels, channels, classes):
-        raise ArtefactError(f"{path}: {problem}")
+    check_images(images, labels, channels, classes, str(path))
     return images, labels
+
+
+def check_images(images: Tensor, labels: Tensor, channels: int, classes: int, owner: str) -> None:
+    """Check images (N, channels, H, H), and labels (N,) or (N, classes); raises `ArtefactError`, which begins with `owner`."""
+    for problem in _problems(images, labels, channels, classes):
+        raise ArtefactError(f"{owner}: {problem}")
+
+
+def check_labels_alone(labels: Tensor, classes: int, path: Path) -> None:
+    """Check labels (N,) or (N, classes), of images that are not there yet; raises `ArtefactError`."""
+    for problem in _label_problems(labels, classes):
+        raise ArtefactError(f"{path}: {problem}")
 
 
 def _problems(images: Tensor, labels: Tensor, channels: int, classes: int) -> Iterator[str]:
@@ -158,6 +169,12 @@ def _problems(images: Tensor, labels: Tensor, channels: int, classes: int) -> It
         yield f"images are {images.dtype}, not float32"
     if not images.isfinite().all():
         yield "images have values that are NaN or infinite"
+    yield from _label_problems(labels, classes)
+
+
+def _label_problems(labels: Tensor, classes: int) -> Iterator[str]:
+    if labels.ndim not in (1, 2) or not len(labels):
+        yield f"labels {tuple(labels.shape)} are neither class indices (N,) nor probabilities (N, K)"
     yield from _index_problems(labels, classes) if labels.ndim == 1 else _probability_problems(labels, classes)
 
 

@@ -84,7 +84,7 @@ def evaluate(
         if test_per_class is not None and test_per_class < 1:
             raise InvalidOptionError(f"test_per_class = {test_per_class}: it must be at least 1, or None for all")
         check_together(together)
-        _check_fits(distilled, task)
+        check_fits(distilled, task)
         check_labels(getattr(distilled, "metadata", {}), task)
         recipe = get_protocol(protocol).for_images(getattr(distilled, "learned", {}))
         test = _Test(distilled.images, distilled.labels, task, recipe, seed, test_per_class, on_progress, together)
@@ -245,7 +245,7 @@ def random_real_images(labels: Tensor, task: Task, seed: int, repeat: int) -> tu
     return images, torch.arange(task.num_classes).repeat_interleave(torch.tensor(counts))
 
 
-def _check_fits(distilled: ImageSet, task: Task) -> None:
+def check_fits(distilled: ImageSet, task: Task) -> None:
     images, labels = distilled.images, distilled.labels
     expected = (task.channels, task.image_size, task.image_size)
     if images.ndim != 4 or tuple(images.shape[1:]) != expected or not torch.isfinite(images).all():

@@ -22,7 +22,7 @@ from ld3m_plugin.storage.complete import (
 )
 from ld3m_plugin.storage.held_signals import signals_held
 from ld3m_plugin.storage.locks import LOCK, InUseError, locked
-from ld3m_plugin.storage.package_versions import versions
+from ld3m_plugin.storage.package_versions import needed, versions
 from ld3m_plugin.storage.regular_files import naming, open_regular
 from ld3m_plugin.storage.sealed import read_sealed, write_sealed
 
@@ -35,6 +35,7 @@ __all__ = [
     "is_temporary",
     "locked",
     "naming",
+    "needed",
     "open_regular",
     "open_tensors",
     "own_temporary",
