@@ -24,6 +24,7 @@ from ld3m_plugin.storage import write_json, write_tensors, write_text
 
 IMAGES, LATENTS, METADATA = "images.safetensors", "latents.safetensors", "metadata.json"
 
+
 @dataclass
 class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
     """A distilled set; as a `torch.utils.data.Dataset` its items are (image (C, H, W), label).

@@ -34,6 +34,11 @@ def register_commands(register: Register) -> None:
     register(
         "evaluate", f"{where}.evaluate:evaluate_command", summary="Train networks on a distilled set and test them."
     )
+    register("train-on", f"{where}.train_on:train_on_command", summary="Train one network on a distilled set, save it.")
+    register("export", f"{where}.export:export_command", summary="Write a distilled set in the format of another tool.")
+    register(
+        "import", f"{where}.import_set:import_command", summary="Make a distilled set of tensors of another program."
+    )
     register("compare", f"{where}.compare:app", summary="Distil with several generators and compare them.")
     register("report", f"{where}.report:report_command", summary="One HTML file of a run or a comparison.")
     register(

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ld3m_plugin.cli import flags
-from ld3m_plugin.cli.common import assignments, check_name, comma_list, prepare_process, read_data, say
-from ld3m_plugin.errors import ArtefactError, DataError, UsageError
-
-if TYPE_CHECKING:
-    from ld3m_plugin.artefact.distilled_set import DistilledSet
+from ld3m_plugin.cli.artefact_data import data_of, recorded_seed
+from ld3m_plugin.cli.common import assignments, check_name, comma_list, prepare_process, say
+from ld3m_plugin.errors import UsageError
 
 
 def evaluate_command(
@@ -50,9 +48,7 @@ def evaluate_command(
     from ld3m_plugin.cli.progress import ConsoleReporter
     from ld3m_plugin.cli.tables import print_accuracies
     from ld3m_plugin.config import RunConfig
-    from ld3m_plugin.data.load import moved_data
     from ld3m_plugin.evaluation import evaluate
-    from ld3m_plugin.evaluation.same_data import check_data
     from ld3m_plugin.storage import check_writable, write_json
 
     check_name(out)
@@ -60,18 +56,8 @@ def evaluate_command(
         raise UsageError(f"--together {together!r}: give auto or a whole number of at least 1")
     prepare_process()
     distilled = DistilledSet.load(path)
-    given = assignments(data_options)
-    name, options = (data, given) if data else moved_data(*_recorded_data(distilled, path), given)
-    try:
-        task = read_data(name, options, device)
-    except DataError as error:
-        raise DataError(f"{error} (--data and -D name other data)") from error
-    told = check_data(distilled.metadata, task, is_named=data is not None)
-    if told is not None:
-        typer.echo(f"warning: {told}", err=True)
-    if seed is None:
-        recorded = distilled.metadata.get("seed")
-        seed = recorded if isinstance(recorded, int) and recorded >= 0 else 0
+    task = data_of(distilled, path, data, assignments(data_options), device)
+    seed = recorded_seed(distilled) if seed is None else seed
     if out is not None:  # before the work, not after it
         if out.is_dir():
             raise UsageError(f"--out {out} is a folder: name a file")
@@ -100,13 +86,3 @@ def evaluate_command(
             typer.echo(json.dumps(result.record(), indent=2))
         else:
             print_accuracies(result)
-
-
-def _recorded_data(distilled: DistilledSet, path: Path) -> tuple[str, dict[str, Any]]:
-    from ld3m_plugin.data.load import recorded_options
-
-    try:
-        recorded = distilled.metadata["config"]["data"]
-        return str(recorded["name"]), recorded_options(str(recorded["name"]), dict(recorded["options"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtefactError(f"{path} does not record which data it was made from: give --data") from error

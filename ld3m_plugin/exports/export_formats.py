@@ -50,11 +50,11 @@ FORMATS = (
     Format(
         "imagefolder",
         "a folder of PNG files for each class",
-        lambda distilled, out, _: save_pictures(
-            distilled.denormalised(), distilled.labels, distilled.class_names, out
-        ),
+        lambda distilled, out, _: save_pictures(distilled.denormalised(), distilled.labels, distilled.class_names, out),
     ),
-    Format("hf", "Parquet with named labels and a card, for 🤗 Datasets", lambda made, out, _: write_parquet(made, out)),
+    Format(
+        "hf", "Parquet with named labels and a card, for 🤗 Datasets", lambda made, out, _: write_parquet(made, out)
+    ),
     Format(
         "webdataset",
         "tar files of PNG and label",

@@ -106,7 +106,10 @@ def _metadata(
 ) -> dict[str, Any]:
     hard = labels if labels.ndim == 1 else labels.argmax(1)
     content: dict[str, Any] = {
-        "data": {"name": task.name if task else path.stem, "source": task.source if task else f"imported from {path.name}"},
+        "data": {
+            "name": task.name if task else path.stem,
+            "source": task.source if task else f"imported from {path.name}",
+        },
         "class_names": list(names),
         "image_size": images.shape[-1],
         "channels": images.shape[1],

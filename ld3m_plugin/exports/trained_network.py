@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ld3m_plugin.contracts import Network, Task
 from ld3m_plugin.artefact.distilled_set import DistilledSet
+from ld3m_plugin.contracts import Network, Task
 from ld3m_plugin.evaluation.evaluating import check_evaluation, check_fits
 from ld3m_plugin.evaluation.protocols import Protocol, get_protocol
 from ld3m_plugin.evaluation.same_data import check_labels
@@ -56,7 +56,7 @@ class TrainedNetwork:
 
 
 def check_network(distilled: DistilledSet, task: Task, name: str, protocol: str) -> Protocol:
-    """Raise what `train_on` would raise, before its work; returns the recipe, at the rate learned with the images if it wants that.
+    """Raise what `train_on` would raise, before its work; returns the recipe, with a rate that was learned with the images.
 
     Raises:
         HostError: an unknown network or protocol, or images, labels or classes that do not fit the task.

@@ -157,7 +157,9 @@ SERVICES = below(
     "ld3m_plugin.artefact.pictures",
 )
 #: The flow of the host, which backends never reach.
-FLOW = below(*(f"ld3m_plugin.{name}" for name in ("distillation", "runs", "comparison", "report", "bench", "cli")))
+FLOW = below(
+    *(f"ld3m_plugin.{name}" for name in ("distillation", "runs", "comparison", "exports", "report", "bench", "cli"))
+)
 
 
 @pytest.mark.parametrize(
