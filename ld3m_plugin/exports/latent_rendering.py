@@ -80,7 +80,7 @@ def _rendered(file: LatentFile, options: dict[str, Any], device: str | None, pat
     with blaming("generator", name, "prepare"):
         generator.prepare(_facts(file.metadata, where))
     _check_prior(generator, file.metadata.get("generator"), path)
-    latents = file.latents.to(where)
+    latents = file.latents.to(where).clone()  # at addresses as a run has them: sums differ in bits with the alignment
     with tf32(config.tf32, where), blaming("generator", name, "render"):
         return _images(generator, latents, config, where)
 
