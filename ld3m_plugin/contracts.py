@@ -399,5 +399,18 @@ class Tracker(_WithOptions, ABC):
     def log(self, record: Mapping[str, Any]) -> None:
         """One record: `step`, and numbers by name."""
 
+    def images_every(self) -> int:
+        """Steps between pictures of the set; 0: none. Default: the option `images_every`, if the tracker has it."""
+        return int(getattr(getattr(self, "options", None), "images_every", 0))
+
+    def log_images(self, step: int, pictures: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> None:
+        """Pictures of the set after `step`: some of each class, where not all can be shown.
+
+        Args:
+            pictures: (n, C, H, W) in [0, 1], on the CPU.
+            labels: class indices (n,).
+            class_names: K names, in label order.
+        """
+
     def finish(self) -> None:
         """Called once after the last record, also when a run failed."""

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ld3m_plugin.artefact.picture_folder import hard_labels, save_pictures
+from ld3m_plugin.artefact.picture_folder import save_pictures
 from ld3m_plugin.artefact.pictures import save_grid
 from ld3m_plugin.artefact.reading import FORMAT, check_metadata, read_images, read_metadata
+from ld3m_plugin.artefact.shown_images import grid_columns
 from ld3m_plugin.contracts import Latents
 from ld3m_plugin.errors import ArtefactError
 from ld3m_plugin.storage import write_json, write_tensors, write_text
@@ -89,7 +90,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
     def _save_pictures(self, folder: Path) -> None:
         pictures = self.denormalised()
         save_pictures(pictures, self.labels, self.class_names, folder / "images")
-        save_grid(pictures, folder / "grid.png", columns=_columns(hard_labels(self.labels)))
+        save_grid(pictures, folder / "grid.png", columns=grid_columns(self.labels))
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -106,9 +107,3 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         images, labels = read_images(folder / IMAGES, len(metadata["mean"]), len(metadata["class_names"]))
         latents = Latents.load(folder / LATENTS) if (folder / LATENTS).is_file() else None
         return cls(images, labels, metadata, latents)
-
-
-def _columns(labels: Tensor) -> int:
-    per_class = int(labels.bincount().max())
-    # A row for each class; with one image per class, a compact block instead of one tall column.
-    return per_class if per_class > 1 else max(1, round(len(labels) ** 0.5 * 1.5))

@@ -14,6 +14,7 @@ from typing import Any
 from torch import OutOfMemoryError, Tensor
 
 from ld3m_plugin.artefact.distilled_set import DistilledSet
+from ld3m_plugin.artefact.shown_images import MOST_SHOWN, shown_indices
 from ld3m_plugin.config import RunConfig, completed, digest, dump, former_digest
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.load import load_task, recorded_options
@@ -246,14 +247,24 @@ class _Run:
         if step.iteration == 1:
             save_start(self.state, self.folder)
         self.steps.add(step)
-        # What is evaluated or saved must be known to be good.
-        if any(each and step.iteration % each == 0 for each in (every, self.config.checkpoint_every)):
+        shown = self.trackers.images_due(step.iteration)
+        # What is evaluated, shown or saved must be known to be good.
+        if shown or any(each and step.iteration % each == 0 for each in (every, self.config.checkpoint_every)):
             self.state.read_checks()
         if self.state.is_read:
             self.steps.record()
+        if shown:
+            self._show_images(step.iteration)
         if every and step.iteration % every == 0 and not self.is_done:
             self._evaluate(self._distilled(), random_real=False)
         return step.iteration
+
+    def _show_images(self, iteration: int) -> None:
+        """Give the trackers that are due the present images as pictures."""
+        state = self.state
+        which = shown_indices(state.labels, MOST_SHOWN)
+        pictures = state.task.denormalise(state.images()[which]).clamp(0, 1).cpu()
+        self.trackers.log_images(iteration, pictures, state.labels[which], state.task.class_names)
 
     def _save_in_spite_of(self, error: Exception, state: dict[str, Tensor]) -> None:
         """Save the last good state; an error in that must not hide the one that ended the run."""

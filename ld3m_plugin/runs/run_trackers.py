@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from torch import Tensor
+
 from ld3m_plugin.backends import get_tracker
 from ld3m_plugin.config import RunConfig, TrackerConfig
 from ld3m_plugin.contracts import Tracker
@@ -38,6 +40,25 @@ class RunTrackers:
         for name, tracker in list(self._running.items()):
             with self._safely(name):
                 tracker.log(record)
+
+    def images_due(self, step: int) -> bool:
+        """Whether a tracker wants pictures of the set after this step."""
+        return bool(self._want_images(step))
+
+    def log_images(self, step: int, pictures: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> None:
+        """Give pictures to the trackers that want them after this step; see `Tracker.log_images`."""
+        for name, tracker in self._want_images(step).items():
+            with self._safely(name):
+                tracker.log_images(step, pictures, labels, class_names)
+
+    def _want_images(self, step: int) -> dict[str, Tracker]:
+        found = {}
+        for name, tracker in list(self._running.items()):
+            with self._safely(name):
+                every = tracker.images_every() if isinstance(tracker, Tracker) else 0  # older ones have no base class
+                if every and step % every == 0:
+                    found[name] = tracker
+        return found
 
     def __exit__(self, *_: object) -> None:
         for name, tracker in list(self._running.items()):

@@ -5,5 +5,10 @@ from ld3m_plugin.hookspecs import Register, hookimpl
 
 @hookimpl
 def register_trackers(register: Register) -> None:
-    """Register the built-in tracker."""
+    """Register the built-in trackers; all but the first need an extra."""
     register("jsonl", "ld3m_plugin.trackers.jsonl:JsonLines", summary="metrics.jsonl in the run folder (always on)")
+    register(
+        "tensorboard", "ld3m_plugin.trackers.tensorboard_files:TensorBoard", summary="files of TensorBoard (extra)"
+    )
+    register("trackio", "ld3m_plugin.trackers.trackio_runs:Trackio", summary="Trackio, on this machine (extra)")
+    register("wandb", "ld3m_plugin.trackers.wandb_runs:WeightsAndBiases", summary="Weights & Biases, offline (extra)")

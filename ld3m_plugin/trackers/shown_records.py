@@ -1,0 +1,55 @@
+"""What trackers with a display share: the numbers of a record, one picture of the set, and options."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from ld3m_plugin.options import Options
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class DisplayOptions(Options):
+    """Options of trackers with a display."""
+
+    images_every: int = Field(100, ge=0, description="steps between pictures of the set (0: none)")
+
+
+class ProjectOptions(DisplayOptions):
+    """Options of trackers with projects."""
+
+    project: str = Field("ld3m", min_length=1, description="name of the project")
+
+
+def scalars(record: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a record by name, without its step; the accuracies of an evaluation by their mean.
+
+    >>> scalars({"step": 3, "loss": 0.5})
+    {'loss': 0.5}
+    >>> scalars({"step": 3, "images": "distilled", "network": "MLP", "accuracies": [40.0, 60.0], "protocol": "quick"})
+    {'accuracy/distilled/MLP': 50.0}
+    """
+    if "accuracies" in record:
+        values = record["accuracies"]
+        return {f"accuracy/{record['images']}/{record['network']}": float(sum(values) / len(values))}
+    numbers = {name: value for name, value in record.items() if name != "step" and not isinstance(value, str)}
+    return {name: float(value) for name, value in numbers.items() if hasattr(value, "__float__")}
+
+
+def one_picture(pictures: Tensor, labels: Tensor) -> Tensor:
+    """The pictures as one grid (C, H, W) in [0, 1], a row for each class."""
+    from ld3m_plugin.artefact.pictures import grid
+    from ld3m_plugin.artefact.shown_images import grid_columns
+
+    return grid(pictures, grid_columns(labels))
+
+
+def run_name(folder: Path) -> str:
+    """A name for the run in a folder, the same when it goes on and no other run's on this machine."""
+    return f"{folder.name}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]}"
