@@ -29,7 +29,7 @@ def data_of(
     from ld3m_plugin.data.load import moved_data
     from ld3m_plugin.evaluation.same_data import check_data
 
-    name, options = (named, options) if named else moved_data(*_recorded_data(distilled, path), options)
+    name, options = (named, options) if named else moved_data(*recorded_data(distilled, path), options)
     try:
         task = read_data(name, options, device)
     except DataError as error:
@@ -46,7 +46,8 @@ def recorded_seed(distilled: DistilledSet) -> int:
     return recorded if isinstance(recorded, int) and recorded >= 0 else 0
 
 
-def _recorded_data(distilled: DistilledSet, path: Path) -> tuple[str, dict[str, Any]]:
+def recorded_data(distilled: DistilledSet, path: Path) -> tuple[str, dict[str, Any]]:
+    """Name and options of the data set that a set was made from; raises `ArtefactError` where it does not say so."""
     from ld3m_plugin.data.load import recorded_options
 
     try:

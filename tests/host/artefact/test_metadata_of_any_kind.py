@@ -8,7 +8,7 @@ import torch
 
 from ld3m_plugin.artefact.card import dataset_card
 from ld3m_plugin.artefact.distilled_set import DistilledSet
-from ld3m_plugin.cli.evaluate import _recorded_data
+from ld3m_plugin.cli.artefact_data import recorded_data
 from ld3m_plugin.errors import HostError
 
 ROW = {"network": "ConvNet", "images": "distilled", "mean": 50.0, "std": 1.0, "n": 2, "accuracies": [49.0, 51.0]}
@@ -66,7 +66,7 @@ def use(folder):
     loaded.save_metadata(folder.parent / "again") if (folder.parent / "again").mkdir(exist_ok=True) is None else None
     dataset_card(loaded.metadata)
     _ = loaded.learned, loaded.class_names
-    _recorded_data(loaded, folder)
+    recorded_data(loaded, folder)
 
 
 @pytest.mark.parametrize("path", list(places(WHOLE)), ids=lambda path: ".".join(map(str, path)))
