@@ -30,8 +30,8 @@ def write_npz(distilled: DistilledSet, path: Path) -> None:
     with naming(path), path.open("wb") as file:
         numpy.savez(
             file,
-            images=distilled.images.numpy(),
-            labels=distilled.labels.numpy(),
+            images=distilled.images.detach().cpu().numpy(),
+            labels=distilled.labels.cpu().numpy(),
             class_names=numpy.array(distilled.class_names, dtype=numpy.str_),
             mean=numpy.array(distilled.metadata["mean"], dtype=numpy.float32),
             std=numpy.array(distilled.metadata["std"], dtype=numpy.float32),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class TrainedNetwork:
             temporary.unlink(missing_ok=True)
 
 
-def check_network(distilled: DistilledSet, task: Task, name: str, protocol: str) -> Protocol:
+def check_network(distilled: DistilledSet, task: Task, name: str, protocol: str | Mapping[str, Any]) -> Protocol:
     """Raise what `train_on` would raise, before its work; returns the recipe, with a rate that was learned with the images.
 
     Raises:
@@ -69,7 +70,7 @@ def check_network(distilled: DistilledSet, task: Task, name: str, protocol: str)
 
 
 def train_on(
-    distilled: DistilledSet, task: Task, name: str, *, protocol: str = "quick", seed: int = 0
+    distilled: DistilledSet, task: Task, name: str, *, protocol: str | Mapping[str, Any] = "quick", seed: int = 0
 ) -> TrainedNetwork:
     """Train one network on a distilled set and test it: the first of the networks that `evaluate` trains at this seed.
 
