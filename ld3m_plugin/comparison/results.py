@@ -41,9 +41,7 @@ def results(manifest: Manifest, rows: Sequence[ManifestRow]) -> list[SeedResult]
         raise ArtefactError(f"a row in {manifest.folder} has damaged metadata: seen_networks is no list") from error
     names = short_data_names({row.data for row in rows})
     found = [_checked_result(manifest, row, one, seen) for row, one in zip(rows, made, strict=True)]
-    return [
-        replace(result, data=names[result.data] + _tested_on(row)) for row, result in zip(rows, found, strict=True)
-    ]
+    return [replace(result, data=names[result.data] + _tested_on(row)) for row, result in zip(rows, found, strict=True)]
 
 
 def _tested_on(row: ManifestRow) -> str:
