@@ -13,6 +13,7 @@ from fuzzing.in_process import check_text
 from ld3m_plugin import DistilledSet
 from ld3m_plugin.config import resolve
 from ld3m_plugin.contracts import Task
+from ld3m_plugin.exports import distilled_from_latents, export, import_tensors
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.objectives.mtt.store import open_experts
 from ld3m_plugin.objectives.mtt.store.expert_settings import TrainingOptions
@@ -54,6 +55,32 @@ def read_distilled(path: Path) -> None:
     found.save(path.with_name("again"))
     check_text(path.with_name("again") / "README.md")
     DistilledSet.load(path.with_name("again"))
+
+
+def make_latents(folder: Path) -> None:
+    """The latents of such a set alone."""
+    make_distilled(folder)
+    distilled = DistilledSet.load(folder / "input")
+    shutil.rmtree(folder / "input")
+    export(distilled, "latents", folder / "input" / "latents.safetensors")
+
+
+def read_latents(path: Path) -> None:
+    """Render them again."""
+    distilled_from_latents(path / "latents.safetensors", device="cpu")[0].save(path.with_name("again"))
+
+
+def make_published_set(folder: Path) -> None:
+    """Images and labels as published code saves them."""
+    (folder / "input").mkdir()
+    torch.save(torch.zeros(6, 1, 16, 16), folder / "input" / "images_best.pt")
+    torch.save(torch.arange(6) % 3, folder / "input" / "labels_best.pt")
+
+
+def read_published_set(path: Path) -> None:
+    """Import them, and save the set."""
+    found = import_tensors(path / "images_best.pt", path / "labels_best.pt", [0.5], [0.25])
+    found.save(path.with_name("again"))
 
 
 def make_run(folder: Path) -> None:

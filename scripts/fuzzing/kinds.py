@@ -31,6 +31,8 @@ KINDS = {
     "class-map": Kind(setting_inputs.make_class_map, setting_inputs.read_class_map),
     "class-list": Kind(setting_inputs.make_class_list, setting_inputs.read_class_list),
     "distilled": Kind(artefact_inputs.make_distilled, artefact_inputs.read_distilled),
+    "latents": Kind(artefact_inputs.make_latents, artefact_inputs.read_latents),
+    "published-set": Kind(artefact_inputs.make_published_set, artefact_inputs.read_published_set),
     "run": Kind(artefact_inputs.make_run, artefact_inputs.read_run, frozenset({"config.yaml"})),
     "experts": Kind(artefact_inputs.make_experts, artefact_inputs.read_experts),
     "buffer": Kind(artefact_inputs.make_buffer, artefact_inputs.read_buffer),

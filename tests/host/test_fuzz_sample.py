@@ -64,6 +64,8 @@ QUICK = {
 LATER = {
     "distilled": TENSORS + FILES,
     "experts": TENSORS + FILES,
+    "latents": TENSORS + FILES,
+    "published-set": PICKLES + FILES,
     "run": TENSORS + FILES,
     "ldm": TENSORS + FILES,
     "gan": TENSORS + FILES,
