@@ -222,6 +222,8 @@ STRATEGIES: dict[str, st.SearchStrategy[Plan]] = {
     "class-map": _plans(json_edit, text_edit, bytes_edit, file_edit),
     "class-list": _plans(json_edit, text_edit, bytes_edit, file_edit),
     "distilled": _plans(json_edit, json_edit, header_edit, tensor_edit, bytes_edit, file_edit),
+    "latents": _plans(header_edit, tensor_edit, tensor_edit, bytes_edit, file_edit),
+    "published-set": _plans(pickle_edit, bytes_edit, file_edit),
     "run": _plans(json_edit, header_edit, tensor_edit, tensor_edit, bytes_edit, text_edit, file_edit),
     "experts": _plans(json_edit, json_edit, header_edit, header_edit, tensor_edit, bytes_edit, file_edit),
     "buffer": _plans(pickle_edit, bytes_edit, bytes_edit, file_edit),
@@ -237,6 +239,7 @@ STRATEGIES: dict[str, st.SearchStrategy[Plan]] = {
 #: Of 1,000 inputs, how many are of each kind.
 SHARES = {
     **{"config": 110, "options": 110, "protocol": 40, "class-map": 40, "class-list": 40, "distilled": 100, "run": 70},
+    **{"latents": 60, "published-set": 40},
     **{"experts": 80, "buffer": 40, "ldm": 80, "gan": 70, "stylegan": 60, "compvis": 30, "cifar": 50, "idx": 30},
     **{"pictures": 50, "some-pictures": 50},
 }
