@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, TypeVar, cast
 
 from ld3m_plugin.contracts import Generator, Initialiser, Objective, Tracker
-from ld3m_plugin.errors import PluginLoadError
-from ld3m_plugin.options import Options, build
+from ld3m_plugin.errors import PluginLoadError, WrongResultError, one_line
+from ld3m_plugin.options import Options, build, options_model
 from ld3m_plugin.registry import Registry, blaming, current_registry, described, use_registry
 
 _T = TypeVar("_T")
 _CONTRACTS: dict[str, type] = {"generator": Generator, "objective": Objective, "initialiser": Initialiser}
+_FLAGS = {"generator": "-G", "objective": "-O"}
 
 
 def create(kind: str, name: str, options: Mapping[str, Any]) -> Any:
@@ -26,7 +29,11 @@ def create(kind: str, name: str, options: Mapping[str, Any]) -> Any:
     """
     factory = current_registry().resolve(kind, name)
     model = getattr(factory, "Options", None)
-    built = None if model is None else build(model, options, f"{kind} {name!r}")
+    if model is not None and options_model(factory) is None:
+        raise PluginLoadError(
+            f"Options of {described(kind, name)} must be a class derived from ld3m_plugin.contracts.Options"
+        )
+    built = None if model is None else build(model, options, f"{kind} {name!r}", _FLAGS.get(kind, ""))
     with blaming(kind, name, "its constructor"):
         backend = factory(**options) if built is None else factory(built)
     conforming(kind, name, backend, _CONTRACTS[kind])
@@ -68,13 +75,30 @@ def get_objective(name: str, *, registry: Registry | None = None, **options: Any
         return cast(Objective, create("objective", name, options))
 
 
-def default_rates(generator: Generator, objective: str) -> dict[str, float]:
+def default_rates(generator: Generator, objective: str, name: str = "") -> dict[str, float]:
     """Adam's default learning rates of a generator, by latent.
 
     Args:
         objective: its registered name, for generators of version 0.1 whose `learning_rates` takes it; they get a
             `DeprecationWarning`.
+        name: the registered name of the generator, for messages.
+
+    Raises:
+        PluginFailedError: the generator raises, or gives something else than numbers above 0 by name.
     """
+    with blaming("generator", name, "learning_rates") if name else nullcontext():
+        rates = _rates(generator, objective)
+        if not isinstance(rates, Mapping) or not all(map(_is_rate, rates.items())):
+            raise WrongResultError(f"learning_rates() gave {one_line(repr(rates))}, not numbers above 0 by latent")
+    return dict(rates)
+
+
+def _is_rate(item: tuple[object, object]) -> bool:
+    latent, rate = item
+    return isinstance(latent, str) and isinstance(rate, int | float) and 0 < rate < math.inf
+
+
+def _rates(generator: Generator, objective: str) -> dict[str, float]:
     if not inspect.signature(generator.learning_rates).parameters:
         return generator.learning_rates()
     warnings.warn(

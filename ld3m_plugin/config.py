@@ -340,7 +340,11 @@ def completed(config: RunConfig) -> RunConfig:
     data = absolute_data(config.data.name, config.data.options)
     generator = create("generator", config.generator.name, config.generator.options)
     objective = create("objective", config.objective.name, config.objective.options)
-    defaults = default_rates(generator, config.objective.name) if config.optimizer.name == "adam" else {}
+    defaults = (
+        default_rates(generator, config.objective.name, config.generator.name)
+        if config.optimizer.name == "adam"
+        else {}
+    )
     rates = {**defaults, **config.optimizer.learning_rates}
     changes: dict[str, dict[str, Any]] = {
         "data": data,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ld3m_plugin import moved
 from ld3m_plugin.devices.transfer import number
-from ld3m_plugin.errors import ArtefactError, HostError, one_line
+from ld3m_plugin.errors import ArtefactError, InvalidOptionError, WrongResultError, one_line
 from ld3m_plugin.launchers.launcher import Job, Launcher
 from ld3m_plugin.options import BackendOptions, Options, Place, build, takes
 from ld3m_plugin.priors.contract import PriorKind, TrainingReporter
@@ -366,7 +366,7 @@ class DifferentiableObjective(Objective):
         value, metrics = result if isinstance(result, tuple) else (result, {})
         if not isinstance(value, Tensor) or value.ndim or not value.requires_grad:
             what = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise HostError(
+            raise WrongResultError(
                 f"{type(self).__name__}.loss gave {what if what != () else 'a number without a gradient'}: it must be a scalar "
                 "tensor that depends differentiably on the images"
             )
@@ -382,10 +382,15 @@ class Network(nn.Module):
     """
 
     Options: ClassVar[type[BackendOptions] | None] = None
+    #: What messages call it: its registered name and distribution, which `get_network` fills in.
+    called: str = ""
 
     def embed(self, images: Tensor) -> Tensor:
         """Features (N, F) that enter the last linear layer, of images (N, C, H, W)."""
-        raise TypeError(f"{type(self).__name__} gives no features; an objective that compares features needs embed()")
+        raise InvalidOptionError(
+            f"{self.called or type(self).__name__} gives no features: an objective that compares features needs a network that "
+            "has embed(); choose another"
+        )
 
 
 class Tracker(_WithOptions, ABC):

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from enum import IntEnum
 from pathlib import Path
+from types import TracebackType
 
 
 class ExitCode(IntEnum):
@@ -68,6 +69,10 @@ class PluginFailedError(HostError):
 
     What was raised is the `__cause__`.
     """
+
+
+class WrongResultError(PluginFailedError):
+    """A plugin gave what its contract does not allow, found where its name is not known: the host puts the name before it."""
 
 
 class DiskError(HostError):
@@ -233,12 +238,39 @@ def _why(error: BaseException) -> str:
 def frames_of_plugin(error: PluginFailedError) -> str:
     """The traceback of what a plugin raised, without the host's frames before it; empty if it raised nothing."""
     cause = error.__cause__
-    if cause is None:
-        return ""
-    rest, host = cause.__traceback__, str(Path(__file__).parent) + os.sep
-    while rest is not None and rest.tb_next is not None and rest.tb_frame.f_code.co_filename.startswith(host):
+    return "" if cause is None else "".join(traceback.format_exception(type(cause), cause, _of_plugin(cause))).rstrip()
+
+
+def place_in_plugin(error: BaseException) -> str:
+    """File and line where `error` left the plugin's own code, such as " (backends.py:12)"; empty if it was never in there."""
+    rest, place = _of_plugin(error), ""
+    package = _package(rest) if rest else ""
+    while rest is not None:
+        if _package(rest) == package and not _is_between(rest):
+            place = f" ({Path(rest.tb_frame.f_code.co_filename).name}:{rest.tb_lineno})"
         rest = rest.tb_next
-    return "".join(traceback.format_exception(type(cause), cause, rest)).rstrip()
+    return place
+
+
+#: What calls a plugin's code on behalf of the host.
+_BETWEEN = ("torch", "typer", "click", "contextlib")
+
+
+def _of_plugin(error: BaseException) -> TracebackType | None:
+    """The traceback of `error` behind the frames of the host, and of what it calls the plugin with."""
+    rest = error.__traceback__
+    while rest is not None and rest.tb_next is not None and _is_between(rest):
+        rest = rest.tb_next
+    return rest
+
+
+def _is_between(frame: TracebackType) -> bool:
+    is_host = frame.tb_frame.f_code.co_filename.startswith(str(Path(__file__).parent) + os.sep)
+    return is_host or _package(frame) in _BETWEEN
+
+
+def _package(frame: TracebackType) -> str:
+    return str(frame.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def _joined(what: str, *more: str) -> str:

@@ -74,8 +74,11 @@ Model = TypeVar("Model", bound=BaseModel)
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 
-def build(model: type[Model], values: Mapping[str, Any], owner: str) -> Model:
+def build(model: type[Model], values: Mapping[str, Any], owner: str, flag: str = "") -> Model:
     """Validate `values` as `model`; a mistake becomes one line that names the owner, the option and what is allowed.
+
+    Args:
+        flag: how the command line gives an option, such as `-G`.
 
     Raises:
         UnknownOptionError: a name that the model does not have.
@@ -84,10 +87,12 @@ def build(model: type[Model], values: Mapping[str, Any], owner: str) -> Model:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        raise _refusal(model, error, owner) from error
+        raise _refusal(model, error, owner, flag) from error
 
 
-def _refusal(model: type[BaseModel], error: ValidationError, owner: str) -> UnknownOptionError | InvalidOptionError:
+def _refusal(
+    model: type[BaseModel], error: ValidationError, owner: str, flag: str
+) -> UnknownOptionError | InvalidOptionError:
     problem = error.errors(include_url=False, include_context=False)[0]
     location = tuple(part for part in problem["loc"] if isinstance(part, str))
     path = ".".join(str(part) for part in problem["loc"])
@@ -95,7 +100,11 @@ def _refusal(model: type[BaseModel], error: ValidationError, owner: str) -> Unkn
         known = _fields_at(model, location[:-1])
         return UnknownOptionError(f"{owner} has no option {one_line(repr(path))}; {nearest(location[-1], known)}")
     if problem["type"] == "missing":
-        return InvalidOptionError(f"{owner}: {path} is missing")
+        field = model.model_fields.get(path)
+        meaning = f" ({field.description})" if field is not None and field.description else ""
+        return InvalidOptionError(
+            f"{owner} needs a value for {path}{meaning}" + (f": give {flag} {path}=VALUE" if flag else "")
+        )
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error" and isinstance(problem["input"], Mapping):
         # From a validator of several options: its message names them, and the input would be all of them.

@@ -30,9 +30,11 @@ from ld3m_plugin.errors import (
     PluginFailedError,
     PluginLoadError,
     UnknownBackendError,
+    WrongResultError,
     is_of_the_machine,
     nearest,
     one_line,
+    place_in_plugin,
 )
 
 HOST_DISTRIBUTION = "ld3m-plugin"
@@ -89,11 +91,14 @@ class PluginRecord:
 
     owner: Owner
     problems: list[str] = field(default_factory=list)
+    has_names: bool = False
 
     @property
     def status(self) -> str:
-        """`ok`, or `failed: ` and why."""
-        return "failed: " + "; ".join(self.problems) if self.problems else "ok"
+        """`ok`, `failed: ` and why, or `incomplete: ` and what is wrong while other names of it are registered."""
+        if not self.problems:
+            return "ok"
+        return ("incomplete: " if self.has_names else "failed: ") + "; ".join(self.problems)
 
 
 class Registry:
@@ -163,7 +168,7 @@ class Registry:
         try:
             return getattr(importlib.import_module(module_name), attribute)
         except Exception as error:  # a stranger's module may raise anything
-            raise PluginLoadError(f"{kind} {name!r} ({backend.owner}) does not import: {_reason(error)}") from error
+            raise PluginLoadError(f"{kind} {name!r} ({backend.owner}) does not import: {reason(error)}") from error
 
 
 def build_registry(found: Iterable[EntryPoint] | None = None, environ: Mapping[str, str] | None = None) -> Registry:
@@ -182,7 +187,7 @@ def build_registry(found: Iterable[EntryPoint] | None = None, environ: Mapping[s
         try:
             plugin = point.load()
         except (Exception, SystemExit) as error:  # a stranger's module may raise anything, also a script's exit
-            record.problems.append(f"does not import: {_reason(error)}")
+            record.problems.append(f"does not import: {reason(error)}")
             continue
         _register_plugin(registry, record, plugin)
     return registry
@@ -227,16 +232,20 @@ def blaming(kind: str, name: str, method: str) -> Iterator[None]:
         method: the method, and when, such as "match at step 3".
 
     Raises:
-        PluginFailedError: from what was raised.
+        PluginFailedError: from what was raised, with the file and line of the plugin's own code.
     """
     try:
         yield
+    except WrongResultError as error:
+        raise PluginFailedError(f"{described(kind, name)}: {error}") from None
     except HostError:
         raise
     except Exception as error:  # a stranger's code may raise anything
         if is_of_the_machine(error):
             raise
-        raise PluginFailedError(f"{described(kind, name)} failed in {method}: {_reason(error)}") from error
+        raise PluginFailedError(
+            f"{described(kind, name)} failed in {method}: {reason(error)}{place_in_plugin(error)}"
+        ) from error
 
 
 def described(kind: str, name: str) -> str:
@@ -261,8 +270,10 @@ def _register_plugin(registry: Registry, record: PluginRecord, plugin: object) -
                 # One specification at a time: an error in one hook stops no other.
                 manager.add_hookspecs(type("Spec", (), {hook: staticmethod(getattr(hookspecs, hook))}))
                 implemented[hook](register=partial(_register, registry, record, kind))
-            except (Exception, SystemExit) as error:  # wrong arguments too: pluggy names them
-                record.problems.append(f"{hook} raised {_reason(error)}")
+            except pluggy.PluginValidationError:
+                record.problems.append(f"{hook} must have one argument, named `register`")
+            except (Exception, SystemExit) as error:
+                record.problems.append(f"{hook} raised {reason(error)}")
 
 
 def _version_problem(plugin: object) -> str | None:
@@ -280,6 +291,7 @@ def _version_problem(plugin: object) -> str | None:
 def _register(registry: Registry, record: PluginRecord, kind: str, name: str, factory: Any, summary: str = "") -> None:
     try:
         registry.add(Backend(kind, name, factory, summary, record.owner))
+        record.has_names = True
     except (DuplicateBackendError, PluginLoadError) as error:
         # Recorded, not raised: the plugin's other names are still good.
         record.problems.append(str(error))
@@ -313,6 +325,7 @@ def _taken_twice(kind: str, name: str, owners: list[Owner]) -> str:
     return f"{kind} {name!r} is registered by " + " and by ".join(str(owner) for owner in owners)
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """Type and message of what a plugin raised, in one line."""
     text = one_line(str(error), 2000)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from ld3m_plugin.augmentation.parameters import Operation
+from ld3m_plugin.backends import conforming
 from ld3m_plugin.errors import InvalidOptionError, nearest
 from ld3m_plugin.randomness import lent_to_global
 from ld3m_plugin.registry import current_registry
@@ -80,7 +81,8 @@ class DSA(nn.Module):
         self.names = parse(strategy)
         # A plain dict, not submodules: the operations have no weights or state to move or save.
         self.operations: dict[str, Operation] = {
-            name: current_registry().resolve("augmentation", name)() for name in self.names
+            name: conforming("augmentation", name, current_registry().resolve("augmentation", name)(), Operation)
+            for name in self.names
         }
 
     def forward(self, images: Tensor, *, rng: torch.Generator, siamese: bool = False) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from typing import Annotated, Any
 
 import typer
@@ -23,7 +25,10 @@ from ld3m_plugin.errors import (
     visible,
 )
 from ld3m_plugin.hookspecs import Register, hookimpl
-from ld3m_plugin.registry import current_registry
+from ld3m_plugin.registry import blaming, current_registry
+
+#: Set to anything, errors come with their traceback, as `--debug` asks for.
+_DEBUG = "LD3M_DEBUG"
 
 
 @hookimpl
@@ -66,7 +71,16 @@ class _Root(typer.core.TyperGroup):
         return name, _load_command(name), rest
 
     def invoke(self, ctx: Any) -> None:
-        super().invoke(ctx)  # what a command returns is no exit code
+        try:
+            super().invoke(ctx)  # what a command returns is no exit code
+        except (HostError, typer.Exit, typer.Abort, _MistakeInCommand):
+            raise
+        except Exception:  # of a plugin's command; a built-in one's is our mistake and keeps its traceback
+            name = ctx.invoked_subcommand
+            if name is None or current_registry().find("command", name).owner.is_host:
+                raise
+            with blaming("command", name, "its run"):
+                raise
 
 
 def _load_command(name: str) -> Any:
@@ -82,7 +96,31 @@ def _load_command(name: str) -> Any:
         raise PluginLoadError(f"command {name!r} ({owner}) cannot be made a command: {error}") from error
     of_the_program = {"install_completion", "show_completion"}  # typer adds them to every app that is loaded by itself
     command.params = [parameter for parameter in command.params if parameter.name not in of_the_program]
+    _add_debug(command)
     return command
+
+
+def _add_debug(command: Any) -> None:
+    """Let a command and its sub-commands take `--debug`."""
+    flags = typer.Typer(add_completion=False)
+    flags.command()(_common_flags)
+    command.params += typer.main.get_command(flags).params
+    for inner in getattr(command, "commands", {}).values():
+        _add_debug(inner)
+
+
+def _debug(wanted: bool) -> None:
+    """Note the wish where the processes of rows find it too."""
+    if wanted:
+        os.environ[_DEBUG] = "1"
+
+
+def _common_flags(
+    debug: Annotated[
+        bool, typer.Option("--debug", expose_value=False, callback=_debug, help="Show the traceback of an error too.")
+    ] = False,
+) -> None:
+    """Carry the options that every command takes."""
 
 
 app = typer.Typer(
@@ -129,6 +167,12 @@ def main() -> None:
     sys.exit(code)
 
 
+def _traceback(error: Exception) -> str:
+    """The frames of a plugin that raised, else all."""
+    of_plugin = frames_of_plugin(error) if isinstance(error, PluginFailedError) else ""
+    return of_plugin or "".join(traceback.format_exception(error)).rstrip()
+
+
 def _run() -> int:
     try:
         code = app(prog_name="ld3m", standalone_mode=False)  # also when run as `python -m ld3m_plugin`
@@ -145,7 +189,11 @@ def _run() -> int:
         told = of_the_machine(error, LESS_MEMORY) or error
         if not isinstance(told, HostError):
             raise
-        if isinstance(told, PluginFailedError):
-            typer.echo(visible(frames_of_plugin(told), lines=True), err=True)
-        typer.echo(f"error: {visible(told)}", err=True)
+        more = ""
+        if isinstance(told, PluginFailedError) and told.__cause__ is not None:
+            more = "; --debug shows the traceback"
+        if os.environ.get(_DEBUG):
+            typer.echo(visible(_traceback(told), lines=True), err=True)
+            more = ""
+        typer.echo(f"error: {visible(told)}{more}", err=True)
         return int(told.exit_code)

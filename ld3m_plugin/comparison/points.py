@@ -182,7 +182,8 @@ def _options(kind: str, name: str) -> type[Options] | None:
 
 
 def _latents(config: RunConfig) -> set[str]:
-    return set(default_rates(get_generator(config.generator.name, **config.generator.options), config.objective.name))
+    name = config.generator.name
+    return set(default_rates(get_generator(name, **config.generator.options), config.objective.name, name))
 
 
 def _once_each_evaluation(runs: Iterable[Point]) -> Iterator[Point]:

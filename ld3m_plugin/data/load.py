@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ld3m_plugin.data.selection import SELECT_ON, for_selection, full_options, own_options
+from ld3m_plugin.data.task_checks import checked_task
 from ld3m_plugin.errors import DataError, PluginLoadError, one_line
 from ld3m_plugin.options import Options, Place, build, places, recorded
 from ld3m_plugin.registry import Registry, blaming, current_registry, described, use_registry
@@ -39,11 +40,13 @@ def load_task(
     base, _, argument = name.partition(":")
     with use_registry(registry):
         factory = current_registry().resolve("dataset", base)
-        settings = build(full_options(factory), options, f"data set {base!r}")
+        settings = build(full_options(factory), options, f"data set {base!r}", "-D")
         with blaming("dataset", base, f"reading {name!r}"), _closed_places():
             task = factory(argument, own_options(settings, factory))
         if not isinstance(task, Task):
             raise PluginLoadError(f"{described('dataset', base)} gave a {type(task).__name__}, not a Task")
+        with blaming("dataset", base, "counts"):
+            task = checked_task(base, task)
         task = (for_selection(task) if getattr(settings, SELECT_ON) == "validation" else task).to(device)
     return replace(task, read_with=settings.model_dump(mode="json", exclude_defaults=True))
 
@@ -67,7 +70,7 @@ def data_options(name: str, options: Mapping[str, Any]) -> Options:
         UsageError: as `load_task`.
     """
     base = name.partition(":")[0]
-    return build(data_model(name), options, f"data set {base!r}")
+    return build(data_model(name), options, f"data set {base!r}", "-D")
 
 
 def absolute_data(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from ld3m_plugin.distillation.step_record import Step
 from ld3m_plugin.errors import HostError, NonFiniteError, UsageError, one_line
 from ld3m_plugin.options import build
 from ld3m_plugin.randomness import stream
-from ld3m_plugin.registry import Registry, blaming, use_registry
+from ld3m_plugin.registry import Registry, blaming, described, use_registry
 
 #: Steps between readings of the finite checks of a device other than the CPU.
 READ_EVERY = 10
@@ -106,6 +106,10 @@ class Distillation:
         with self._blaming("generator", "prepare"):
             self.generator.prepare(training)
         per_class, per_latent = self.config.images_per_class, self.generator.images_per_latent
+        if type(per_latent) is not int or per_latent < 1:
+            raise HostError(
+                f"{self._who('generator')}: images_per_latent = {per_latent!r}, not a whole number of at least 1"
+            )
         if per_class % per_latent:
             raise UsageError(
                 f"images_per_class = {per_class} is not a multiple of the {per_latent} images "
@@ -120,9 +124,8 @@ class Distillation:
         with self._blaming("generator", "plan"), self._precision():
             plan = self.generator.plan(self.latents, self.config.render_batch)
         self._adopt(check_plan(plan, self._who("generator"), self.generator.options.model_dump()))
-        self._optimizer = LatentOptimizer(
-            self.config.optimizer, self.latents, default_rates(self.generator, self.config.objective.name)
-        )
+        rates = default_rates(self.generator, self.config.objective.name, self.config.generator.name)
+        self._optimizer = LatentOptimizer(self.config.optimizer, self.latents, rates)
         self._step_rng = stream(seed, "on_step")
         with self._blaming("objective", "prepare"):
             self.objective.prepare(training, self.labels, stream(seed, "objective"))
@@ -220,17 +223,25 @@ class Distillation:
 
     def images(self) -> Tensor:
         """The images (N, C, H, W) of the present latents, normalised."""
-        with tf32(self.config.tf32, self.task.device):
+        with (
+            use_registry(self._registry),
+            tf32(self.config.tf32, self.task.device),
+            self._blaming("generator", "render"),
+        ):
             return render(self.generator, self.latents, self.config.render_batch, self._precision)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that changes, as tensors with their own storage: a run that loads it goes on bit for bit."""
+        with use_registry(self._registry):
+            kept = {}
+            for kind, backend in (("generator", self.generator), ("objective", self.objective)):
+                with self._blaming(kind, "state_dict"):
+                    kept[kind] = backend.state_dict()
         parts = {
             "learned": {name: self.latents[name] for name in self.latents.learned},
             "fixed": {name: self.latents[name] for name in self.latents if name not in self.latents.learned},
             "optimizer": self._optimizer.state_dict(),
-            "generator": self.generator.state_dict(),
-            "objective": self.objective.state_dict(),
+            **kept,
             "host": {"iteration": torch.tensor(self.iteration), "on_step_rng": self._step_rng.get_state()},
         }
         return {
@@ -262,11 +273,11 @@ class Distillation:
         return lambda: torch.autocast(self.task.device.type, dtype=torch.bfloat16)
 
     def _who(self, kind: str) -> str:
-        return f"{kind} {getattr(self.config, kind).name!r}"
+        return described(kind, getattr(self.config, kind).name)
 
     def _blaming(self, kind: str, method: str, step: int | None = None) -> AbstractContextManager[None]:
         if method not in ("prepare", "initial_latents", "plan"):
-            method = f"{method} at step {self.iteration + 1 if step is None else step}"
+            method = f"{method} at step {min(self.iteration + 1, self.config.steps) if step is None else step}"
         return blaming(kind, getattr(self.config, kind).name, method)
 
     def _check_finite(self, tensors: Mapping[str, Tensor]) -> None:

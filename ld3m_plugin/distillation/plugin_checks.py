@@ -61,6 +61,8 @@ def check_match(match: object, who: str, images: Tensor) -> Match:
         raise HostError(f"{who} gave image_grad {tuple(match.image_grad.shape)} for images {tuple(images.shape)}")
     if match.image_grad.dtype != images.dtype:
         raise HostError(f"{who} gave image_grad of {match.image_grad.dtype} for images of {images.dtype}")
+    if not isinstance(match.metrics, Mapping) or not all(map(_is_metric, match.metrics.items())):
+        raise HostError(f"{who} gave metrics {one_line(repr(match.metrics))}: they must be numbers by name")
     scalar = isinstance(match.loss, Tensor) and match.loss.numel() == 1 and not match.loss.is_complex()
     if not scalar and (isinstance(match.loss, Tensor) or not hasattr(type(match.loss), "__float__")):
         shape = f"a tensor {tuple(match.loss.shape)}" if isinstance(match.loss, Tensor) else type(match.loss).__name__
@@ -88,13 +90,30 @@ def check_records(generator: tuple[str, Generator], objective: tuple[str, Object
             isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
         ):
             raise HostError(f"state_dict() of {kind} {name!r} must be a mapping of names to tensors")
+    _check_start(*generator)
     name, backend = objective
+    with blaming("objective", name, "networks"):
+        networks = backend.networks()
+    if not isinstance(networks, tuple | list) or not all(isinstance(network, str) for network in networks):
+        raise HostError(f"networks() of objective {name!r} must be a tuple of names, it is {one_line(repr(networks))}")
     with blaming("objective", name, "learned"):
         learned = backend.learned()
     if not isinstance(learned, Mapping) or not all(map(_is_number, learned.items())):
         raise HostError(
             f"learned() of objective {name!r} must be a mapping of names to finite numbers, it is {one_line(repr(learned))}"
         )
+
+
+def _check_start(name: str, generator: Generator) -> None:
+    """Check what tables say of a generator."""
+    with blaming("generator", name, "start"):
+        start = generator.start()
+    with blaming("generator", name, "prior_bytes"):
+        count = generator.prior_bytes()
+    if not isinstance(start, str):
+        raise HostError(f"start() of generator {name!r} must be text, it is {one_line(repr(start))}")
+    if type(count) is not int or count < 0:
+        raise HostError(f"prior_bytes() of generator {name!r} must be a number of bytes, it is {one_line(repr(count))}")
 
 
 def _check_facts(facts: Any, who: str) -> None:
@@ -107,6 +126,14 @@ def _check_facts(facts: Any, who: str) -> None:
         raise HostError(
             f"provenance() of {who} must be a mapping of names to what JSON can hold, it is {one_line(repr(facts))}"
         )
+
+
+def _is_metric(item: tuple[object, object]) -> bool:
+    name, value = item
+    is_scalar = isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex()
+    return isinstance(name, str) and (
+        is_scalar or (not isinstance(value, Tensor) and hasattr(type(value), "__float__"))
+    )
 
 
 def _is_number(item: tuple[object, object]) -> bool:

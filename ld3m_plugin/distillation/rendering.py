@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ld3m_plugin.contracts import Generator, Latents
-from ld3m_plugin.errors import HostError
+from ld3m_plugin.errors import WrongResultError
 
 Precision = Callable[[], AbstractContextManager[object]]
 
@@ -96,7 +96,9 @@ def _gradients(images: Tensor, leaves: Latents, image_grad: Tensor) -> dict[str,
     found = {name: gradient for name, gradient in zip(names, gradients, strict=True) if gradient is not None}
     unused = [name for name in names if name not in found]
     if unused:
-        raise HostError(f"the rendered images do not depend differentiably on the learned latent {', '.join(unused)}")
+        raise WrongResultError(
+            f"the rendered images do not depend differentiably on the learned latent {', '.join(unused)}"
+        )
     return found
 
 
@@ -105,16 +107,18 @@ def _images(generator: Generator, latents: Latents, precision: Precision) -> Ten
         images = generator.render(latents)
     expected = len(latents) * generator.images_per_latent
     if not isinstance(images, Tensor):
-        raise HostError(f"{type(generator).__name__}.render gave a {type(images).__name__}, not a tensor of images")
+        raise WrongResultError(
+            f"{type(generator).__name__}.render gave a {type(images).__name__}, not a tensor of images"
+        )
     if images.ndim != 4 or len(images) != expected:
-        raise HostError(
+        raise WrongResultError(
             f"{type(generator).__name__}.render gave images of shape {tuple(images.shape)} "
             f"for {len(latents)} latent rows; it must give ({expected}, C, H, W)"
         )
     # Half precision is what autocast gives; who computes with latents in double precision gets images of it.
     own = {latents[name].dtype for name in latents.learned}
     if images.dtype not in {torch.float32, torch.bfloat16, torch.float16, *own}:
-        raise HostError(f"{type(generator).__name__}.render gave images of {images.dtype}; they must be float32")
+        raise WrongResultError(f"{type(generator).__name__}.render gave images of {images.dtype}; they must be float32")
     return images.float()
 
 

@@ -12,8 +12,9 @@ import torch
 from ld3m_plugin.backends import conforming
 from ld3m_plugin.contracts import Network, Task
 from ld3m_plugin.errors import InvalidOptionError, UnknownOptionError, nearest
+from ld3m_plugin.networks.first_pass import try_once
 from ld3m_plugin.randomness import lent_to_global
-from ld3m_plugin.registry import Registry, blaming, current_registry, use_registry
+from ld3m_plugin.registry import Registry, blaming, current_registry, described, use_registry
 
 
 def get_network(
@@ -39,13 +40,17 @@ def get_network(
         UnknownOptionError: the network has no such setting.
         InvalidOptionError: a setting is missing, or its value is not allowed.
         PluginLoadError: the plugin's factory does not return a `Network`.
+        PluginFailedError: it raised, or the network does not map images to logits.
     """
     with use_registry(registry):
         factory = current_registry().resolve("network", name)
         _check_names(name, factory, settings)
+        try_once(name, factory, settings)
         with blaming("network", name, "its constructor"), nullcontext() if rng is None else lent_to_global(rng):
             network = factory(**settings)
-        return conforming("network", name, network, Network).to(device, non_blocking=True)
+        network = conforming("network", name, network, Network)
+        network.called = described("network", name)
+        return network.to(device, non_blocking=True)
 
 
 def network_for(task: Task, name: str, settings: Mapping[str, Any], rng: torch.Generator) -> Network:

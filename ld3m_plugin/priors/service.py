@@ -13,9 +13,9 @@ from typing import Any
 
 from ld3m_plugin.backends import conforming
 from ld3m_plugin.contracts import Options, PriorKind, Task, TrainingReporter
-from ld3m_plugin.errors import HostError, PriorError, UsageError, one_line
+from ld3m_plugin.errors import HostError, PluginFailedError, PriorError, UsageError, one_line
 from ld3m_plugin.options import build
-from ld3m_plugin.registry import current_registry
+from ld3m_plugin.registry import blaming, current_registry, described
 from ld3m_plugin.storage import LOCK, complete_folder, locked, read_json, write_json
 
 
@@ -26,7 +26,9 @@ def get_prior_kind(name: str) -> PriorKind:
         UnknownBackendError: no kind has that name; the message names the nearest ones.
         PluginLoadError: the plugin's factory does not import, or does not return a `PriorKind`.
     """
-    made = current_registry().resolve("prior", name)()
+    factory = current_registry().resolve("prior", name)
+    with blaming("prior", name, "its constructor"):
+        made = factory()
     return conforming("prior", name, made, PriorKind)  # type: ignore[type-abstract]  # an instance of a subclass
 
 
@@ -92,7 +94,8 @@ def train_prior(
         kind, checked = check_training(name, out, options or {})
         write_json(_note(out), {"kind": name})
         try:
-            kind.train(task, out, checked, seed=seed, reporter=reporter or TrainingReporter())
+            with blaming("prior", name, "train"):
+                kind.train(task, out, checked, seed=seed, reporter=reporter or TrainingReporter())
         except BaseException:
             if _is_free(out):
                 _note(out).unlink(missing_ok=True)
@@ -115,7 +118,7 @@ def convert_prior(source: Path, out: Path, options: Mapping[str, Any] | None = N
         if not _is_free(out):
             raise UsageError(f"{out} is not empty: choose another folder to write to")
         _note(out).unlink(missing_ok=True)  # left by a training whose folder was deleted
-        with complete_folder(out) as folder:
+        with complete_folder(out) as folder, blaming("prior", name, "convert"):
             converter.convert(source, folder, checked)
     return name
 
@@ -128,7 +131,13 @@ def describe_prior(path: Path, *, kind: str | None = None) -> dict[str, str]:
     """
     path = _by_name(path)
     name, found = kind_of(path, kind)
-    return {"kind": name, **found.describe(path)}
+    with blaming("prior", name, "describe"):
+        facts = found.describe(path)
+    if not isinstance(facts, dict) or not all(isinstance(text, str) for item in facts.items() for text in item):
+        raise PluginFailedError(
+            f"{described('prior', name)}: describe gave {one_line(repr(facts))}, not texts by title"
+        )
+    return {"kind": name, **facts}
 
 
 def _by_name(path: Path) -> Path:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ld3m_plugin.backends import get_tracker
 from ld3m_plugin.config import RunConfig, TrackerConfig
 from ld3m_plugin.contracts import Tracker
+from ld3m_plugin.registry import reason
 
 
 class RunTrackers:
@@ -71,4 +72,4 @@ class RunTrackers:
             yield
         except Exception as error:  # a tracker is a stranger's code; losing it must not lose the run
             self._running.pop(name, None)
-            self._warn(f"tracker {name!r} failed and is turned off: {error}")
+            self._warn(f"tracker {name!r} failed and is turned off: {reason(error)}")

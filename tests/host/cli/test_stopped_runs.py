@@ -120,7 +120,9 @@ def test_a_tracker_that_raises_is_turned_off_and_the_run_goes_on(site, ld3m, sma
     outcome = ld3m("distill", *small, *small_dm, "--set", f"trackers=[fails-in-{where}]", "--out", "run")
     assert outcome.code == 0, outcome.err
     (warning,) = [line for line in outcome.err.splitlines() if "warning" in line]
-    assert warning == f"warning: tracker 'fails-in-{where}' failed and is turned off: no connection in {where}"
+    told = f"warning: tracker 'fails-in-{where}' failed and is turned off: "
+    assert warning.startswith(told)
+    assert warning.endswith(f"Error: no connection in {where}")
     assert steps_of(tmp_path / "run") == [1, 2]
     assert (tmp_path / "run" / "distilled" / "metadata.json").is_file()
 

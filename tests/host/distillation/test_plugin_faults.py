@@ -2,13 +2,15 @@
 
 import pytest
 import torch
+from pydantic import Field
 
-from ld3m_plugin.contracts import DifferentiableObjective, Generator, Latents, Match, Objective
+from ld3m_plugin.contracts import DifferentiableObjective, Generator, Latents, Match, Objective, Options
 from ld3m_plugin.data.load import load_task
 from ld3m_plugin.distillation.loop import Distillation
 from ld3m_plugin.errors import (
     DataError,
     HostError,
+    InvalidOptionError,
     NonFiniteError,
     PluginFailedError,
     PluginLoadError,
@@ -46,7 +48,12 @@ def raises(kind, method):
     def fail(self, *_):
         raise ValueError("broken\nin two lines")
 
-    return type("Raises", (Good if kind == "generator" else Fair,), {method: fail})
+    def fail_alone(self):  # an argument of `learning_rates` is one of version 0.1
+        fail(self)
+
+    return type(
+        "Raises", (Good if kind == "generator" else Fair,), {method: fail_alone if method == "learning_rates" else fail}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +90,14 @@ METHODS = [
     ("generator", "on_step", "step 1"),
     ("generator", "provenance", ""),
     ("generator", "state_dict", ""),
+    ("generator", "learning_rates", ""),
+    ("generator", "start", ""),
+    ("generator", "prior_bytes", ""),
     ("objective", "prepare", ""),
     ("objective", "match", "step 1"),
     ("objective", "learned", ""),
+    ("objective", "networks", ""),
+    ("objective", "state_dict", ""),
     ("objective", "provenance", ""),
 ]
 
@@ -96,7 +108,14 @@ def test_what_a_method_raises_names_the_plugin(steps, kind, method, when):
         steps(**{kind: raises(kind, method)})
     line = str(caught.value)
     assert "\n" not in line
-    words = (f"'w-{kind}'", "ld3m-wrong 0.0.1", method, when, "ValueError")
+    words = (
+        f"'w-{kind}'",
+        "ld3m-wrong 0.0.1",
+        method,
+        when,
+        "ValueError: broken in two lines",
+        "(test_plugin_faults.py:",
+    )
     assert [word for word in words if word not in line] == []
     frames = frames_of_plugin(caught.value)
     assert "in fail" in frames
@@ -132,6 +151,10 @@ def gives(method, result, base=Fair):
     return type("Gives", (base,), {method: method_of})
 
 
+def rating(rates):
+    return type("Rating", (Good,), {"learning_rates": lambda self: rates})
+
+
 def grad_of(dtype):
     return lambda images, labels, step: Match(1.0, images.detach().to(dtype))
 
@@ -148,6 +171,23 @@ WRONG_RESULTS = {
     "facts that are no JSON": (gives("provenance", {"a": torch.ones(1)}, Good), None, "provenance"),
     "facts as a list": (gives("provenance", ["a"], Good), None, "provenance"),
     "state of numbers": (gives("state_dict", {"a": 1}, Good), None, "state_dict"),
+    "rates as text": (rating({"pixels": "fast"}), None, "'w-generator' of ld3m-wrong 0.0.1"),
+    "rates as a list": (rating(["pixels"]), None, "w-generator"),
+    "rate of zero": (rating({"pixels": 0.0}), None, "w-generator"),
+    "start that is no text": (gives("start", 3, Good), None, "w-generator"),
+    "bytes below zero": (gives("prior_bytes", -1, Good), None, "w-generator"),
+    "no image of a latent": (type("None_", (Good,), {"images_per_latent": 0}), None, "w-generator"),
+    "images of another shape": (
+        gives("render", lambda latents: latents["pixels"][..., ::2], Good),
+        None,
+        "w-generator",
+    ),
+    "no images": (gives("render", None, Good), None, "'w-generator' of ld3m-wrong 0.0.1"),
+    "networks as text": (Good, gives("networks", "ConvNet"), "w-objective"),
+    "metrics as a list": (Good, gives("match", lambda i, *_: Match(1.0, i.detach(), ["a"])), "w-objective"),
+    "metric as text": (Good, gives("match", lambda i, *_: Match(1.0, i.detach(), {"a": "b"})), "w-objective"),
+    "match as a tuple": (Good, gives("match", lambda i, *_: (1.0, i.detach())), "w-objective"),
+    "gradient of another shape": (Good, gives("match", lambda i, *_: Match(1.0, i.detach()[:1])), "w-objective"),
     "learned text": (Good, gives("learned", {"rate": "fast"}), "learned"),
     "learned tensor": (Good, gives("learned", {"rate": torch.ones(1)}), "learned"),
     "learned NaN": (Good, gives("learned", {"rate": float("nan")}), "learned"),
@@ -172,7 +212,7 @@ def test_a_result_of_the_wrong_kind_is_one_line(steps, generator, objective, nam
         steps(generator, objective or Fair)
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert not isinstance(caught.value, PluginFailedError)
+    assert caught.value.__cause__ is None  # no traceback
 
 
 def test_images_that_are_not_finite_before_any_update_are_the_generators(steps):
@@ -196,14 +236,31 @@ def test_what_cannot_be_built_is_one_line(steps, generator):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("result", [{}, None, FileNotFoundError(2, "gone", "/x")], ids=str)
-def test_a_data_set_that_gives_something_else_is_one_line(result):
-    def factory(argument, options):
-        if isinstance(result, Exception):
-            raise result
-        return result
+def test_a_rendering_that_fails_after_the_last_step_names_the_generator(task):
+    class Late(Good):
+        def render(self, latents):
+            if not torch.is_grad_enabled():
+                raise ValueError("late")
+            return super().render(latents)
 
     registry = build_registry()
-    registry.add(Backend("dataset", "stripes", factory, "", Owner("wrong", "ld3m-wrong", "0.0.1")))
-    with pytest.raises((PluginLoadError, PluginFailedError), match="stripes"):
-        load_task("stripes:x", registry=registry)
+    registry.add(Backend("generator", "late", Late, "", Owner("wrong", "ld3m-wrong", "0.0.1")))
+    config = {"generator": {"name": "late"}, "objective": {"name": "dm", "options": {"batch_real": 4}}, "steps": 1}
+    state = Distillation(config, task=task, registry=registry)
+    with pytest.raises(PluginFailedError, match=r"generator 'late' of ld3m-wrong 0\.0\.1 failed in render"):
+        state.images()
+
+
+def test_options_of_another_base_are_one_line(steps):
+    with pytest.raises(PluginLoadError, match=r"'w-objective' of ld3m-wrong 0\.0\.1 must be a class derived from"):
+        steps(objective=type("Other", (Fair,), {"Options": dict}))
+
+
+def test_a_required_option_says_how_it_is_given(steps):
+    class Needs(Options):
+        teacher: str = Field(description="path of the teacher")
+
+    with pytest.raises(
+        InvalidOptionError, match=r"'w-objective'.*teacher \(path of the teacher\): give -O teacher=VALUE"
+    ):
+        steps(objective=type("Other", (Fair,), {"Options": Needs}))

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from ld3m_plugin.errors import PriorError, UsageError
+from ld3m_plugin.errors import PluginFailedError, PriorError, UsageError
 from ld3m_plugin.priors.service import convert_prior, describe_prior, train_prior
 from ld3m_plugin.registry import build_registry, use_registry
 from ld3m_plugin.testing import tiny_task
@@ -159,7 +159,7 @@ def contents(folder):
 
 
 def test_a_training_that_failed_before_it_wrote_leaves_nothing(family, tmp_path):
-    with pytest.raises(AssertionError):
+    with pytest.raises(PluginFailedError, match=r"prior 'means' of ld3m-family 1\.0 failed in train: AssertionError"):
         there(train_prior, "means", tiny_task(test=0), tmp_path / "deep" / "prior", registry=registry_now())
     assert not (tmp_path / "deep").exists()
 

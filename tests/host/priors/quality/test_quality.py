@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from ld3m_plugin.contracts import Network
 from ld3m_plugin.errors import DataError, InvalidOptionError, PriorError, UnknownBackendError
@@ -88,6 +89,10 @@ def test_a_judge_without_features_is_refused_before_training():
     class Blind(Network):
         def __init__(self, *, channels: int, image_size: int, num_classes: int) -> None:
             super().__init__()
+            self.pixels = nn.Linear(channels * image_size**2, num_classes)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.pixels(images.flatten(1))
 
     registry = Registry()
     registry.add(Backend("network", "Blind", Blind, "", Owner("networks", "a-distribution", "1.0")))
