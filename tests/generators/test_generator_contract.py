@@ -39,6 +39,9 @@ class Sound(Generator):
     def render(self, latents):
         return latents["x"].tanh()
 
+    def learning_rates(self):
+        return {"x": 0.1}
+
 
 class MixesRows(Sound):
     def render(self, latents):
@@ -85,9 +88,47 @@ class NotFinite(Sound):
         return latents["x"].log()
 
 
+class RendersFloat64(Sound):
+    def render(self, latents):
+        return super().render(latents).double()
+
+
+class NoRate(Sound):
+    def learning_rates(self):
+        return {"xx": 0.1}
+
+
+class RateOfZero(Sound):
+    def learning_rates(self):
+        return {"x": 0.0}
+
+
+class LosesItsLatents(Sound):
+    def on_step(self, latents, step, rng):
+        return latents.rows(slice(0, 2))
+
+
+class GrayAlone(Sound):
+    """Correct on gray images, wrong in colour."""
+
+    def render(self, latents):
+        return super().render(latents)[:, :1]
+
+
+class LatentsAsDict(Sound):
+    def initial_latents(self, task, labels, rng):
+        return super().initial_latents(task, labels, rng).tensors()
+
+
 @pytest.mark.parametrize(
     ("broken", "clause"),
     [
+        (RendersFloat64, "float32"),
+        (NoRate, "no rate for the learned latent 'x'"),
+        (RateOfZero, "above 0"),
+        (LosesItsLatents, "on_step"),
+        (GrayAlone, r"not \(9, 3, 16, 16\)"),
+        (LatentsAsDict, "dict"),
         (MixesRows, "row alone"),
         (NotDeterministic, "same bits"),
         (UsesGlobalStream, "global random stream"),
@@ -101,6 +142,17 @@ def test_suite_catches(broken, clause):
     check_generator(Sound)
     with pytest.raises(AssertionError, match=clause):
         check_generator(broken)
+
+
+def test_a_generator_may_refuse_colour():
+    class Refuses(GrayAlone):
+        def prepare(self, task):
+            if task.channels == 3:
+                raise DataError("gray images alone")
+
+    check_generator(Refuses)
+    with pytest.raises(DataError):
+        check_generator(Refuses, tiny_task(channels=3))
 
 
 def test_generator_cannot_reach_the_test_set():

@@ -64,9 +64,35 @@ class KeepsTheGraph(Objective):
         return Match(float(loss.detach()), gradient)
 
 
+def giving(result):
+    """An objective that gives what `result` makes of the images."""
+    return type("Giving", (Objective,), {"match": lambda self, images, labels, step: result(images.detach())})
+
+
+class LossAsVector(Sound):
+    def loss(self, images, labels, step):
+        return images.square().sum((1, 2, 3))
+
+
+class GrayAlone(Sound):
+    """Correct on gray images, wrong in colour."""
+
+    def match(self, images, labels, step):
+        match = super().match(images, labels, step)
+        return match if images.shape[1] == 1 else Match(match.loss, -match.image_grad)
+
+
 @pytest.mark.parametrize(
     ("broken", "clause"),
     [
+        (giving(lambda x: (1.0, x)), "tuple"),
+        (giving(lambda x: Match(1.0, x.double())), "float64"),
+        (giving(lambda x: Match(1.0, torch.zeros_like(x).double())), "float64"),
+        (giving(lambda x: Match(x.sum((1, 2, 3)), x)), r"\(9,\)"),
+        (giving(lambda x: Match(1.0, x[:1])), "image_grad"),
+        (giving(lambda x: Match(1.0, x, {"a": "b"})), "metrics"),
+        (LossAsVector, r"\(9,\)"),
+        (GrayAlone, "lowers the loss"),
         (WrongSign, "lowers the loss"),
         (UsesGlobalStream, "same loss|global random stream"),
         (ForgetsItsStream, "bit for bit"),
