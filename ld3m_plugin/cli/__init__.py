@@ -12,6 +12,7 @@ import typer.core
 import typer.main
 
 from ld3m_plugin import __version__
+from ld3m_plugin.cli.command_loading import DEBUG, load_command
 from ld3m_plugin.cli.interrupts import leave_at_once
 from ld3m_plugin.cli.streams import patient_streams
 from ld3m_plugin.errors import (
@@ -19,16 +20,12 @@ from ld3m_plugin.errors import (
     ExitCode,
     HostError,
     PluginFailedError,
-    PluginLoadError,
     frames_of_plugin,
     of_the_machine,
     visible,
 )
 from ld3m_plugin.hookspecs import Register, hookimpl
 from ld3m_plugin.registry import blaming, current_registry
-
-#: Set to anything, errors come with their traceback, as `--debug` asks for.
-_DEBUG = "LD3M_DEBUG"
 
 
 @hookimpl
@@ -68,7 +65,7 @@ class _Root(typer.core.TyperGroup):
         name, *rest = args
         if ctx.resilient_parsing and name not in self.list_commands(ctx):
             return None, None, rest  # shell completion of a name that is not there
-        return name, _load_command(name), rest
+        return name, load_command(name), rest
 
     def invoke(self, ctx: Any) -> None:
         try:
@@ -81,46 +78,6 @@ class _Root(typer.core.TyperGroup):
                 raise
             with blaming("command", name, "its run"):
                 raise
-
-
-def _load_command(name: str) -> Any:
-    registry = current_registry()
-    loaded = registry.resolve("command", name)
-    try:
-        if not isinstance(loaded, typer.Typer):
-            loaded, function = typer.Typer(rich_markup_mode=None), loaded
-            loaded.command(name)(function)
-        command = typer.main.get_command(loaded)
-    except Exception as error:  # typer refuses what cannot be a command with errors of many types
-        owner = registry.find("command", name).owner
-        raise PluginLoadError(f"command {name!r} ({owner}) cannot be made a command: {error}") from error
-    of_the_program = {"install_completion", "show_completion"}  # typer adds them to every app that is loaded by itself
-    command.params = [parameter for parameter in command.params if parameter.name not in of_the_program]
-    _add_debug(command)
-    return command
-
-
-def _add_debug(command: Any) -> None:
-    """Let a command and its sub-commands take `--debug`."""
-    flags = typer.Typer(add_completion=False)
-    flags.command()(_common_flags)
-    command.params += typer.main.get_command(flags).params
-    for inner in getattr(command, "commands", {}).values():
-        _add_debug(inner)
-
-
-def _debug(wanted: bool) -> None:
-    """Note the wish where the processes of rows find it too."""
-    if wanted:
-        os.environ[_DEBUG] = "1"
-
-
-def _common_flags(
-    debug: Annotated[
-        bool, typer.Option("--debug", expose_value=False, callback=_debug, help="Show the traceback of an error too.")
-    ] = False,
-) -> None:
-    """Carry the options that every command takes."""
 
 
 app = typer.Typer(
@@ -192,7 +149,7 @@ def _run() -> int:
         more = ""
         if isinstance(told, PluginFailedError) and told.__cause__ is not None:
             more = "; --debug shows the traceback"
-        if os.environ.get(_DEBUG):
+        if os.environ.get(DEBUG):
             typer.echo(visible(_traceback(told), lines=True), err=True)
             more = ""
         typer.echo(f"error: {visible(told)}{more}", err=True)

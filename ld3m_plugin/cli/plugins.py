@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ld3m_plugin.cli.common import check_name, say
 from ld3m_plugin.cli.flags import Json
 from ld3m_plugin.cli.tables import print_columns
 from ld3m_plugin.errors import UnknownBackendError, nearest, visible
@@ -20,18 +22,46 @@ app = typer.Typer(help="Installed backends and the plugins they come from.", ric
 
 @app.callback(invoke_without_command=True)
 @app.command("list")
-def list_command(context: typer.Context, as_json: Json = False) -> None:
+def list_command(
+    context: typer.Context,
+    check: Annotated[
+        bool, typer.Option("--check", help="Import and build everything; exit 1 where something is broken.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """List backends: name, kind, distribution, version, status, and a summary or why a plugin failed."""
     if context.invoked_subcommand is not None:
         return
-    rows = _rows(current_registry())
+    rows = _rows(current_registry(), _faults() if check else {})
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
-        return
-    for row in rows:
-        row["status"], _, reason = row["status"].partition(": ")
-        row["summary"] += reason
-    print_columns([list(row.values()) for row in rows], list(rows[0]))
+    else:
+        print_columns([_shown(row) for row in rows], list(rows[0]))
+    broken = sum(row["status"] != "ok" for row in rows)
+    if check and not as_json:
+        typer.echo(f"\n{len(rows)} checked, {broken or 'none'} broken")
+    if check and broken:
+        raise typer.Exit(1)
+
+
+@app.command("new")
+def new_command(
+    name: Annotated[
+        str, typer.Argument(help="Name of the plugin, such as `spectral`: the distribution is ld3m-spectral.")
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write, new or empty [ld3m-NAME].")] = None,
+) -> None:
+    """Write a working plugin: a distribution with a backend of every kind, a command, and tests."""
+    from ld3m_plugin.plugin_template.new_plugin import write_plugin
+
+    check_name(out)
+    folder = write_plugin(name, out)
+    say(f"written: {folder} (start with its README.md)")
+    say(f"install: pip install --editable {folder}")
+    say(f"check:   ld3m plugins --check && pytest {folder}")
+    say(
+        f"run:     ld3m distill -g {name}-upsample -o {name}-moments --data {name}-stripes --steps 20 --networks {name}-mlp"
+    )
 
 
 @app.command("show")
@@ -55,9 +85,22 @@ def show_command(
         typer.echo(visible("\n\n".join(_as_text(entry) for entry in described), lines=True))
 
 
-def _rows(registry: Registry) -> list[dict[str, str]]:
+def _faults() -> dict[tuple[str, str], str]:
+    from ld3m_plugin.cli.check_plugins import faults
+
+    return faults(current_registry())
+
+
+def _shown(row: dict[str, str]) -> list[str]:
+    """The cells of a row: a status of one word, and why beside the summary."""
+    status, _, reason = row["status"].partition(": ")
+    return list({**row, "status": status, "summary": reason or row["summary"]}.values())
+
+
+def _rows(registry: Registry, faults: Mapping[tuple[str, str], str]) -> list[dict[str, str]]:
     backends = sorted(registry.backends(), key=lambda backend: KINDS.index(backend.kind))
-    found = [(backend.name, backend.kind, backend.owner, "ok", backend.summary) for backend in backends]
+    status = {key: f"failed: {fault}" for key, fault in faults.items()}
+    found = [(b.name, b.kind, b.owner, status.get((b.kind, b.name), "ok"), b.summary) for b in backends]
     failed = [(r.owner.plugin, "plugin", r.owner, r.status, "") for r in registry.records if r.problems]
     columns = ("name", "kind", "distribution", "version", "status", "summary")
     return [

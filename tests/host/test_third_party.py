@@ -1,30 +1,38 @@
-"""A third-party distribution, as pip would leave it: its backends run with the built-ins, through the command line."""
+"""What `ld3m plugins new` writes, as pip would leave it: its backends run with the built-ins, through the command line."""
 
 import json
 import tomllib
-from pathlib import Path
 
 import pytest
 import torch
 
 from ld3m_plugin.artefact.distilled_set import DistilledSet
+from ld3m_plugin.plugin_template.new_plugin import plugin_files
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.registry import use_registry
 from ld3m_plugin.testing import check_generator, check_initialiser, check_objective, tiny_task
 
-EXAMPLE = Path(__file__).parents[1] / "example_plugin"
-PROJECT = tomllib.loads((EXAMPLE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXAMPLE = plugin_files("example")
+PROJECT = tomllib.loads(EXAMPLE["pyproject.toml"])["project"]
 BACKENDS = {"example-upsample", "example-moments"}
 FAMILY = {
     *BACKENDS,
-    *("example-median", "example-stripes", "ExampleMLP", "fade", "example-short", "example-csv", "example-count"),
+    *(
+        "example-median",
+        "example-stripes",
+        "example-mlp",
+        "example-fade",
+        "example-short",
+        "example-csv",
+        "example-count",
+    ),
 }
 
 
 @pytest.fixture
 def example(site):
-    """The example plugin, installed by its own pyproject into a throw-away site folder."""
-    modules = {str(path.relative_to(EXAMPLE)): path.read_text(encoding="utf-8") for path in EXAMPLE.rglob("*.py")}
+    """The template's distribution, installed by its own pyproject into a throw-away site folder."""
+    modules = {path: text for path, text in EXAMPLE.items() if path.startswith("ld3m_example/")}
     points = PROJECT["entry-points"]["ld3m_plugin"]
     return site.add(PROJECT["name"], modules, entry_points=points, version=PROJECT["version"])
 
@@ -92,14 +100,14 @@ def test_its_options_are_shown_and_checked(example, ld3m, small):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("factor", [1, 4])
 def test_the_generator_keeps_the_contract(example, channels, factor):
-    from ld3m_example.backends import Upsample
+    from ld3m_example.generators import Upsample
 
     check_generator(lambda: Upsample(factor=factor), tiny_task(channels=channels))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_objective_keeps_the_contract(example, channels):
-    from ld3m_example.backends import Moments
+    from ld3m_example.objectives import Moments
 
     check_objective(lambda: Moments(batch_real=8), tiny_task(channels=channels))
 
@@ -139,8 +147,8 @@ def test_a_broken_neighbour_is_a_warning_and_the_run_goes_on(example, ld3m, smal
 def test_every_kind_of_the_example_takes_part_in_one_run(example, ld3m, tmp_path):
     run = ld3m(
         *("distill", "--data", "example-stripes", "-D", "per_class=6", "-D", "noise=0.3"),
-        *("-g", "example-upsample", "-o", "dm", "-O", "network=ExampleMLP", "-O", "network_settings={hidden: 8}"),
-        *("-O", "batch_real=4", "-O", "dsa=fade_flip", "--steps", "3", "--protocol", "example-short"),
+        *("-g", "example-upsample", "-o", "dm", "-O", "network=example-mlp", "-O", "network_settings={hidden: 8}"),
+        *("-O", "batch_real=4", "-O", "dsa=example-fade_flip", "--steps", "3", "--protocol", "example-short"),
         *("--set", "trackers=[{name: example-csv, options: {file: table.csv}}]", "--out", "run"),
     )
     assert run.code == 0, run.err
@@ -159,7 +167,7 @@ def test_every_kind_of_the_example_takes_part_in_one_run(example, ld3m, tmp_path
     again = ld3m("evaluate", "run", "--protocol", "example-short", "--no-random-real", "--json")
     assert again.code == 0, again.err
     (row,) = json.loads(again.out)["rows"]
-    assert row["network"] == "ExampleMLP"
+    assert row["network"] == "example-mlp"
 
 
 def test_the_examples_command_is_a_sub_command(example, ld3m):
@@ -175,8 +183,8 @@ def test_the_examples_command_is_a_sub_command(example, ld3m):
         (["-D", "noise=2"], "noise"),
         (["--set", "trackers=[{name: example-csv, options: {fil: x}}]"], "file"),
         (["--protocol", "example-shrt"], "example-short"),
-        (["-O", "dsa=fad_flip"], "fade"),
-        (["-O", "network=ExampleMLP", "-O", "network_settings={hiden: 8}"], "hidden"),
+        (["-O", "dsa=example-fad_flip"], "example-fade"),
+        (["-O", "network=example-mlp", "-O", "network_settings={hiden: 8}"], "hidden"),
     ],
 )
 def test_options_of_every_kind_are_checked(example, ld3m, tmp_path, words, name):
@@ -187,7 +195,7 @@ def test_options_of_every_kind_are_checked(example, ld3m, tmp_path, words, name)
 
 
 @pytest.mark.parametrize(
-    ("name", "option"), [("example-stripes", "per_class"), ("ExampleMLP", "hidden"), ("example-csv", "file")]
+    ("name", "option"), [("example-stripes", "per_class"), ("example-mlp", "hidden"), ("example-csv", "file")]
 )
 def test_options_of_every_kind_are_shown(example, ld3m, name, option):
     shown = ld3m("plugins", "show", name)
