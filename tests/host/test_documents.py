@@ -1,5 +1,6 @@
 """Documents that cannot rot: what they show of the program is what the program prints, and their commands are accepted."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -45,6 +46,21 @@ def test_every_hook_is_documented():
     assert len(hooks) == 11
     for hook in hooks:
         assert f"### {hook}(register)\n" in text
+
+
+PLUGINS = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_plugin_of_the_page_keeps_the_contract_and_runs(site, ld3m, small):
+    blocks = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", PLUGINS, re.DOTALL)
+    plugin, tests = (name for name, _ in blocks)
+    site.add("ld3m-spectral", dict(blocks), entry_points={"spectral": plugin})
+    importlib.import_module(tests).test_contracts()
+    for generator, objective in (("fourier", "means"), ("fourier", "dm"), ("pixel", "means")):
+        options = ("-O", "network_settings={width: 8}") if objective == "dm" else ()
+        done = ld3m("distill", *small, *options, "-g", generator, "-o", objective, "--out", f"{generator}-{objective}")
+        assert done.code == 0, done.err
 
 
 DOCUMENTS = [

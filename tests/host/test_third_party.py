@@ -170,6 +170,11 @@ def test_every_kind_of_the_example_takes_part_in_one_run(example, ld3m, tmp_path
     assert row["network"] == "example-mlp"
 
 
+def test_its_data_set_refuses_what_it_does_not_take(example, ld3m, small):
+    refused = ld3m("distill", *small, "--data", "example-stripes:angle")
+    assert (refused.code, "'angle'" in refused.error) == (2, True)
+
+
 def test_the_examples_command_is_a_sub_command(example, ld3m):
     assert "Count the images of a data set by class." in ld3m("--help").out
     assert ld3m("example-count", "example-stripes").out == "vertical: 24\nhorizontal: 24\n"

@@ -36,6 +36,9 @@ class Raises(Tracker):
     def __init__(self, *_):
         raise OSError("no server")
 
+    def start(self, folder, config): ...
+    def log(self, record): ...
+
 
 class Kind(PriorKind):
     pass

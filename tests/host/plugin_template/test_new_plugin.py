@@ -121,5 +121,5 @@ def test_a_new_generator_and_objective_run(installed):
     done = run(installed, "ld3m_plugin", "distill", "-g", "dots-upsample", "-o", "dots-moments", *words)
     assert done.returncode == 0, done.stderr
     record = json.loads((installed[0] / "run" / "distilled" / "metadata.json").read_text("utf-8"))
-    assert record["generator"]["distribution"] == "ld3m-dots 0.1.0"
-    assert record["objective"]["distribution"] == "ld3m-dots 0.1.0"
+    assert record["generator"]["distribution"] == "plugin 'dots' of ld3m-dots 0.1.0"
+    assert record["objective"]["distribution"] == "plugin 'dots' of ld3m-dots 0.1.0"
