@@ -3,6 +3,7 @@
 - `protocols`: named training recipes
 - `test_images`: the test images, normalised once for all networks
 - `train_network`: training one network, and its accuracy
+- `group_sizes`, `stacked_networks`, `train_together`: training several networks of one architecture at once
 - `evaluating`: the rows of a table
 - `table`: the table and its record
 - `divergence`: whether a training has failed
