@@ -26,6 +26,7 @@ from ld3m_plugin.generators.ld3m.compile_cache import CompileCache, cache_folder
 _BLOCKS = ("ResnetBlock2D", "Transformer2DModel", "BasicTransformerBlock")
 #: Sizes, precisions and kinds of gradient that one block may be compiled for. Beyond it torch raises, since graphs are whole.
 _MOST_FORMS = 64
+_MOST_BLOCKS = 100_000  # of all generators of a process
 _LATER = "or use compile=none"
 
 
@@ -76,6 +77,7 @@ class CompiledBlocks:
     @contextmanager
     def compiling(self) -> Iterator[None]:
         """Allow code to be made, forward and backward, from the cache where it is there."""
+        import torch._dynamo.config as dynamo
         import torch._functorch.config as autograd
         import torch._inductor.config as inductor
 
@@ -88,6 +90,8 @@ class CompiledBlocks:
             # Workers would stay until the process ends. Code of the backward pass is made under the same lock.
             stack.enter_context(inductor.patch(compile_threads=1))
             stack.enter_context(autograd.patch(force_non_lazy_backward_lowering=True))
+            # Blocks share a function, and torch counts all that it was ever compiled for; `_MOST_FORMS` counts for each block.
+            stack.enter_context(dynamo.patch(accumulated_recompile_limit=_MOST_FORMS * _MOST_BLOCKS))
             try:
                 yield
             except HostError:
