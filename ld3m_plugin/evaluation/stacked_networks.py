@@ -7,12 +7,11 @@ between them: sums run within a network alone.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import Function
 from torch.func import functional_call, vmap
 
 from ld3m_plugin.contracts import Network
@@ -21,21 +20,59 @@ from ld3m_plugin.contracts import Network
 _DOT = ":"
 
 
-class DropoutStreams:
-    """A random stream for each network, on the device of its weights, from which its dropout draws; copies share them."""
+class Dropouts:
+    """All dropout of several networks: each draws from a stream of its own; copies of a module share them.
+
+    Masks of a whole pass are drawn before it, since `vmap` shows a layer only one network. Their shapes are learned once for each
+    shape of images.
+
+    Attributes:
+        streams: of each network, on the device of its weights.
+    """
 
     def __init__(self) -> None:
         self.streams: tuple[torch.Generator, ...] = ()
+        self._learned: dict[torch.Size, list[tuple[torch.Size, float]]] = {}
+        self._met: list[tuple[torch.Size, float]] | None = None
+        self._masks: Iterator[Tensor] = iter(())
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
         return self
 
-    def kept(self, features: Tensor, share: float) -> Tensor:
-        """1/share where a feature of (networks, ...) is kept, else 0; on the CPU the numbers that `nn.Dropout` draws."""
-        masks = torch.empty(features.shape, dtype=features.dtype, device=features.device)
-        for mask, stream in zip(masks, self.streams, strict=True):
-            mask.bernoulli_(share, generator=stream)
-        return masks.div_(share)
+    def draw(self, images: Tensor, learn: Callable[[], object]) -> list[Tensor]:
+        """Draw what the layers of a pass multiply their features with, (networks, N, ...) each, in the order of the layers.
+
+        Args:
+            images: of all networks, (networks, N, C, H, W).
+            learn: a pass without any effect.
+        """
+        if images.shape not in self._learned:
+            self._met = []
+            try:
+                learn()
+                self._learned[images.shape] = self._met
+            finally:
+                self._met = None
+        masks = [
+            torch.empty((len(self.streams), *shape), dtype=images.dtype, device=images.device)
+            for shape, _ in self._learned[images.shape]
+        ]
+        for mask, (_, share) in zip(masks, self._learned[images.shape], strict=True):
+            for part, stream in zip(mask, self.streams, strict=True):
+                part.bernoulli_(share, generator=stream)  # on the CPU the numbers that nn.Dropout draws
+            mask.div_(share)
+        return masks
+
+    def use(self, masks: Sequence[Tensor]) -> None:
+        """Take masks of one network for the pass that begins."""
+        self._masks = iter(masks)
+
+    def applied(self, features: Tensor, share: float) -> Tensor:
+        """Features (N, ...) of one network times the next mask."""
+        if self._met is not None:
+            self._met.append((features.shape, share))
+            return features
+        return features * next(self._masks)
 
 
 class StackedNetworks(nn.Module):
@@ -47,12 +84,12 @@ class StackedNetworks(nn.Module):
         networks: of one architecture, on one device; their weights are copied.
 
     Attributes:
-        dropout: the streams of the dropout; set before training.
+        dropout: its `streams` are set before training.
     """
 
     def __init__(self, networks: Sequence[Network]) -> None:
         super().__init__()
-        self.dropout = DropoutStreams()
+        self.dropout = Dropouts()
         skeleton = copy.deepcopy(networks[0]).to("meta")
         _replace_dropout(skeleton, self.dropout)
         self._transposed = {f"{name}.weight" for name, part in skeleton.named_modules() if type(part) is nn.Linear}
@@ -76,12 +113,22 @@ class StackedNetworks(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (networks, N, K) of images (networks, N, C, H, W)."""
-        weights = {name.replace(_DOT, "."): value for name, value in (*self.named_parameters(), *self.named_buffers())}
+        masks: list[Tensor] = self.dropout.draw(images, lambda: self._try(images)) if self.training else []
+        return self._mapped(dict(self.named_buffers()), masks, images)
+
+    @torch.no_grad()
+    def _try(self, images: Tensor) -> None:
+        """Pass images through all networks, and leave their buffers as they are."""
+        self._mapped({name: value.clone() for name, value in self.named_buffers()}, [], images)
+
+    def _mapped(self, buffers: dict[str, Tensor], masks: list[Tensor], images: Tensor) -> Tensor:
+        weights = {name.replace(_DOT, "."): value for name, value in (*self.named_parameters(), *buffers.items())}
         turned = {name: self._turned(name, value) for name, value in weights.items()}
-        logits: Tensor = vmap(self._one)(turned, images)
+        logits: Tensor = vmap(self._one)(turned, masks, images)
         return logits
 
-    def _one(self, weights: dict[str, Tensor], images: Tensor) -> Tensor:
+    def _one(self, weights: dict[str, Tensor], masks: list[Tensor], images: Tensor) -> Tensor:
+        self.dropout.use(masks)
         logits: Tensor = functional_call(self._skeleton[0], weights, (images,))
         return logits
 
@@ -105,43 +152,18 @@ class StackedNetworks(nn.Module):
 class _StackedDropout(nn.Module):
     """Dropout that draws from the stream of each network."""
 
-    def __init__(self, share: float, streams: DropoutStreams) -> None:
+    def __init__(self, share: float, dropouts: Dropouts) -> None:
         super().__init__()
-        self._share, self._streams = share, streams
+        self._share, self._dropouts = share, dropouts
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features of one network, as vmap shows them, with a random share of them set to zero in training."""
-        if not self.training:
-            return features
-        mask: Tensor = _Kept.apply(features.detach(), self._share, self._streams)
-        return features * mask
+        """Features of one network, with a random share of them set to zero in training."""
+        return self._dropouts.applied(features, self._share) if self.training else features
 
 
-class _Kept(Function):
-    """What dropout multiplies features with; only vmap knows that there are several networks."""
-
-    @staticmethod
-    def forward(_features: Tensor, _share: float, _streams: DropoutStreams) -> Tensor:
-        raise RuntimeError("dropout of features that do not depend on the images or weights of a network")
-
-    @staticmethod
-    def setup_context(ctx: Any, _inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.mark_non_differentiable(output)
-
-    @staticmethod
-    def backward(_ctx: Any, *_gradients: Any) -> tuple[None, None, None]:
-        return None, None, None
-
-    @staticmethod
-    def vmap(
-        _info: Any, in_dims: tuple[int, None, None], features: Tensor, share: float, streams: DropoutStreams
-    ) -> tuple[Tensor, int]:
-        return streams.kept(features.movedim(in_dims[0], 0), share), 0
-
-
-def _replace_dropout(module: nn.Module, streams: DropoutStreams) -> None:
+def _replace_dropout(module: nn.Module, dropouts: Dropouts) -> None:
     for name, part in module.named_children():
         if type(part) is nn.Dropout and part.p > 0:
-            setattr(module, name, _StackedDropout(1 - part.p, streams))
+            setattr(module, name, _StackedDropout(1 - part.p, dropouts))
         else:
-            _replace_dropout(part, streams)
+            _replace_dropout(part, dropouts)
