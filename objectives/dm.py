@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ld3m_plugin.augmentation import DSA, DSADraw
-from ld3m_plugin.contracts import Match, Network, Objective, Task
+from ld3m_plugin.contracts import DifferentiableObjective, Match, Network, Task
 from ld3m_plugin.devices.transfer import number, to_device
 from ld3m_plugin.networks.build import for_forward
 from ld3m_plugin.objectives.matching import (
@@ -48,7 +48,7 @@ def dm_loss(real_means: Tensor, features: Tensor, weights: Tensor) -> Tensor:
     return ((real_means - weights @ features) * present).square().sum()
 
 
-class DM(Objective):
+class DM(DifferentiableObjective):
     """Matches class means of features of new random networks in each step."""
 
     Options = MatchingOptions
@@ -69,7 +69,13 @@ class DM(Objective):
             return all_of_them
         return min(all_of_them, real_images_at_once(self.task))
 
+    def loss(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
+        """The loss with the first network of the step, differentiable with respect to `images` (N, C, H, W)."""
+        return self._loss(drawn(self.options, self.draws(step, "pool"))[0], 0, images, labels, step)
+
     def match(self, images: Tensor, labels: Tensor, step: int) -> Match:
+        if self.options.networks_at_once == 1:
+            return super().match(images, labels, step)
         matches = {}
         for index, name in enumerate(drawn(self.options, self.draws(step, "pool"))):
             loss = self._loss(name, index, images, labels, step)

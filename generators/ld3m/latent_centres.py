@@ -50,7 +50,8 @@ class LatentCentres(Initialiser):
             PriorError: the prior's autoencoder cannot be read.
             InvalidOptionError: it does not take images of this size.
         """
-        codec = load_autoencoder(self.folder, task.device).codec
+        folder = find_prior(self.options.prior, self.options.revision, task)
+        codec = load_autoencoder(folder, task.device).codec
         if task.image_size % codec.factor:
             raise InvalidOptionError(f"image size {task.image_size}: this prior needs a multiple of {codec.factor}")
         pictures = PictureSpace(task, codec.channels)

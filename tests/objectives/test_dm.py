@@ -183,7 +183,7 @@ def test_loss_is_never_in_half_precision():
     task, labels = tiny_task(), torch.arange(3)
     images = torch.randn(3, 1, 16, 16, generator=stream(0, "images")).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        loss = prepared(task, labels)._loss("ConvNet", 0, images, labels, 0)
+        loss = prepared(task, labels).loss(images, labels, 0)
     assert loss.dtype == torch.float32
 
 

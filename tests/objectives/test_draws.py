@@ -56,7 +56,7 @@ def test_classes_in_one_pass_change_no_number_of_a_network_that_drops_units(monk
     losses = []
     for at_once in (4, 12):  # images in one pass, as a memory budget gives: one class, or three
         objective = prepared("dm", task, dsa="none")
-        objective._at_once = at_once
+        objective._at_once = {"ConvNet": at_once}
         losses.append(objective.match(images(task), torch.arange(3), 0).loss)
     assert losses[0] == losses[1]
 
