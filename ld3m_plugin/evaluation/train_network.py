@@ -60,7 +60,9 @@ class WeightAverage(Generic[Trained]):
         """Add the weights of `network` to the average."""
         self._updates += 1
         decay = min(self._decay, 1 - 1 / self._updates)
-        for mean, value in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
+        pairs = zip(self.network.state_dict(keep_vars=True).values(), network.state_dict().values(), strict=True)
+        # By identity: a tensor that two layers share has two names, and is averaged once.
+        for mean, value in {id(mean): (mean, value) for mean, value in pairs}.values():
             if mean.is_floating_point():
                 mean.lerp_(value, 1 - decay)
             else:

@@ -83,6 +83,16 @@ def test_weight_average_is_plain_at_first_and_exponential_later():
         assert int(average.network.count) == n
 
 
+def test_a_weight_that_two_layers_share_is_averaged_once():
+    network = torch.nn.ModuleList([torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)])
+    network[1].weight = network[0].weight
+    average = WeightAverage(network, decay=0.9)
+    for value in (8.0, 4.0, 0.0):
+        network[0].weight.data.fill_(value)
+        average.update(network)
+    assert float(average.network[0].weight) == pytest.approx(4)
+
+
 def test_training_learns_what_it_is_shown():
     task = tiny_task(image_size=32)
     data = Real(task, per_class=8)
