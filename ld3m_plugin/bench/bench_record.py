@@ -31,13 +31,13 @@ class CaseResult(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def ratios(self) -> dict[str, float]:
-        """The other tree over this one; above 1, this tree takes less. Empty unless both trees were measured.
+        """The other tree over this one; above 1, this tree takes less. Empty unless both trees ran all rounds.
 
         `cpu` and `wall` are ratios of medians, `cpu_least` and `cpu_most` those of single rounds, `growth` that of memory.
         """
         both = [self.measured.get(name) for name in (AGAINST, THIS)]
         other, this = both
-        if other is None or this is None or not other.rounds or not this.rounds:
+        if other is None or this is None or not other.rounds or other.problem or this.problem:
             return {}
         rounds = [cpu(a) / cpu(b) for a, b in zip(other.rounds, this.rounds, strict=True)]
         found = {"cpu": cpu_seconds(other) / cpu_seconds(this), "cpu_least": min(rounds), "cpu_most": max(rounds)}

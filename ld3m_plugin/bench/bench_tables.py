@@ -50,7 +50,7 @@ def _one_tree(record: Record) -> Table:
 
 
 def _cells(measured: Measured) -> list[str]:
-    if not measured.rounds:
+    if not _is_whole(measured):
         return [_why(measured), "", "", "", ""]
     return [
         f"{cpu_seconds(measured):.3f}",
@@ -70,8 +70,8 @@ def _two_trees(record: Record) -> Table:
 
 def _pair(case: CaseResult) -> list[str]:
     pair = [case.measured[AGAINST], case.measured[THIS]]
-    seconds = [f"{cpu_seconds(one):.3f}" if one.rounds else _why(one) for one in pair]
-    memory = [f"{growth(one):.0f}" if one.rounds else "" for one in pair]
+    seconds = [f"{cpu_seconds(one):.3f}" if _is_whole(one) else _why(one) for one in pair]
+    memory = [f"{growth(one):.0f}" if _is_whole(one) else "" for one in pair]
     ratios = case.ratios
     spread = f"{ratios['cpu_least']:.2f} to {ratios['cpu_most']:.2f}" if ratios else ""
     return [*seconds, _ratio(ratios, "cpu"), spread, _ratio(ratios, "wall"), *memory, _ratio(ratios, "growth")]
@@ -79,6 +79,11 @@ def _pair(case: CaseResult) -> list[str]:
 
 def _ratio(ratios: dict[str, float], name: str) -> str:
     return f"{ratios[name]:.2f}" if name in ratios else ""
+
+
+def _is_whole(measured: Measured) -> bool:
+    """Whether every round ran: a process may fail in a later one."""
+    return bool(measured.rounds) and not measured.problem
 
 
 def _why(measured: Measured) -> str:

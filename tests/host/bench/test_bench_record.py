@@ -62,6 +62,14 @@ def test_ratios_are_those_of_medians_and_of_single_rounds(record):
     assert record.cases[1].ratios == {}
 
 
+def test_a_case_that_failed_in_a_later_round_has_no_ratios_and_says_why(record):
+    pair = {"this": measured((1, 0), (1, 0)), "against": measured((1, 0), problem="out of memory")}
+    case = CaseResult(name="a", what="", measured=pair)
+    assert json.loads(case.model_dump_json())["ratios"] == {}
+    _, rows = table(record.model_copy(update={"cases": [case]}))
+    assert "out of memory" in rows[0]
+
+
 def test_growth_on_a_device_is_that_of_its_tensors():
     pair = {"this": measured((1, 0), device_peak=10.0), "against": measured((1, 0), device_peak=40.0)}
     assert CaseResult(name="a", what="", measured=pair).ratios["growth"] == 4
