@@ -3,7 +3,7 @@
 Gradient and trajectory matching differentiate gradients. torch computes the second derivatives of these layers by general
 formulas, and some derivatives by slow kernels. Here, values and first derivatives are torch's own, bit for bit, except the
 gradient of a convolution of few channels with respect to its input; second derivatives are the same up to rounding. Everywhere
-but in plain float32 or float64 on the CPU, the layers are torch's own.
+but in plain float32 or float64 on the CPU, and in forward mode, the layers are torch's own.
 
 Each layer is a pair of functions, the layer and its gradient, so that the second derivative is the gradient's own derivative.
 """
@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.autograd.function import Function
 from torch.nn import functional as F
 
@@ -72,7 +73,9 @@ def means_of_squares(maps: Tensor) -> Tensor:
 
 
 def _suits(maps: Tensor) -> bool:
-    """Whether the fast forms give what torch's own would: not with half precision, other devices or channels last."""
+    """Whether the fast forms give what torch's own would: not with half precision, other devices, channels last or `jvp`."""
+    if forward_ad._current_level >= 0:  # forward mode: the functions here have no such derivative
+        return False
     plain = maps.device.type == "cpu" and maps.dtype in (torch.float32, torch.float64)
     return plain and maps.is_contiguous() and not torch.is_autocast_enabled("cpu")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
-from torch.func import grad, vmap
+from torch.func import grad, jvp, vjp, vmap
 from torch.nn import functional as F
 
 from ld3m_plugin.networks.build import get_network
@@ -111,6 +111,16 @@ def derivatives_of_maps(layer, maps):
     leaf = maps.clone().requires_grad_()
     (first,) = torch.autograd.grad(layer(leaf).sin().sum(), leaf, create_graph=True)
     return torch.autograd.grad(first.cos().sum(), leaf)[0]
+
+
+@every_layer
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # of torch itself
+def test_forward_mode_is_the_transpose_of_backward_mode(name):
+    layer, _, channels = made(name, torch.float64)
+    maps, towards = (noise(2, channels, 4, 4, dtype=torch.float64, name=name) for name in ("maps", "towards"))
+    values, change = jvp(layer, (maps,), (towards,))
+    (back,) = vjp(layer, maps)[1](values)
+    torch.testing.assert_close((change * values).sum(), (back * towards).sum())
 
 
 def test_pooling_by_hand():
