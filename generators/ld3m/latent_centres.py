@@ -22,7 +22,7 @@ from ld3m_plugin.generators.ld3m.ldm_prior import find_prior, load_autoencoder
 from ld3m_plugin.initialisers.kmeans import kmeans
 from ld3m_plugin.initialisers.pixel_statistics import available
 
-_ENCODER_BUDGET = 2.0  # GiB; at 256 pixels, all images at once would not fit
+_BUDGET = 2.0  # GiB of encoder or decoder; at 256 pixels, all images at once would not fit
 _AT_ONCE = 256
 
 
@@ -56,8 +56,7 @@ class LatentCentres(Initialiser):
             raise InvalidOptionError(f"image size {task.image_size}: this prior needs a multiple of {codec.factor}")
         pictures = PictureSpace(task, codec.channels)
         with torch.no_grad():
-            latents = self.latents(codec, pictures, task, labels, rng)
-            return torch.cat([pictures.images(codec.decode(some)) for some in latents.split(_AT_ONCE)])
+            return decoded(codec, pictures, self.latents(codec, pictures, task, labels, rng))
 
     def latents(self, codec: Codec, pictures: PictureSpace, task: Task, labels: Tensor, rng: torch.Generator) -> Tensor:
         """The centres (N, L, h, w), on the task's device.
@@ -87,5 +86,16 @@ def encoded(codec: Codec, pictures: PictureSpace, images: Tensor) -> Tensor:
     def encode(some: Tensor) -> Tensor:
         return codec.encode(pictures.pictures(some))
 
-    size = images_at_once(encode, images[:1], _ENCODER_BUDGET)
+    size = images_at_once(encode, images[:1], _BUDGET)
     return torch.cat([encode(some) for some in images.split(size)])
+
+
+@torch.no_grad()
+def decoded(codec: Codec, pictures: PictureSpace, latents: Tensor) -> Tensor:
+    """Decode latents (N, L, h, w) to normalised images (N, C, H, W), as many at a time as fit in memory."""
+
+    def decode(some: Tensor) -> Tensor:
+        return pictures.images(codec.decode(some))
+
+    size = min(_AT_ONCE, images_at_once(decode, latents[:1], _BUDGET))
+    return torch.cat([decode(some) for some in latents.split(size)])

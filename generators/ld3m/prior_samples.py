@@ -11,6 +11,7 @@ from torch import Tensor
 from ld3m_plugin.contracts import Initialiser, Task
 from ld3m_plugin.errors import InvalidOptionError
 from ld3m_plugin.generators.imaging import PictureSpace
+from ld3m_plugin.generators.ld3m.latent_centres import decoded
 from ld3m_plugin.generators.ld3m.ld3m_options import PriorPlace
 from ld3m_plugin.generators.ld3m.ldm_folder import digest
 from ld3m_plugin.generators.ld3m.ldm_prior import Prior, find_prior, load_prior
@@ -92,4 +93,4 @@ def draw_samples(
         embedding=embedding,
         null_embedding=prior.null_embedding,
     )
-    return PictureSpace(task, prior.codec.channels, "hard").images(prior.codec.decode(clean))
+    return decoded(prior.codec, PictureSpace(task, prior.codec.channels, "hard"), clean)

@@ -6,6 +6,8 @@ import torch
 from ld3m_plugin.backends import get_generator
 from ld3m_plugin.errors import InvalidOptionError, PriorError
 from ld3m_plugin.generators.imaging import PictureSpace
+from ld3m_plugin.generators.ld3m import latent_centres
+from ld3m_plugin.generators.ld3m.codec import Codec
 from ld3m_plugin.generators.ld3m.latent_centres import LatentCentres
 from ld3m_plugin.generators.ld3m.ldm_prior import load_prior
 from ld3m_plugin.generators.ld3m.prior_samples import PriorSamples, draw_samples
@@ -57,6 +59,17 @@ def test_centres_of_another_prior_are_encoded_pictures(priors, task):
     with torch.no_grad():
         expected = codec.encode(PictureSpace(task, codec.channels).pictures(images))
     torch.testing.assert_close(latents["latent"], expected)
+
+
+@pytest.mark.parametrize("kind", [LatentCentres, PriorSamples])
+def test_no_more_is_decoded_at_once_than_fits(priors, task, monkeypatch, kind):
+    sizes, decode = [], Codec.decode
+    monkeypatch.setattr(Codec, "decode", lambda codec, some: sizes.append(len(some)) or decode(codec, some))
+    monkeypatch.setattr(latent_centres, "_BUDGET", 1e-9)
+    initialiser = kind(prior=str(priors()))
+    initialiser.prepare(task)
+    assert len(initialiser.images(task, LABELS.repeat_interleave(4), stream(0, "latents"))) == 12
+    assert set(sizes) == {1}
 
 
 def test_samples_are_those_of_the_plain_sampler_with_the_options_of_ld3m(priors, task):
