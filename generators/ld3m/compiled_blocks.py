@@ -58,7 +58,7 @@ class CompiledBlocks:
         self._cache: CompileCache | None = None
         self._paused = False
         for block in (block for network in networks for block in _blocks_of(network)):
-            block.forward = _Block(self, block.forward)  # type: ignore[method-assign]
+            block.forward = _Block(self, block.forward)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -128,9 +128,8 @@ class _Block:
         if form in self._known and self._compiled is not None:
             return self._compiled(*inputs, **named)
         with self._blocks.compiling():
-            self._compiled = self._compiled or torch.compile(
-                self._written, fullgraph=True, dynamic=False, isolate_recompiles=True, recompile_limit=_MOST_FORMS
-            )
+            whole: dict[str, Any] = {"fullgraph": True, "isolate_recompiles": True, "recompile_limit": _MOST_FORMS}
+            self._compiled = self._compiled or torch.compile(self._written, dynamic=False, **whole)
             output = self._compiled(*inputs, **named)
         self._known.add(form)
         return output
@@ -138,7 +137,7 @@ class _Block:
 
 def _form(*values: Any) -> tuple[object, ...]:
     """What code is made for, of the inputs of a block: sizes, and what else torch looks at."""
-    kind = [torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()]
+    kind: list[object] = [torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()]
     kind += [(torch.is_autocast_enabled(name), torch.get_autocast_dtype(name)) for name in ("cpu", "cuda")]
     return (*kind, *map(_part, values))
 
