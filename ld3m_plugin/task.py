@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from pydantic import Field
@@ -16,8 +14,19 @@ from torch import Tensor
 
 from ld3m_plugin.devices.transfer import to_device
 from ld3m_plugin.errors import DataError
+from ld3m_plugin.images.given_tensors import (
+    Pair,
+    checked_names,
+    checked_statistics,
+    dataset_statistics,
+    dataset_tensors,
+    given_images,
+)
+from ld3m_plugin.images.images_by_class import ImagesByClass
 from ld3m_plugin.options import Options
 from ld3m_plugin.randomness import spawn, stream
+
+__all__ = ["DataOptions", "DatasetFactory", "FileOptions", "ImageOptions", "ImagesByClass", "Task"]
 
 
 class ImageOptions(Options):
@@ -46,45 +55,6 @@ class DataOptions(FileOptions):
         description="share of each class held out when a folder has no val/ or test/, train/ alone included",
     )
     split_seed: int = Field(0, ge=0, description="seed of that split")
-
-
-#: Images of a class that `ImagesByClass.digest` reads, and how many at a time.
-_DIGESTED, _READ_AT_ONCE = 1024, 256
-
-
-class ImagesByClass(ABC):
-    """Images of K classes, held as uint8 or read from disk on use.
-
-    Attributes:
-        origin: path or name of the source, for error messages.
-    """
-
-    origin: str
-
-    @abstractmethod
-    def counts(self) -> tuple[int, ...]:
-        """How many images each of the K classes has."""
-
-    @abstractmethod
-    def read(self, class_index: int, which: Tensor) -> Tensor:
-        """Images `which` (n,) of one class as uint8 (n, C, H, W), on the CPU."""
-
-    def read_to(self, class_index: int, which: Tensor, device: torch.device) -> Tensor:
-        """The same on `device`; the host does not wait for a copy to CUDA. Images that lie there are not copied."""
-        return to_device(self.read(class_index, which), device)
-
-    def digest(self, class_index: int) -> str:
-        """What identifies the images of one class and their order, wherever they lie: `METHOD:SHA-256`.
-
-        Here, of the pixels of all images, or of 1,024 evenly spaced ones of a larger class. Images that are read on use may
-        have a cheaper method, under another name: only digests of one method are compared.
-        """
-        count = self.counts()[class_index]
-        used = min(count, _DIGESTED)
-        digest = hashlib.sha256()
-        for which in (torch.arange(used) * count // max(used, 1)).split(_READ_AT_ONCE):
-            digest.update(self.read(class_index, which).cpu().contiguous().numpy().data)
-        return f"{'pixels' if used == count else 'sample'}:{digest.hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -125,6 +95,97 @@ class Task:
     held_out_groups: tuple[int, ...] | None = field(default=None, repr=False)
     broader: tuple[str | None, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_tensors(
+        cls,
+        images: Tensor,
+        labels: Tensor,
+        mean: Sequence[float] | float,
+        std: Sequence[float] | float,
+        class_names: Sequence[str] | None = None,
+        *,
+        test: Pair | None = None,
+        name: str = "tensors",
+        device: torch.device | str = "cpu",
+    ) -> Self:
+        """Make a task of tensors that a script has.
+
+        >>> pixels, labels = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1])
+        >>> Task.from_tensors(pixels, labels, 0.5, 0.25, ["night", "dusk"]).train.counts()
+        (2, 2)
+
+        Args:
+            images: training images (n, C, H, H): uint8 pixels, or floats normalised with `mean` and `std`. Normalised images are
+                kept as they are, as float32: not clipped, not rounded to pixels.
+            labels: class indices (n,).
+            mean, std: a number for each channel, of pixels in [0, 1].
+            class_names: in label order; default: `class 0`, `class 1`, ... A prior finds its classes by name.
+            test: test images and labels, of the same kind. Without them only evaluation is refused.
+            name: for records and tables.
+            device: where images are wanted.
+
+        Raises:
+            DataError: something does not fit, or float images are not normalised; the message says which.
+        """
+        means, stds = checked_statistics(mean, std)
+        names = checked_names(labels, class_names)
+        train = given_images((images, labels), means, names, "the training tensors")
+        tested = None if test is None else given_images(test, means, names, "the test tensors")
+        if tested is not None and tested.normalised != train.normalised:
+            raise DataError("training images are pixels and test images normalised, or the reverse: give both alike")
+        kind = "normalised float32" if train.normalised else "uint8"
+        return cls(
+            name=name,
+            source=f"{len(images)} {kind} images of a caller",
+            class_names=names,
+            wordnet_ids=(None,) * len(names),
+            mean=means,
+            std=stds,
+            image_size=images.shape[-1],
+            train=train,
+            test_images=tested,
+            device=torch.device(device),
+        )
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        mean: Sequence[float] | float | None = None,
+        std: Sequence[float] | float | None = None,
+        class_names: Sequence[str] | None = None,
+        *,
+        test: Any = None,
+        name: str | None = None,
+        device: torch.device | str = "cpu",
+    ) -> Self:
+        """Make a task of a torch data set (with `len`), whose items are pairs of an image and a class index; it is read once.
+
+        Args:
+            dataset: images are tensors (C, H, H) as for `from_tensors`, or pictures of PIL. A transform that draws
+                random numbers is applied once.
+            mean, std: default: those of a `Normalize` in the data set's transform.
+            class_names: default: the data set's `classes`, if it has them.
+            test: another data set, of test images.
+            name: for records and tables; default: the name of its class.
+
+        Raises:
+            DataError: as `from_tensors`, or there are other items.
+        """
+        if mean is None or std is None:
+            mean, std = dataset_statistics(dataset)
+        images, labels = dataset_tensors(dataset)
+        return cls.from_tensors(
+            images,
+            labels,
+            mean,
+            std,
+            class_names or getattr(dataset, "classes", None),
+            test=None if test is None else dataset_tensors(test),
+            name=name or type(dataset).__name__,
+            device=device,
+        )
 
     @property
     def num_classes(self) -> int:
@@ -172,7 +233,10 @@ class Task:
         return replace(self, device=torch.device(device))
 
     def normalise(self, images: Tensor) -> Tensor:
-        """uint8 images (n, C, H, W) as normalised float32 on the task's device."""
+        """Images (n, C, H, W) as `train` gives them, or means of them, as normalised float32 on the task's device."""
+        # Images of a plugin need not derive from the contract's class.
+        if images.is_floating_point() and getattr(self.train, "normalised", False):
+            return to_device(images, self.device).float()
         # Moved as bytes: a quarter of the traffic. One fused multiply-add does scaling and normalisation.
         shift, scale = self._normalisation
         return torch.addcmul(shift, to_device(images, self.device).float(), scale)

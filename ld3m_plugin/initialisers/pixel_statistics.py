@@ -2,7 +2,8 @@
 
 They are the baselines of the literature on coresets and prototypes: Zhao, Mopuri and Bilen, "Dataset Condensation with Gradient
 Matching", ICLR 2021, section 4.1, compare with random real images and with k-centre and herding, which choose real images too.
-Means and centres are computed on pixels in [0, 1], so the data set's mean and std do not change them.
+Means and centres are computed on pixels, so the data set's mean and std do not change them; of a caller's normalised images, on
+those.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ class ClassMeans(Initialiser):
 
     def images(self, task: Task, labels: Tensor, rng: torch.Generator) -> Tensor:
         def mean(k: int, count: int, _: torch.Generator) -> Tensor:
-            total = torch.zeros(task.channels, task.image_size, task.image_size, dtype=torch.int64)
+            total = torch.zeros(task.channels, task.image_size, task.image_size, dtype=torch.float64)
             for which in torch.arange(available(task, k, 1)).split(_READ_AT_ONCE):
-                total += task.train.read(k, which).long().sum(0)
-            return task.normalise((total.double() / task.train.counts()[k]).expand(count, -1, -1, -1))
+                total += task.train.read(k, which).double().sum(0)  # exact: whole numbers below 2**53
+            return task.normalise((total / task.train.counts()[k]).expand(count, -1, -1, -1))
 
         return task.by_class(labels, rng, mean)
 
@@ -88,7 +89,7 @@ def nearest_members(points: Tensor, centres: Tensor, clusters: Tensor) -> Tensor
 
 
 def _pixels(task: Task, k: int, count: int) -> Tensor:
-    """All training images of a class, uint8 (n, C, H, W)."""
+    """All training images of a class (n, C, H, W), as they are held."""
     return task.train.read(k, torch.arange(available(task, k, count)))
 
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from ld3m_plugin.augmentation import DSA, FULL
-from ld3m_plugin.data import memory
 from ld3m_plugin.data.memory import InMemoryImages
 from ld3m_plugin.devices.tf32 import tf32
 from ld3m_plugin.devices.transfer import number, read_numbers
 from ld3m_plugin.evaluation.protocols import get_protocol
 from ld3m_plugin.evaluation.train_network import predict, train
+from ld3m_plugin.images import images_by_class
 from ld3m_plugin.networks.build import network_for
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.testing import tiny_task
@@ -19,11 +19,13 @@ CUDA = torch.device("cuda", 0)
 
 @pytest.mark.parametrize("fits", [True, False])
 def test_real_images_are_copied_once_if_they_fit(card, fits, monkeypatch):
-    monkeypatch.setattr(memory, "RESIDENT_BYTES", 2 * 6 * 16 if fits else 2 * 6 * 16 - 1)
+    monkeypatch.setattr(images_by_class, "RESIDENT_BYTES", 2 * 6 * 16 if fits else 2 * 6 * 16 - 1)
     pixels = torch.arange(2 * 6 * 16, dtype=torch.uint8).view(2, 6, 1, 4, 4)
     images, which = InMemoryImages(list(pixels), "here"), torch.tensor([4, 1])
     copied = []
-    monkeypatch.setattr(memory, "to_device", lambda tensor, device: copied.append(tensor.nbytes) or tensor.to(device))
+    monkeypatch.setattr(
+        images_by_class, "to_device", lambda tensor, device: copied.append(tensor.nbytes) or tensor.to(device)
+    )
     for _ in range(2):
         found = images.read_to(1, which, CUDA)
         assert found.device == CUDA

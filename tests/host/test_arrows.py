@@ -136,6 +136,7 @@ CONTRACTS = below(
         for name in (
             "contracts",
             "task",
+            "images",
             "options",
             "plain_yaml",
             "errors",
@@ -158,7 +159,10 @@ SERVICES = below(
 )
 #: The flow of the host, which backends never reach.
 FLOW = below(
-    *(f"ld3m_plugin.{name}" for name in ("distillation", "runs", "comparison", "exports", "report", "bench", "cli"))
+    *(
+        f"ld3m_plugin.{name}"
+        for name in ("distillation", "runs", "comparison", "exports", "report", "bench", "cli", "synthetic")
+    )
 )
 
 

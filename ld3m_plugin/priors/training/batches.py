@@ -48,4 +48,6 @@ class RealBatches:
                         yield self._scaled(images.flip(3)), labels
 
     def _scaled(self, images: Tensor) -> Tensor:
+        if images.is_floating_point():  # a caller's normalised images
+            return self._task.denormalise(self._task.normalise(images)).mul_(2).sub_(1)
         return images.to(self._task.device).float().div_(127.5).sub_(1)

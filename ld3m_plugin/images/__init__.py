@@ -1,0 +1,1 @@
+"""Images by class, as tasks hold them, and how a caller's tensors become such images."""

@@ -1,0 +1,1 @@
+"""The library in loops of a caller."""
