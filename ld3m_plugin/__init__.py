@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from ld3m_plugin.distillation.step_record import Step
     from ld3m_plugin.evaluation import evaluate
     from ld3m_plugin.networks.build import get_network
+    from ld3m_plugin.synthetic.module import Synthetic
+    from ld3m_plugin.synthetic.own_generator import ModuleGenerator
     from ld3m_plugin.task import DataOptions, ImagesByClass, Task
 
 __version__ = "0.1.0"
@@ -45,11 +47,13 @@ _HOMES = {
     "Initialiser": "ld3m_plugin.contracts",
     "Latents": "ld3m_plugin.contracts",
     "Match": "ld3m_plugin.contracts",
+    "ModuleGenerator": "ld3m_plugin.synthetic.own_generator",
     "Network": "ld3m_plugin.contracts",
     "Objective": "ld3m_plugin.contracts",
     "PriorKind": "ld3m_plugin.contracts",
     "RunConfig": "ld3m_plugin.config",
     "Step": "ld3m_plugin.distillation.step_record",
+    "Synthetic": "ld3m_plugin.synthetic.module",
     "Task": "ld3m_plugin.task",
     "Tracker": "ld3m_plugin.contracts",
     "TrainingReporter": "ld3m_plugin.contracts",
@@ -70,11 +74,13 @@ __all__ = [
     "Initialiser",
     "Latents",
     "Match",
+    "ModuleGenerator",
     "Network",
     "Objective",
     "PriorKind",
     "RunConfig",
     "Step",
+    "Synthetic",
     "Task",
     "Tracker",
     "TrainingReporter",

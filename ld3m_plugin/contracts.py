@@ -333,7 +333,32 @@ class Objective(_Backend, ABC):
 
     @abstractmethod
     def match(self, images: Tensor, labels: Tensor, step: int) -> Match:
-        """Loss and dloss/dimages for `images` (N, C, H, W), a leaf, at host step `step` (from 0)."""
+        """Loss and dloss/dimages for `images` (N, C, H, W), a leaf, at host step `step` (from 0).
+
+        In a loop of one's own, `images.backward(match.image_grad)` goes on from there.
+        """
+
+    def given(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """What `match` was given, checked: images as a leaf that requires gradients, whatever they were, and labels on the CPU.
+
+        Raises:
+            HostError: the objective is not prepared, or the tensors fit neither its task nor each other.
+        """
+        name, task = type(self).__name__, getattr(self, "task", None)
+        if task is None:
+            raise HostError(f"{name} is not prepared: call prepare(task, labels, rng) once, with a torch.Generator")
+        expected = (task.channels, task.image_size, task.image_size)
+        if not isinstance(images, Tensor) or images.ndim != 4 or tuple(images.shape[1:]) != expected:
+            what = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+            raise HostError(f"{name}.match: images are {what}: give a tensor (N, {', '.join(map(str, expected))})")
+        if not images.is_floating_point() or images.device.type != task.device.type:
+            raise HostError(
+                f"{name}.match: images are {images.dtype} on {images.device}: give normalised floats on {task.device}, where "
+                "the task has its images"
+            )
+        _check_labels(name, labels, len(images), task.num_classes)
+        leaf = images if images.is_leaf and images.requires_grad else images.detach().requires_grad_()
+        return leaf, labels.cpu()
 
     def learned(self) -> dict[str, float]:
         """Numbers that were learned with the images and belong to them, such as `synthetic_learning_rate`; in the artefact's
@@ -354,6 +379,18 @@ class Objective(_Backend, ABC):
         self._seed = int(state.get("seed", self._seed))  # checkpoints of version 0.1 have none
 
 
+def _check_labels(name: str, labels: Tensor, count: int, classes: int) -> None:
+    shape = tuple(labels.shape) if isinstance(labels, Tensor) else None
+    if shape is None or shape not in {(count,), (count, classes)}:
+        raise HostError(
+            f"{name}.match: labels are {shape or type(labels).__name__}: give class indices ({count},), or probabilities "
+            f"({count}, {classes})"
+        )
+    is_index = not labels.is_floating_point()
+    if is_index == (labels.ndim == 2) or (is_index and not 0 <= int(labels.min()) <= int(labels.max()) < classes):
+        raise HostError(f"{name}.match: labels must be class indices 0 to {classes - 1}, or probabilities as floats")
+
+
 class DifferentiableObjective(Objective):
     """The short way: write the loss, the base class differentiates it once."""
 
@@ -362,7 +399,9 @@ class DifferentiableObjective(Objective):
         """A scalar that depends differentiably on `images` (N, C, H, W); optionally with metrics for the record."""
 
     def match(self, images: Tensor, labels: Tensor, step: int) -> Match:
-        result = self.loss(images, labels, step)
+        images, labels = self.given(images, labels)
+        with torch.enable_grad():
+            result = self.loss(images, labels, step)
         value, metrics = result if isinstance(result, tuple) else (result, {})
         if not isinstance(value, Tensor) or value.ndim or not value.requires_grad:
             what = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
@@ -370,7 +409,9 @@ class DifferentiableObjective(Objective):
                 f"{type(self).__name__}.loss gave {what if what != () else 'a number without a gradient'}: it must be a scalar "
                 "tensor that depends differentiably on the images"
             )
-        (image_grad,) = torch.autograd.grad(value, images)
+        (image_grad,) = torch.autograd.grad(value, images, allow_unused=True)
+        if image_grad is None:
+            raise HostError(f"{type(self).__name__}.loss does not depend differentiably on the images")
         return Match(number(value), image_grad, metrics)
 
 

@@ -128,6 +128,13 @@ class Registry:
                 self._contested.setdefault(key, [first.owner]).append(backend.owner)
             raise DuplicateBackendError(_taken_twice(backend.kind, backend.name, [first.owner, backend.owner]))
 
+    def copy(self) -> Registry:
+        """A registry with the same names, to which others can be added."""
+        other = Registry()
+        other.records, other._backends = list(self.records), dict(self._backends)
+        other._contested = {key: list(owners) for key, owners in self._contested.items()}
+        return other
+
     def backends(self, kind: str | None = None) -> list[Backend]:
         """All backends, or those of one kind, in the order of registration."""
         return [backend for backend in self._backends.values() if kind in (None, backend.kind)]

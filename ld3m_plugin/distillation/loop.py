@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -16,20 +16,22 @@ from torch import Tensor
 
 from ld3m_plugin.artefact.shown_images import MOST_SHOWN, shown_indices
 from ld3m_plugin.backends import create, default_rates
-from ld3m_plugin.config import RunConfig, changed
-from ld3m_plugin.contracts import Generator, Latents, Objective, RenderPlan, Task
+from ld3m_plugin.config import RunConfig
+from ld3m_plugin.contracts import Generator, Latents, Objective, Task
 from ld3m_plugin.data.load import load_task
 from ld3m_plugin.devices.tf32 import tf32
 from ld3m_plugin.devices.transfer import number
 from ld3m_plugin.distillation.finite_checks import FiniteChecks
+from ld3m_plugin.distillation.first_latents import first_latents, planned, precision
 from ld3m_plugin.distillation.optimizer import LatentOptimizer
-from ld3m_plugin.distillation.plugin_checks import check_latents, check_match, check_plan, check_records
+from ld3m_plugin.distillation.plugin_checks import check_latents, check_match, check_records
 from ld3m_plugin.distillation.rendering import render, render_with_pull_back
 from ld3m_plugin.distillation.step_record import Step
 from ld3m_plugin.errors import HostError, NonFiniteError, UsageError, one_line
 from ld3m_plugin.options import build
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.registry import Registry, blaming, described, use_registry
+from ld3m_plugin.synthetic.own_parts import Loss, with_own_parts
 
 #: Steps between readings of the finite checks of a device other than the CPU.
 READ_EVERY = 10
@@ -41,6 +43,8 @@ def distill(
     task: Task | None = None,
     registry: Registry | None = None,
     resume: Mapping[str, Tensor] | None = None,
+    generator: Generator | None = None,
+    objective: Objective | Loss | None = None,
 ) -> Iterator[Step]:
     """Run a distillation that yields one `Step` for each update.
 
@@ -55,13 +59,16 @@ def distill(
         task: the data; default: the one that `config.data` names.
         registry: where backends are looked up; default: that of `use_registry`, else all installed plugins.
         resume: a `Distillation.state_dict()` to go on from, bit for bit.
+        generator: one of your own, in place of the one that `config` names.
+        objective: one of your own, or a function `(images, labels, step) -> loss`: of normalised images (N, C, H, W), labels
+            (N,) and the step (from 0), a scalar that depends differentiably on the images.
 
     Raises:
         UsageError: an unknown or invalid setting.
         NonFiniteError: a loss or gradient that is not finite; the latents keep the last good state. On a device other than
             the CPU, it is raised up to `READ_EVERY` steps later, names its step, and the state is that of the last reading.
     """
-    state = Distillation(config, task=task, registry=registry)
+    state = Distillation(config, task=task, registry=registry, generator=generator, objective=objective)
     if resume is not None:
         state.load_state_dict(resume)
     return _steps(state)
@@ -85,16 +92,23 @@ class Distillation:
     """
 
     def __init__(
-        self, config: RunConfig | Mapping[str, Any], *, task: Task | None = None, registry: Registry | None = None
+        self,
+        config: RunConfig | Mapping[str, Any],
+        *,
+        task: Task | None = None,
+        registry: Registry | None = None,
+        generator: Generator | None = None,
+        objective: Objective | Loss | None = None,
     ) -> None:
-        self.config = config if isinstance(config, RunConfig) else build(RunConfig, config, "the configuration")
-        data, generator, objective = self.config.data, self.config.generator, self.config.objective
+        config = config if isinstance(config, RunConfig) else build(RunConfig, config, "the configuration")
+        self.config, registry = with_own_parts(config, registry, generator, objective)
+        data, chosen, matched = self.config.data, self.config.generator, self.config.objective
         device = choose_device(self.config.device)
         with use_registry(registry) as self._registry:
             self.task = (task or load_task(data.name, **data.options)).to(device)
             self.task.check_classes()
-            self.generator: Generator = create("generator", generator.name, generator.options)
-            self.objective: Objective = create("objective", objective.name, objective.options)
+            self.generator: Generator = create("generator", chosen.name, chosen.options)
+            self.objective: Objective = create("objective", matched.name, matched.options)
             self._prepare()
 
     def _prepare(self) -> None:
@@ -103,41 +117,14 @@ class Distillation:
         self.start_images: dict[int, Tensor] = {}
         self._checks = FiniteChecks()
         self._good: dict[str, Tensor] | None = None
-        with self._blaming("generator", "prepare"):
-            self.generator.prepare(training)
-        per_class, per_latent = self.config.images_per_class, self.generator.images_per_latent
-        if type(per_latent) is not int or per_latent < 1:
-            raise HostError(
-                f"{self._who('generator')}: images_per_latent = {per_latent!r}, not a whole number of at least 1"
-            )
-        if per_class % per_latent:
-            raise UsageError(
-                f"images_per_class = {per_class} is not a multiple of the {per_latent} images "
-                f"that a latent of {self._who('generator')} renders"
-            )
-        classes = torch.arange(self.task.num_classes)
-        self.labels = classes.repeat_interleave(per_class)
-        rows = classes.repeat_interleave(per_class // per_latent)
-        with self._blaming("generator", "initial_latents"):
-            start = self.generator.initial_latents(training, rows, stream(seed, "latents"))
-        self.latents = check_latents(start, self._who("generator"), len(rows)).clone()
-        with self._blaming("generator", "plan"), self._precision():
-            plan = self.generator.plan(self.latents, self.config.render_batch)
-        self._adopt(check_plan(plan, self._who("generator"), self.generator.options.model_dump()))
+        self.labels, self.latents = first_latents(self.generator, self.config, training)
+        self.plan, self.config = planned(self.generator, self.config, self.latents, training)
         rates = default_rates(self.generator, self.config.objective.name, self.config.generator.name)
         self._optimizer = LatentOptimizer(self.config.optimizer, self.latents, rates)
         self._step_rng = stream(seed, "on_step")
         with self._blaming("objective", "prepare"):
             self.objective.prepare(training, self.labels, stream(seed, "objective"))
         check_records((self.config.generator.name, self.generator), (self.config.objective.name, self.objective))
-
-    def _adopt(self, plan: RenderPlan) -> None:
-        """Put a plan into the settings, which a run folder records."""
-        self.plan = plan
-        if plan.options:
-            self.config = changed(self.config, "generator", options={**self.config.generator.options, **plan.options})
-        if self.config.render_batch is None and plan.rows is not None and plan.rows < len(self.latents):
-            self.config = self.config.model_copy(update={"render_batch": plan.rows})
 
     def step(self) -> Step:
         """Make one match and one update of the latents.
@@ -268,9 +255,7 @@ class Distillation:
 
     @property
     def _precision(self) -> Callable[[], AbstractContextManager[object]]:
-        if self.config.autocast == "none":
-            return nullcontext  # some devices do not support autocast at all, not even turned off
-        return lambda: torch.autocast(self.task.device.type, dtype=torch.bfloat16)
+        return precision(self.config, self.task)
 
     def _who(self, kind: str) -> str:
         return described(kind, getattr(self.config, kind).name)

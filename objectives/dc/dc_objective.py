@@ -110,6 +110,7 @@ class DC(Objective):
         return 1
 
     def match(self, images: Tensor, labels: Tensor, step: int) -> Match:
+        images, labels = self.given(images, labels)
         self._next_networks(images.detach(), labels, step)
         shape = (self.options.batch_real, *images.shape[1:])
         # Siamese: one draw per class, for its real and its synthetic images; all networks see the same images.

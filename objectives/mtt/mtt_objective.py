@@ -110,6 +110,7 @@ class MTT(Objective):
             self._gradient = fitting_form(self._network, batch, options.syn_steps, options.memory_budget)
 
     def match(self, images: Tensor, labels: Tensor, step: int) -> Match:
+        images, labels = self.given(images, labels)
         start, target, epoch = self._draw_trajectory(self.draws(step, "trajectory"))
         start, target, labels = (to_device(tensor, images.device) for tensor in (start, target, labels))
         loss = self._student(images, labels, self.draws(step, "student"))
