@@ -87,6 +87,7 @@ class Distillation:
         labels: class indices (N,) of the synthetic images, ordered by class.
         config: the settings, with what the generator's plan chose.
         plan: what the generator chose of what the settings leave open.
+        registry: where names are looked up, those of own parts too.
         iteration: updates made so far.
         start_images: up to `MOST_SHOWN` images (C, H, W) of the first step by index, normalised, on the CPU; none before it.
     """
@@ -104,7 +105,7 @@ class Distillation:
         self.config, registry = with_own_parts(config, registry, generator, objective)
         data, chosen, matched = self.config.data, self.config.generator, self.config.objective
         device = choose_device(self.config.device)
-        with use_registry(registry) as self._registry:
+        with use_registry(registry) as self.registry:
             self.task = (task or load_task(data.name, **data.options)).to(device)
             self.task.check_classes()
             self.generator: Generator = create("generator", chosen.name, chosen.options)
@@ -173,7 +174,7 @@ class Distillation:
 
     def _step(self) -> Step:
         started = time.perf_counter()
-        with use_registry(self._registry), tf32(self.config.tf32, self.task.device):
+        with use_registry(self.registry), tf32(self.config.tf32, self.task.device):
             with self._blaming("generator", "render"):
                 rendering = render_with_pull_back(
                     self.generator, self.latents, self.config.render_batch, self._precision

@@ -21,7 +21,7 @@ from ld3m_plugin.data.identity import data_difference, data_facts, recorded_fact
 from ld3m_plugin.distillation.loop import Distillation
 from ld3m_plugin.errors import ArtefactError
 from ld3m_plugin.options import places
-from ld3m_plugin.registry import current_registry
+from ld3m_plugin.registry import current_registry, use_registry
 from ld3m_plugin.runs.folder import read_environment
 from ld3m_plugin.storage import versions
 
@@ -46,10 +46,12 @@ def environment(state: Distillation) -> dict[str, Any]:
 
 def metadata(state: Distillation) -> dict[str, Any]:
     """The content of the distilled set's `metadata.json`, without results."""
-    made = start_metadata(state.config, state.task, state.generator, state.latents)
+    with use_registry(state.registry):
+        made = start_metadata(state.config, state.task, state.generator, state.latents)
+        objective = _described("objective", state.config.objective.name, state.objective)
     return {
         **made,
-        "objective": _described("objective", state.config.objective.name, state.objective),
+        "objective": objective,
         "learned": state.objective.learned(),
         "seen_networks": list(state.objective.networks()),
         "steps": state.iteration,

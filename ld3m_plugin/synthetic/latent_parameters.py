@@ -133,8 +133,8 @@ class LatentParameters(nn.Module):
         given = self.latents
         with use_registry(self._registry), self._blaming(f"on_step at step {step}"):
             moved = check_latents(self.generator.on_step(given, step, self._rng), self._who, rows)
-        self.iteration = step
         self._take(given, moved)
+        self.iteration = step
 
     def _stepped(self) -> None:
         """Called after each step of an optimiser of `optimizer()`."""
@@ -153,7 +153,7 @@ class LatentParameters(nn.Module):
             self._take(self.latents, latents)
         else:
             self._bind(latents)
-        if parts["optimizer"] and not self._optimizers:
+        if parts["rates"] and not self._optimizers:
             self.optimizer(lr=dict.fromkeys(latents.learned, 1.0))
         if parts["rates"]:
             self._optimizers[-1].set_rates({name: float(rate) for name, rate in parts["rates"].items()})

@@ -80,7 +80,7 @@ class ModuleGenerator(Generator):
         return Latents({name: tensor.to(task.device) for name, tensor in made.items()}, tuple(learned))
 
     def render(self, latents: Latents) -> Tensor:
-        images: Tensor = self.module(*(latents[name] for name in self._order))
+        images: Tensor = self.module(*(latents[name] for name in self._order or latents))
         if self._output == "normalised":
             return images
         scale, shift = _TO_UNIT[self._output]

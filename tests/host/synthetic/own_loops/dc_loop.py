@@ -1,0 +1,20 @@
+labels_syn = torch.arange(10)
+image_syn = torch.stack([real(c, 1)[0] for c in range(10)]).requires_grad_()
+optimizer = torch.optim.Adam([image_syn], lr=0.05)
+net = network()
+weights, optimizer_net = list(net.parameters()), torch.optim.SGD(net.parameters(), lr=0.01)
+for step in range(steps):
+    loss = torch.zeros(())
+    for c in range(10):
+        batch, target = real(c, 32), torch.full((32,), c)
+        real_grad = torch.autograd.grad(F.cross_entropy(net(batch), target), weights)
+        loss_syn = F.cross_entropy(net(image_syn[labels_syn == c]), labels_syn[labels_syn == c])
+        syn_grad = torch.autograd.grad(loss_syn, weights, create_graph=True)
+        loss = loss + sum((g - r).square().sum() for g, r in zip(syn_grad, real_grad))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    for inner in range(2):  # the inner loop trains the network on the images
+        optimizer_net.zero_grad()
+        F.cross_entropy(net(image_syn.detach()), labels_syn).backward()
+        optimizer_net.step()
