@@ -76,6 +76,7 @@ class DM(DifferentiableObjective):
     def match(self, images: Tensor, labels: Tensor, step: int) -> Match:
         if self.options.networks_at_once == 1:
             return super().match(images, labels, step)
+        images, labels = self.given(images, labels)
         matches = {}
         for index, name in enumerate(drawn(self.options, self.draws(step, "pool"))):
             loss = self._loss(name, index, images, labels, step)
