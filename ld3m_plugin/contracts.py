@@ -340,6 +340,10 @@ class Objective(_Backend, ABC):
         metadata as `learned`. The names are the same from `prepare` on."""
         return {}
 
+    def notes(self) -> tuple[str, ...]:
+        """Lines worth showing before the first step, such as what small data changes; called after `prepare`."""
+        return ()
+
     def networks(self) -> tuple[str, ...]:
         """Registered architectures that the images are matched with, which tables call seen; default: the option `network`."""
         name = getattr(self.options, "network", None)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ld3m_plugin.contracts import Options
+from ld3m_plugin.generators.mismatch import MISMATCH, Mismatch
 from ld3m_plugin.initialisers.starting import StartOptions
 from ld3m_plugin.options import Place
 
@@ -25,6 +26,8 @@ class PriorPlace(Options):
 class PriorOptions(PriorPlace, StartOptions):
     """The prior and the start of its latents; shared with the autoencoder generator."""
 
+    added = StartOptions.added | {"mismatch"}
+
     noise_name = "gaussian"
 
     init: str = Field(
@@ -37,6 +40,7 @@ class PriorOptions(PriorPlace, StartOptions):
         description="rendered pixels: clamp to [0, 1] and pass the gradient on; clamp and stop the gradient of saturated pixels "
         "(published code); or do not clamp (GLaD)",
     )
+    mismatch: Mismatch = MISMATCH
 
 
 class LD3MOptions(PriorOptions):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ld3m_plugin.artefact.pictures import save_grid, save_png
+from ld3m_plugin.artefact.pictures import save_class_grid, save_png
 from ld3m_plugin.artefact.reading import FORMAT, check_metadata, read_images, read_metadata
 from ld3m_plugin.contracts import Latents
 from ld3m_plugin.errors import ArtefactError
@@ -99,7 +99,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
             width = len(str(max(len(chosen) - 1, 0)))  # sorted by name, the files are in the order of the tensor
             for number, picture in enumerate(chosen):
                 save_png(picture, folder / "images" / name / f"{number:0{width}d}.png")
-        save_grid(pictures, folder / "grid.png", columns=_columns(hard))
+        save_class_grid(pictures, hard, self.class_names, folder / "grid.png")
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -133,9 +133,3 @@ def _slug(name: str) -> str:
     # Composed first: a combining accent is no word character.
     words = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFC", name)).strip("-")
     return words[:_SLUG_CHARACTERS].encode()[:_SLUG_BYTES].decode(errors="ignore").rstrip("-")
-
-
-def _columns(labels: Tensor) -> int:
-    per_class = int(labels.bincount().max())
-    # A row for each class; with one image per class, a compact block instead of one tall column.
-    return per_class if per_class > 1 else max(1, round(len(labels) ** 0.5 * 1.5))

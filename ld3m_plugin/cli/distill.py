@@ -80,7 +80,7 @@ def distill_command(
     from ld3m_plugin.cli.tables import print_accuracies
     from ld3m_plugin.config import completed, dump, resolve
     from ld3m_plugin.runs import run
-    from ld3m_plugin.runs.folder import new_folder, run_name
+    from ld3m_plugin.runs.folder import START_NOW, new_folder, run_name
 
     with ExitStack() as claim:
         if resume is not None:
@@ -98,5 +98,7 @@ def distill_command(
     if result.evaluation is not None:
         print_accuracies(result.evaluation)
     distilled = result.folder / "distilled"
-    say(f"pictures: {distilled / 'grid.png'} and {distilled / 'images'}")
+    strip = result.folder / START_NOW
+    more = f", {strip}" if strip.is_file() else ""
+    say(f"pictures: {distilled / 'grid.png'}{more} and {distilled / 'images'}")
     say(f"distilled set: {distilled} (ld3m_plugin.DistilledSet.load reads it)")

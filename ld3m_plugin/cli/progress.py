@@ -21,7 +21,7 @@ from ld3m_plugin.runs.checkpoints import checkpoint_folders
 from ld3m_plugin.runs.folder import CONFIG
 from ld3m_plugin.runs.run import Reporter
 
-_PLAIN_INTERVAL = 60.0
+_PLAIN_INTERVAL, _FIRST_INTERVAL = 60.0, 5.0
 # Weight of the newest step in the displayed speed: the first steps of a run are slow and must not count for long.
 _SMOOTHING = 0.1
 
@@ -41,7 +41,7 @@ class LiveConsole:
         )
         self._bar: TaskID | None = None
         self._seconds_a_step: float | None = None
-        self._said = time.monotonic()
+        self._soon()
 
     def __enter__(self) -> Self:
         return self
@@ -76,11 +76,15 @@ class LiveConsole:
         self._seconds_a_step = seconds if old is None else old + _SMOOTHING * (seconds - old)
         return f"{1 / max(self._seconds_a_step, 1e-9):.2f} it/s"
 
+    def _soon(self) -> None:
+        """Let the next line come after a few seconds: the first one says how long it will take."""
+        self._said, self._interval = time.monotonic(), _FIRST_INTERVAL
+
     def _due(self) -> bool:
         now = time.monotonic()
-        if now - self._said < _PLAIN_INTERVAL:
+        if now - self._said < self._interval:
             return False
-        self._said = now
+        self._said, self._interval = now, _PLAIN_INTERVAL
         return True
 
     def say(self, text: str) -> None:
@@ -101,6 +105,7 @@ class ConsoleReporter(LiveConsole, Reporter):
         config = state.config
         # A comparison has several runs: forget best and speed of the last one.
         self._folder, self._best, self._seconds_a_step = folder, None, None
+        self._soon()
         for line in state.task.described():
             self.say(line)
         self.say(
@@ -113,6 +118,8 @@ class ConsoleReporter(LiveConsole, Reporter):
             chosen.append(f"--render-batch {config.render_batch}")
         if chosen:
             self.say(f"generator {config.generator.name!r} chose {' and '.join(chosen)} from sizes alone")
+        for note in state.objective.notes():
+            self.say(f"note: {note}")
         self._start_bar(f"distil {config.generator.name}", config.steps, state.iteration)
 
     def step(self, step: Step) -> None:
@@ -175,14 +182,15 @@ class TrainingConsole(LiveConsole, TrainingReporter):
 
     def __init__(self, console: Console | None = None) -> None:
         super().__init__(console)
-        self._phase, self._total, self._done = "training", 0, 0
+        self._phase, self._unit, self._total, self._done = "training", "step", 0, 0
         self._at = time.monotonic()
 
-    def phase(self, name: str, total: int, done: int = 0) -> None:
-        self._phase, self._total, self._done = name, total, done
+    def phase(self, name: str, total: int, done: int = 0, unit: str = "step") -> None:
+        self._phase, self._unit, self._total, self._done = name, unit, total, done
         self._at, self._seconds_a_step = time.monotonic(), None
+        self._soon()
         before = f", {done} of them made before" if done else ""
-        self.say(f"{name}: {total} steps{before}")
+        self.say(f"{name}: {total} {_several(unit)}{before}")
         self._start_bar(name, total, done)
 
     def step(self, done: int, values: Mapping[str, float]) -> None:
@@ -191,7 +199,7 @@ class TrainingConsole(LiveConsole, TrainingReporter):
         speed = self._speed_with((now - self._at) / max(done - self._done, 1))
         self._done, self._at = done, now
         numbers = [f"{name} {value:.4g}" for name, value in values.items()]
-        self._show_step(f"{self._phase}, step", done, self._total, ", ".join([*numbers, speed]))
+        self._show_step(f"{self._phase}, {self._unit}", done, self._total, ", ".join([*numbers, speed]))
 
     def stopped(self) -> None:
         """Print how to go on, after Ctrl-C."""
@@ -200,6 +208,10 @@ class TrainingConsole(LiveConsole, TrainingReporter):
     def kept(self) -> str:
         """Say what is left of a training that the machine stopped, and how to go on."""
         return "what was finished is kept, the same command goes on"
+
+
+def _several(unit: str) -> str:
+    return f"{unit}es" if unit.endswith("s") else f"{unit}s"
 
 
 def clock(seconds: float) -> str:
