@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
 from ld3m_plugin.contracts import Generator, Initialiser, Objective, Tracker
-from ld3m_plugin.errors import PluginLoadError
+from ld3m_plugin.errors import PluginLoadError, UsageError
 from ld3m_plugin.options import Options, build
 from ld3m_plugin.registry import Registry, blaming, current_registry, described, use_registry
 
@@ -26,7 +26,11 @@ def create(kind: str, name: str, options: Mapping[str, Any]) -> Any:
     """
     factory = current_registry().resolve(kind, name)
     model = getattr(factory, "Options", None)
-    built = None if model is None else build(model, options, f"{kind} {name!r}")
+    try:
+        built = None if model is None else build(model, options, f"{kind} {name!r}")
+    except UsageError as error:
+        error.location = (kind, "options", *error.location)  # in a configuration
+        raise
     with blaming(kind, name, "its constructor"):
         backend = factory(**options) if built is None else factory(built)
     conforming(kind, name, backend, _CONTRACTS[kind])

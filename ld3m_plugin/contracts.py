@@ -155,6 +155,11 @@ class _WithOptions:
             options = build(self.Options, keywords, type(self).__name__)
         self.options: Any = options
 
+    def __repr__(self) -> str:
+        """A line: the class, and the options that are not the default ones."""
+        chosen = self.options.model_dump(exclude_defaults=True) if hasattr(self, "options") else {}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in chosen.items())})"
+
 
 class _Backend(_WithOptions):
     """State and provenance, which generators and objectives share."""

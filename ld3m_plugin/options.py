@@ -84,7 +84,9 @@ def build(model: type[Model], values: Mapping[str, Any], owner: str) -> Model:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        raise _refusal(model, error, owner) from error
+        refused = _refusal(model, error, owner)
+        refused.location = tuple(map(str, error.errors(include_url=False, include_context=False)[0]["loc"]))
+        raise refused from error
 
 
 def _refusal(model: type[BaseModel], error: ValidationError, owner: str) -> UnknownOptionError | InvalidOptionError:

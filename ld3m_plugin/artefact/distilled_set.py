@@ -45,6 +45,16 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
     metadata: dict[str, Any]
     latents: Latents | None = field(default=None, repr=False)
 
+    def __repr__(self) -> str:
+        """A line: images, classes, and what made them."""
+        config = self.metadata.get("config")
+        config = config if isinstance(config, dict) else {}
+        parts = [config.get(part) for part in ("generator", "objective", "data")]
+        made = [str(part["name"]) for part in parts if isinstance(part, dict) and "name" in part]
+        shape = "x".join(map(str, self.images.shape[1:]))
+        names = self.metadata.get("class_names", ())
+        return f"DistilledSet({', '.join([f'{len(self)} images of {shape}', f'{len(names)} classes', *made])})"
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -21,7 +21,10 @@ app = typer.Typer(help="Installed backends and the plugins they come from.", ric
 @app.callback(invoke_without_command=True)
 @app.command("list")
 def list_command(context: typer.Context, as_json: Json = False) -> None:
-    """List backends: name, kind, distribution, version, status, and a summary or why a plugin failed."""
+    """List backends: name, kind, distribution, version, status, and a summary or why a plugin failed.
+
+    Example: ld3m plugins
+    """
     if context.invoked_subcommand is not None:
         return
     rows = _rows(current_registry())
@@ -42,7 +45,10 @@ def show_command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the options of a backend: types, ranges, units and defaults."""
+    """Show the options of a backend: types, ranges, units and defaults.
+
+    Example: ld3m plugins show ld3m
+    """
     registry = current_registry()
     found = [backend for backend in registry.backends(kind) if backend.name == name]
     if not found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from ld3m_plugin.cli.verbosity import is_heard, said
 from ld3m_plugin.comparison.grid_runner import GridReporter
 from ld3m_plugin.comparison.manifest import Manifest
 from ld3m_plugin.contracts import TrainingReporter
@@ -22,6 +24,8 @@ from ld3m_plugin.runs.folder import CONFIG
 from ld3m_plugin.runs.run import Reporter
 
 _PLAIN_INTERVAL, _FIRST_INTERVAL = 60.0, 5.0
+# Which of the networks of a row a line of an evaluation is about.
+_NETWORKS = re.compile(r", (\d+)(?: to (\d+))? of \d+\b")
 # Weight of the newest step in the displayed speed: the first steps of a run are slow and must not count for long.
 _SMOOTHING = 0.1
 
@@ -52,7 +56,7 @@ class LiveConsole:
 
     def _start_bar(self, description: str, total: int, done: int) -> None:
         """Add a bar below the others, if the output is a terminal."""
-        if self._console.is_terminal:
+        if self._console.is_terminal and not said.quiet:
             self._live.start()
             self._bar = self._live.add_task(visible(description), total=total, completed=done, note="")
 
@@ -88,7 +92,9 @@ class LiveConsole:
         return True
 
     def say(self, text: str) -> None:
-        """Print a line above the bars."""
+        """Print a line above the bars; with `ld3m -q`, warnings alone."""
+        if not is_heard(text):
+            return
         self._console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -100,12 +106,15 @@ class ConsoleReporter(LiveConsole, Reporter):
         self._best: tuple[float, int] | None = None
         self._speed = ""
         self._folder: Path | None = None
+        self.expect_trainings(0)
 
     def started(self, state: Distillation, folder: Path) -> None:
         config = state.config
         # A comparison has several runs: forget best and speed of the last one.
         self._folder, self._best, self._seconds_a_step = folder, None, None
         self._soon()
+        tests = config.evaluation
+        self.expect_trainings(len(tests.networks) * (tests.repeats or 1) * (1 + tests.random_real))
         for line in state.task.described():
             self.say(line)
         self.say(
@@ -126,9 +135,25 @@ class ConsoleReporter(LiveConsole, Reporter):
         self._speed = f"loss {step.loss:.4g}, {self._speed_with(step.seconds)}"
         self._show_step("step", step.iteration, step.state.config.steps, self._note())
 
+    def expect_trainings(self, total: int) -> None:
+        """Say how many networks an evaluation trains, for the time to go."""
+        self._trainings, self._trained, self._training_since = total, 0, time.monotonic()
+
     def evaluating(self, what: str) -> None:
+        what += self._trainings_to_go(what)
         if not self._update_bar(note=f"evaluating {what}") and self._due():
             self.say(f"evaluating {what}")
+
+    def _trainings_to_go(self, what: str) -> str:
+        """Count the networks that a line such as "..., 1 of 3" or "..., 1 to 3 of 3 together" begins; tell the time to go."""
+        begun = _NETWORKS.search(what)
+        if begun is None or not self._trainings:
+            return ""
+        if self._trained == 0 or self._trained >= self._trainings:  # the first one, also of the next evaluation
+            self.expect_trainings(self._trainings)
+        done, self._trained = self._trained, self._trained + int(begun[2] or begun[1]) - int(begun[1]) + 1
+        left = (time.monotonic() - self._training_since) / done * (self._trainings - done) if done else None
+        return f" (network {done + 1} of {self._trainings}{'' if left is None else f', {clock(left)} to go'})"
 
     def evaluated(self, iteration: int, evaluation: Evaluation) -> None:
         mean = evaluation.mean("distilled")
@@ -169,6 +194,8 @@ class GridConsole(GridReporter):
         self._console = console or Console(stderr=True)
 
     def say(self, message: str) -> None:
+        if not is_heard(message):
+            return
         self._console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def changed(self, manifest: Manifest, counts: Mapping[str, int], left_seconds: float | None) -> None:
