@@ -20,12 +20,12 @@ class LdmTrainingOptions(SizedTrainingOptions):
     sizes = {  # noqa: RUF012 (a constant of the base)
         "tiny": {
             **TINY_REPORT,
-            **{"latent_channels": 8, "autoencoder_batch_size": 16, "autoencoder_steps": 500},
+            **{"autoencoder_batch_size": 16, "autoencoder_steps": 400},
             **{"channels": (48, 64), "batch_size": 64, "steps": 400},
         },
         "small": {
             **SMALL_REPORT,
-            **{"latent_channels": 8, "autoencoder_batch_size": 32, "autoencoder_steps": 1000},
+            **{"autoencoder_batch_size": 32, "autoencoder_steps": 1000},
             **{"batch_size": 64, "steps": 1500},
         },
     }

@@ -33,6 +33,17 @@ def test_wordnet_ids_go_before_names():
     assert rows(["crane", "crane "], ["n03126707", "n02012849"]) == [2, 1]
 
 
+def test_a_class_without_match_names_the_command_that_trains_a_prior():
+    named = replace(task(["a"]), name="imagefolder:photos", read_with={"image_size": 64})
+    for kind, option in (("ldm", "prior"), ("gan", "network")):
+        command = f"ld3m prior train {kind} --data imagefolder:photos -D image_size=64 -S size=tiny --out my-prior"
+        with pytest.raises(InvalidOptionError) as error:
+            rows_of_classes(named, FACTS, None, "error", kind)
+        assert command in str(error.value)
+        assert f"-G {option}=my-prior" in str(error.value)
+        assert "-g pixel" in str(error.value)
+
+
 def test_names_match_without_case_and_separators():
     assert rows(["t shirt TOP", "Tench"]) == [3, 0]
 
