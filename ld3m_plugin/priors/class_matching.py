@@ -111,7 +111,7 @@ def _unmatched(facts: PriorFacts, name: str, unmatched: str, advice: str) -> int
         )
     without = "unmatched=unconditional, " if facts.null_class is not None else ""
     raise InvalidOptionError(
-        f"the prior has no class {name!r} ({_choices(facts, name)}): {advice}, take -g pixel, which needs none, or give a "
+        f"the prior has no class {name!r} ({_choices(facts, name)}): {advice}, take -g pixel, or give a "
         f"class_map file, {without}or unmatched=CLASS to start from that class of the prior"
     )
 
