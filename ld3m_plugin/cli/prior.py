@@ -12,7 +12,6 @@ from ld3m_plugin.cli import flags
 from ld3m_plugin.cli.common import assignments, check_name, orderly_end, prepare_process, read_data, say
 from ld3m_plugin.cli.completion import listed, names
 from ld3m_plugin.cli.tables import print_columns
-from ld3m_plugin.plain_yaml import dump_yaml
 
 app = typer.Typer(help="Pre-trained models that generators render with.", rich_markup_mode=None)
 
@@ -56,6 +55,8 @@ def train_command(
     options = assignments(settings)
     checked = check_training(kind, out, options)[1]
     if dry_run:
+        from ld3m_plugin.plain_yaml import dump_yaml
+
         typer.echo(dump_yaml({"kind": kind, "out": str(out), "options": checked.model_dump(mode="json")}).rstrip())
         return
     smaller = f"choose a smaller batch or model with -S (`ld3m plugins show {kind}`)"

@@ -54,10 +54,10 @@ class Phase:
     rate: float
     rng: torch.Generator
     origin: Mapping[str, str]
-    settings: Mapping[str, Any] = field(default_factory=dict)
     pictures: Callable[[nn.Module, int], None] | None = None
     betas: tuple[float, float] = (0.9, 0.99)
     clip: float | None = 1.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = field(default=0.0, init=False)
 
 
