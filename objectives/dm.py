@@ -97,5 +97,6 @@ class DM(DifferentiableObjective):
 def _means(features: Tensor, counts: Sequence[int]) -> Tensor:
     """Means (G, F) of features (sum of counts, F) of G classes."""
     if len(set(counts)) == 1:
-        return features.unflatten(0, (len(counts), counts[0])).mean(1)
+        means: Tensor = features.unflatten(0, (len(counts), counts[0])).mean(1)
+        return means
     return torch.stack([part.mean(0) for part in features.split(list(counts))])

@@ -119,7 +119,7 @@ def _print_plan(path: Path, data: str | None, protocol: str | None, networks: li
         registry.find("protocol", recipe)
     for network in networks:
         registry.find("network", network)
-    plan = {"path": str(path), "data": data or "the set's own", "protocol": recipe}
+    plan: dict[str, Any] = {"path": str(path), "data": data or "the set's own", "protocol": recipe}
     plan |= {"networks": networks or "the protocol's own", "repeats": repeats or "the protocol's own"}
     typer.echo(json.dumps(plan, indent=2))
 
