@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from typing import Any, TypeVar, cast
 
 from ld3m_plugin.contracts import Generator, Initialiser, Objective, Tracker
-from ld3m_plugin.errors import PluginLoadError, WrongResultError, one_line
+from ld3m_plugin.errors import PluginLoadError, UsageError, WrongResultError, one_line
 from ld3m_plugin.options import Options, build, options_model
 from ld3m_plugin.registry import Registry, blaming, current_registry, described, use_registry
 
@@ -33,7 +33,11 @@ def create(kind: str, name: str, options: Mapping[str, Any]) -> Any:
         raise PluginLoadError(
             f"Options of {described(kind, name)} must be a class derived from ld3m_plugin.contracts.Options"
         )
-    built = None if model is None else build(model, options, f"{kind} {name!r}", _FLAGS.get(kind, ""))
+    try:
+        built = None if model is None else build(model, options, f"{kind} {name!r}", _FLAGS.get(kind, ""))
+    except UsageError as error:
+        error.location = (kind, "options", *error.location)  # in a configuration
+        raise
     with blaming(kind, name, "its constructor"):
         backend = factory(**options) if built is None else factory(built)
     conforming(kind, name, backend, _CONTRACTS[kind])

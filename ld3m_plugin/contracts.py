@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ld3m_plugin import moved
 from ld3m_plugin.devices.transfer import number
-from ld3m_plugin.errors import ArtefactError, InvalidOptionError, WrongResultError, one_line
+from ld3m_plugin.errors import ArtefactError, HostError, InvalidOptionError, WrongResultError, one_line
 from ld3m_plugin.launchers.launcher import Job, Launcher
 from ld3m_plugin.options import BackendOptions, Options, Place, build, takes
 from ld3m_plugin.priors.contract import PriorKind, TrainingReporter
@@ -154,6 +154,11 @@ class _WithOptions:
         if options is None:
             options = build(self.Options, keywords, type(self).__name__)
         self.options: Any = options
+
+    def __repr__(self) -> str:
+        """A line: the class, and the options that are not the default ones."""
+        chosen = self.options.model_dump(exclude_defaults=True) if hasattr(self, "options") else {}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in chosen.items())})"
 
 
 class _Backend(_WithOptions):
@@ -364,6 +369,10 @@ class Objective(_Backend, ABC):
         """Numbers that were learned with the images and belong to them, such as `synthetic_learning_rate`; in the artefact's
         metadata as `learned`. The names are the same from `prepare` on."""
         return {}
+
+    def notes(self) -> tuple[str, ...]:
+        """Lines worth showing before the first step, such as what small data changes; called after `prepare`."""
+        return ()
 
     def networks(self) -> tuple[str, ...]:
         """Registered architectures that the images are matched with, which tables call seen; default: the option `network`."""

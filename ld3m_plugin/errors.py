@@ -39,9 +39,14 @@ class HostError(Exception):
 
 
 class UsageError(HostError):
-    """A name, path or value that does not exist or is not valid: exit code 2."""
+    """A name, path or value that does not exist or is not valid: exit code 2.
+
+    Attributes:
+        location: path of the setting that is wrong, such as ("optimizer", "momentum"), where one is.
+    """
 
     exit_code = ExitCode.USAGE
+    location: tuple[str, ...] = ()
 
 
 class UnknownBackendError(UsageError):

@@ -87,7 +87,9 @@ def build(model: type[Model], values: Mapping[str, Any], owner: str, flag: str =
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        raise _refusal(model, error, owner, flag) from error
+        refused = _refusal(model, error, owner, flag)
+        refused.location = tuple(map(str, error.errors(include_url=False, include_context=False)[0]["loc"]))
+        raise refused from error
 
 
 def _refusal(

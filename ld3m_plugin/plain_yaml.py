@@ -7,7 +7,7 @@ in a file is executed, and its size, depth and references are limited.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,23 @@ def read_yaml(path: Path, error: type[HostError] = UsageError, *, as_text: bool 
     if not isinstance(parsed, dict):
         raise error(f"{path} must hold a mapping: write a line `key: value` for each setting")
     return parsed
+
+
+def line_of(path: Path, keys: Sequence[str]) -> int | None:
+    """The line (from 1) of a YAML file at which the setting `keys` stands; None where it is not there."""
+    try:
+        with open_regular(path) as file:
+            node = _Loader(file.read(_MOST_BYTES).decode()).get_single_node()
+    except (OSError, yaml.YAMLError, HostError, ValueError, RecursionError):
+        return None
+    line = None
+    for wanted in keys:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        found = next(((key, value) for key, value in pairs if key.value == wanted), None)
+        if found is None:  # items of a list: the line of the list
+            return line if line is not None and not isinstance(node, yaml.MappingNode) else None
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line
 
 
 def parse_yaml(text: str, *, as_text: bool = False) -> Any:

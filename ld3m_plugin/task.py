@@ -187,6 +187,13 @@ class Task:
             device=device,
         )
 
+    def __repr__(self) -> str:
+        """A line: name, classes, images and their form."""
+        shape = f"{self.channels}x{self.image_size}x{self.image_size}"
+        test = 0 if self.test_images is None else sum(self.test_images.counts())
+        counts = f"{sum(self.train.counts())} training and {test} test images"
+        return f"Task({self.name!r}, {self.num_classes} classes, {counts} of {shape}, on {self.device})"
+
     @property
     def num_classes(self) -> int:
         """K."""

@@ -19,12 +19,13 @@ from ld3m_plugin.networks.build import for_forward
 from ld3m_plugin.objectives.matching import (
     MatchingOptions,
     augment_by_class,
-    check_enough_images,
     class_weights,
     draws_by_class,
     has_batch_norm,
     has_dropout,
+    notes_on_counts,
     random_network,
+    real_counts,
     real_images_at_once,
 )
 from ld3m_plugin.objectives.network_pool import Balance, drawn, for_network, pool
@@ -55,7 +56,7 @@ class DM(DifferentiableObjective):
 
     def prepare(self, task: Task, labels: Tensor, rng: torch.Generator) -> None:
         super().prepare(task, labels, rng)
-        check_enough_images(self.options, task)
+        self._counts = real_counts(self.options, task)
         self._dsa = DSA(self.options.dsa)
         self._balance = Balance(pool(self.options))
         # Now and not at the first step: wrong settings fail early, and a resumed run draws the same numbers.
@@ -68,6 +69,9 @@ class DM(DifferentiableObjective):
         if has_batch_norm(network):  # its statistics are of the whole batch: a split would change the result
             return all_of_them
         return min(all_of_them, real_images_at_once(self.task))
+
+    def notes(self) -> tuple[str, ...]:
+        return notes_on_counts(self.options, self.task)
 
     def loss(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
         """The loss with the first network of the step, differentiable with respect to `images` (N, C, H, W)."""
@@ -105,12 +109,12 @@ class DM(DifferentiableObjective):
         batch, means = self.options.batch_real, []
         for group in torch.arange(len(draws)).split(1 if has_dropout(network) else max(1, at_once // batch)):
             real = [
-                self._dsa.apply(self.task.real_images(k, batch, self.draws(step, "real", k)), draws[k])
+                self._dsa.apply(self.task.real_images(k, self._counts[k], self.draws(step, "real", k)), draws[k])
                 for k in group.tolist()
             ]
             with torch.no_grad(), lent_to_global(self.draws(step, "dropout", int(group[0])), self.task.device):
                 features = torch.cat([network.embed(part).float() for part in torch.cat(real).split(at_once)])
-            means.append(features.unflatten(0, (len(group), batch)).mean(1))
+            means.append(_means(features, [self._counts[k] for k in group.tolist()]))
         return torch.cat(means)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -119,3 +123,11 @@ class DM(DifferentiableObjective):
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         super().load_state_dict(state)
         self._balance.load_state_dict(state)
+
+
+def _means(features: Tensor, counts: Sequence[int]) -> Tensor:
+    """Means (G, F) of features (sum of counts, F) of G classes."""
+    if len(set(counts)) == 1:
+        means: Tensor = features.unflatten(0, (len(counts), counts[0])).mean(1)
+        return means
+    return torch.stack([part.mean(0) for part in features.split(list(counts))])

@@ -22,6 +22,7 @@ from ld3m_plugin.objectives.network_pool import Networks, PoolOptions, check_set
 
 #: Pixels of real images in one pass, 32 images of 32x32: as fast as more (docs/speed.md), and little memory. Bits depend on it.
 _PIXELS_AT_ONCE = 32 * 32 * 32
+_NAMED = 5  # classes in a note
 
 
 class NetworkOptions(Options):
@@ -44,7 +45,9 @@ class NetworkOptions(Options):
 class MatchingOptions(PoolOptions):
     """Options of every objective that compares real and synthetic images with networks."""
 
-    batch_real: int = Field(256, ge=1, description="real images per class and step (published: 256)")
+    batch_real: int = Field(
+        256, ge=1, description="real images per class and step (published: 256); all of a class that has fewer"
+    )
     dsa: str = Field(FULL, description="DSA operations joined by '_', one drawn per class and step; or 'none'")
 
     @model_validator(mode="before")
@@ -62,14 +65,29 @@ def real_images_at_once(task: Task) -> int:
     return max(1, _PIXELS_AT_ONCE // task.image_size**2)
 
 
-def check_enough_images(options: MatchingOptions, task: Task) -> None:
-    """Raise `DataError` if a class has fewer images than each step draws."""
-    for name, count in zip(task.class_names, task.train.counts(), strict=True):
-        if count < options.batch_real:
+def real_counts(options: MatchingOptions, task: Task) -> list[int]:
+    """How many real images of each class a step draws: `batch_real`, or all where a class has fewer.
+
+    Raises:
+        DataError: a class has none.
+    """
+    counts = task.train.counts()
+    for name, count in zip(task.class_names, counts, strict=True):
+        if count == 0:
             raise DataError(
-                f"class {name!r} has {count} images, but each step draws {options.batch_real} "
-                f"({task.train.origin}): lower -O batch_real"
+                f"class {name!r} has no training image ({task.train.origin}): add some, or remove the class"
             )
+    return [min(options.batch_real, count) for count in counts]
+
+
+def notes_on_counts(options: MatchingOptions, task: Task) -> tuple[str, ...]:
+    """Say of which classes a step draws all images, since they have fewer than `batch_real`."""
+    small = {n: c for n, c in zip(task.class_names, task.train.counts(), strict=True) if c < options.batch_real}
+    if not small:
+        return ()
+    listed = ", ".join(f"{name!r} ({count})" for name, count in list(small.items())[:_NAMED])
+    more = f" and {len(small) - _NAMED} more" if len(small) > _NAMED else ""
+    return (f"fewer images than batch_real = {options.batch_real}: each step takes all images of {listed}{more}",)
 
 
 def random_network(options: Networks, task: Task, rng: torch.Generator, name: str | None = None) -> Network:

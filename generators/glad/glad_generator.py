@@ -18,6 +18,7 @@ from ld3m_plugin.generators.glad.glad_options import GLaDOptions
 from ld3m_plugin.generators.glad.pretrained import open_network
 from ld3m_plugin.generators.glad.stylegan_network import GeneratorNetwork
 from ld3m_plugin.generators.imaging import PictureSpace
+from ld3m_plugin.generators.mismatch import check_fits_prior
 from ld3m_plugin.priors.class_matching import rows_of_classes
 from ld3m_plugin.priors.prior_json import PriorFacts
 
@@ -54,6 +55,7 @@ class GLaDGenerator(Generator):
                 f"images of {task.channels} channels, this network makes {shape.image_channels}: give another network (only "
                 "gray and colour convert into each other)"
             )
+        check_fits_prior(task, shape.image_channels, None, options.mismatch, "gan")
         depth = len(shape.layers)
         self._layer = min(depth - 1, round(_DEPTH * depth)) if options.layer is None else options.layer
         if self._layer >= depth:
@@ -71,7 +73,7 @@ class GLaDGenerator(Generator):
                 if getattr(options, name) != default:
                     raise InvalidOptionError(f"{name} has no effect on styles without classes: leave it out")
             return None
-        rows = rows_of_classes(task, facts, options.class_map, options.unmatched)
+        rows = rows_of_classes(task, facts, options.class_map, options.unmatched, "gan")
         pairs = zip(task.class_names, (facts.classes[row] for row in rows), strict=True)
         self._provenance["styles_from"] = ", ".join(
             f"{name}: {known.wordnet_id or known.name}" for name, known in pairs

@@ -7,14 +7,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ld3m_plugin.contracts import Options
-from ld3m_plugin.options import Place
+from ld3m_plugin.generators.mismatch import MISMATCH, Mismatch
+from ld3m_plugin.options import GrownOptions, Place
 
 _NAMES = Place(frozenset({"embedded", "embedded-gan", "embedded-emoji-gan", "imagenet-128", "imagenet-256"}))
 
 
-class GLaDOptions(Options):
+class GLaDOptions(GrownOptions):
     """Options of the GLaD generator."""
+
+    added = frozenset({"mismatch"})
 
     network: Annotated[str, _NAMES] = Field(
         "embedded",
@@ -58,3 +60,4 @@ class GLaDOptions(Options):
     unmatched: str = Field(
         "error", description="for a class that the prior does not have: error, or the class of the prior to start from"
     )
+    mismatch: Mismatch = MISMATCH

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ld3m_plugin.contracts import Options
+from ld3m_plugin.generators.mismatch import MISMATCH, Mismatch
 from ld3m_plugin.initialisers.starting import StartOptions
 from ld3m_plugin.options import Place
 
@@ -26,8 +27,9 @@ class PriorPlace(Options):
 class PriorOptions(PriorPlace, StartOptions):
     """The prior and the start of its latents; shared with the autoencoder generator."""
 
+    added = StartOptions.added | {"mismatch", "compile"}
+
     noise_name = "gaussian"
-    added = StartOptions.added | {"compile"}
 
     init: str = Field(
         "real",
@@ -44,6 +46,7 @@ class PriorOptions(PriorPlace, StartOptions):
         description="blocks: compile the repeated blocks of network and decoder by torch.compile, for passes with a gradient; "
         "rounding differs, the first step takes minutes, and ~/.cache/ld3m/compiled keeps the code for later runs",
     )
+    mismatch: Mismatch = MISMATCH
 
 
 class LD3MOptions(PriorOptions):

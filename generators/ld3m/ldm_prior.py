@@ -55,6 +55,11 @@ class FrozenAutoencoder:
         """The only height and width of an image that the prior can make; None: any multiple of `downsampling`."""
         return None
 
+    @property
+    def trained_size(self) -> int | None:
+        """Height and width of the images it was trained on; None: not known, or without a say in what it can make."""
+        return None
+
 
 @dataclass
 class Prior(FrozenAutoencoder):
@@ -72,6 +77,11 @@ class Prior(FrozenAutoencoder):
     @property
     def downsampling(self) -> int:
         return int(self.codec.factor * 2 ** (len(self.denoiser.config.block_out_channels) - 1))
+
+    @property
+    def trained_size(self) -> int | None:
+        size = self.denoiser.config.get("sample_size")
+        return self.codec.factor * size if isinstance(size, int) else None
 
     @property
     def null_embedding(self) -> Tensor | None:

@@ -16,6 +16,7 @@ from ld3m_plugin.generators.ld3m.compiled_blocks import CompiledBlocks, check_ca
 from ld3m_plugin.generators.ld3m.latent_centres import LatentCentres, encoded
 from ld3m_plugin.generators.ld3m.ldm_folder import digest
 from ld3m_plugin.generators.ld3m.ldm_prior import FrozenAutoencoder
+from ld3m_plugin.generators.mismatch import check_fits_prior
 from ld3m_plugin.initialisers.starting import StartsFromPictures
 
 
@@ -71,6 +72,7 @@ class PriorGenerator(StartsFromPictures):
                 f"-D image_size={prior.image_size}, or another prior"
             )
         check_multiple(task, prior.downsampling)
+        check_fits_prior(task, made, prior.trained_size, self.options.mismatch)
         super().prepare(task)
         self._prior, self._pictures = prior, PictureSpace(task, made, self.options.clamp)
         facts = {"prior": self.options.prior, "prior_sha256": digest(prior.folder), "prior_source": prior.facts.source}

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ld3m_plugin.artefact.picture_folder import save_pictures
-from ld3m_plugin.artefact.pictures import save_grid
+from ld3m_plugin.artefact.picture_folder import hard_labels, save_pictures
+from ld3m_plugin.artefact.pictures import save_class_grid
 from ld3m_plugin.artefact.reading import FORMAT, check_metadata, read_images, read_metadata
-from ld3m_plugin.artefact.shown_images import grid_columns
 from ld3m_plugin.contracts import Latents
 from ld3m_plugin.errors import ArtefactError
 from ld3m_plugin.storage import write_json, write_tensors, write_text
@@ -41,6 +40,16 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
     labels: Tensor
     metadata: dict[str, Any]
     latents: Latents | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        """A line: images, classes, and what made them."""
+        config = self.metadata.get("config")
+        config = config if isinstance(config, dict) else {}
+        parts = [config.get(part) for part in ("generator", "objective", "data")]
+        made = [str(part["name"]) for part in parts if isinstance(part, dict) and "name" in part]
+        shape = "x".join(map(str, self.images.shape[1:]))
+        names = self.metadata.get("class_names", ())
+        return f"DistilledSet({', '.join([f'{len(self)} images of {shape}', f'{len(names)} classes', *made])})"
 
     def __len__(self) -> int:
         return len(self.images)
@@ -90,7 +99,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
     def _save_pictures(self, folder: Path) -> None:
         pictures = self.denormalised()
         save_pictures(pictures, self.labels, self.class_names, folder / "images")
-        save_grid(pictures, folder / "grid.png", columns=grid_columns(self.labels))
+        save_class_grid(pictures, hard_labels(self.labels), self.class_names, folder / "grid.png")
 
     @classmethod
     def load(cls, path: Path | str) -> Self:

@@ -34,9 +34,3 @@ def per_class(labels: Tensor, indices: Sequence[int]) -> dict[int, list[int]]:
     for index in indices:
         found.setdefault(int(hard[index]), []).append(index)
     return found
-
-
-def grid_columns(labels: Tensor) -> int:
-    """Columns of a grid of all images: a row for each class, or a compact block where each class has one image."""
-    per_class = int((labels if labels.ndim == 1 else labels.argmax(1)).bincount().max())
-    return per_class if per_class > 1 else max(1, round(len(labels) ** 0.5 * 1.5))

@@ -12,6 +12,7 @@ import typer.core
 import typer.main
 
 from ld3m_plugin import __version__
+from ld3m_plugin.cli import verbosity
 from ld3m_plugin.cli.command_loading import DEBUG, load_command
 from ld3m_plugin.cli.interrupts import leave_at_once
 from ld3m_plugin.cli.streams import patient_streams
@@ -42,12 +43,20 @@ def register_commands(register: Register) -> None:
         "import", f"{where}.import_set:import_command", summary="Make a distilled set of tensors of another program."
     )
     register("compare", f"{where}.compare:app", summary="Distil with several generators and compare them.")
+    register(
+        "runs", f"{where}.list_runs:runs_command", summary="Runs and comparisons: how far they are, and accuracies."
+    )
+    register("show", f"{where}.show:show_command", summary="Pictures and main numbers of a run, in the terminal.")
     register("report", f"{where}.report:report_command", summary="One HTML file of a run or a comparison.")
     register(
         "bench", f"{where}.bench:bench_command", summary="Speed and memory, alone or in turns with another version."
     )
     register("plugins", f"{where}.plugins:app", summary="Installed backends and the plugins they come from.")
     register("presets", f"{where}.presets:app", summary="Shipped configurations, each with its source.")
+    register("protocols", f"{where}.list_protocols:app", summary="Training recipes of evaluations.")
+    register(
+        "config", f"{where}.config_commands:app", summary="Configuration files: their schema, and one to start from."
+    )
     register("prior", f"{where}.prior:app", summary="Pre-trained models that generators render with.")
 
 
@@ -101,7 +110,12 @@ def _root(
     version: Annotated[  # noqa: ARG001 (its callback acts on it)
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results, warnings and errors alone.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print what libraries log, and where an error was raised.")
+    ] = False,
 ) -> None:
+    verbosity.start(quiet, verbose)
     if context.invoked_subcommand is None:
         # Printed here and not by `no_args_is_help`, whose exit code differs between versions.
         typer.echo(context.get_help(), err=True)
@@ -137,8 +151,7 @@ def _run() -> int:
             sys.stdout.flush()  # a full disk shows here, not when Python ends
         return code if isinstance(code, int) else int(ExitCode.DONE)
     except _MistakeInCommand as mistake:
-        mistake.message = visible(mistake.message, lines=True)
-        mistake.show()
+        typer.echo(f"error: {_mistake(mistake)}", err=True)
         return int(mistake.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return int(ExitCode.INTERRUPTED)
@@ -146,11 +159,13 @@ def _run() -> int:
         told = of_the_machine(error, LESS_MEMORY) or error
         if not isinstance(told, HostError):
             raise
-        more = ""
-        if isinstance(told, PluginFailedError) and told.__cause__ is not None:
-            more = "; --debug shows the traceback"
-        if os.environ.get(DEBUG):
-            typer.echo(visible(_traceback(told), lines=True), err=True)
-            more = ""
-        typer.echo(f"error: {visible(told)}{more}", err=True)
+        wanted = verbosity.said.verbose or os.environ.get(DEBUG)
+        verbosity.tell_error(told, _traceback(told) if wanted else "")
         return int(told.exit_code)
+
+
+def _mistake(mistake: Any) -> str:
+    """A mistake in a command line in the style of all errors: what is wrong, then what to type."""
+    told = visible(mistake.format_message()).rstrip(".")
+    command = mistake.ctx.command_path if mistake.ctx is not None else "ld3m"
+    return f"{told[:1].lower()}{told[1:]}; `{command} --help` lists what it takes"

@@ -49,6 +49,8 @@ def bench_command(
 
     Compare processor seconds and not wall seconds where other work runs on the machine. Memory is that of the process when
     the case is built, and its growth from then on; on CUDA, the growth is that of the device's tensors.
+
+    Example: ld3m bench --only 'pixel/*' --against ../older
     """
     from ld3m_plugin.bench.bench_cases import plan
     from ld3m_plugin.bench.bench_record import read_record

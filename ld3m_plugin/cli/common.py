@@ -66,6 +66,31 @@ def check_name(out: Path | None) -> None:
         raise UsageError(f"--out {str(out)!r} is not UTF-8: choose another name") from error
 
 
+@contextmanager
+def naming_lines(files: Iterable[Path], given: Iterable[str]) -> Iterator[None]:
+    """Put file and line before an error about a setting that one of the configuration files has, the last one first.
+
+    Args:
+        given: paths of the settings that the command line gives, whose values are not the files'.
+    """
+    try:
+        yield
+    except UsageError as error:
+        path = error.location
+        typed = {".".join(path[: length + 1]) for length in range(len(path))} & set(given)
+        where = None if typed else next(filter(None, (_line(file, path) for file in reversed(list(files)))), None)
+        if where is None:
+            raise
+        raise type(error)(f"{where}: {error}") from error
+
+
+def _line(file: Path, path: tuple[str, ...]) -> str | None:
+    from ld3m_plugin.plain_yaml import line_of
+
+    number = line_of(file, path) if path else None
+    return None if number is None else f"{file}, line {number}"
+
+
 def pairs(texts: list[str] | None) -> list[tuple[str, Any]]:
     """Read `KEY=VALUE` texts.
 

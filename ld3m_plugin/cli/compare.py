@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -13,9 +14,11 @@ import typer
 
 from ld3m_plugin.cli import flags
 from ld3m_plugin.cli.common import check_name, comma_list, orderly_end, pairs, prepare_process, say
+from ld3m_plugin.cli.completion import listed, names
 from ld3m_plugin.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from ld3m_plugin.comparison.grid import GridConfig
     from ld3m_plugin.comparison.grid_runner import GridResult
     from ld3m_plugin.launchers.launcher import Launcher
 
@@ -29,13 +32,28 @@ app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 def compare_command(
     context: typer.Context,
     generators: Annotated[
-        str | None, typer.Option("--generators", help="Separated by commas [the preset's, or those of preset default].")
+        str | None,
+        typer.Option(
+            *("--generators", "-g"),
+            autocompletion=names("generator", several=True),
+            help=f"Separated by commas: {listed('generator')} [the preset's, or those of preset default].",
+        ),
     ] = None,
     objectives: Annotated[
-        str | None, typer.Option("--objectives", "--objective", "-o", help="Separated by commas [the preset's].")
+        str | None,
+        typer.Option(
+            *("--objectives", "--objective", "-o"),
+            autocompletion=names("objective", several=True),
+            help=f"Separated by commas: {listed('objective')} [the preset's].",
+        ),
     ] = None,
     data: Annotated[
-        list[str] | None, typer.Option("--data", help="Data set: NAME or NAME:ARGUMENT; repeatable [the preset's].")
+        list[str] | None,
+        typer.Option(
+            "--data",
+            autocompletion=names("dataset"),
+            help=f"Data set, NAME or NAME:ARGUMENT: {listed('dataset')}; repeatable [the preset's].",
+        ),
     ] = None,
     ipc: Annotated[
         str | None, typer.Option("--ipc", help="Synthetic images per class, separated by commas [1].")
@@ -113,6 +131,8 @@ def compare_command(
         Path | None,
         typer.Option("--out", help="Folder of the comparison; a stopped one goes on [a new folder in runs/]."),
     ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the settings of the grid and stop.")] = False,
+    as_json: flags.Json = False,
 ) -> None:
     """Distil with several generators and objectives on equal terms, and compare what networks learn from the images.
 
@@ -120,18 +140,29 @@ def compare_command(
     win: --preset, --grid, --config, --set, then all other options. Options of a preset's own generator apply to every generator
     that has them. A row that fails stops no other. To go on, give the same command with the same --out: finished rows are read,
     stopped ones are resumed.
+
+    \b
+    Examples:
+      ld3m compare --preset demo
+      ld3m compare --generators ld3m,pixel -G ld3m.prior=my-prior --data imagefolder:PATH -D image_size=64
+      ld3m compare --generators ld3m,pixel --seeds 0,1,2 --jobs 2 --out runs/both
+      ld3m compare status runs/both
     """
     if context.invoked_subcommand is not None:
         return
     check_name(out)
     given = {**locals(), "networks": comma_list(networks) or None}
-    from ld3m_plugin.cli.progress import GridConsole
     from ld3m_plugin.comparison.grid import read_grid
+
+    wanted = read_grid(tuple(grid or ()), tuple(preset or ()), grid_settings(given))
+    if dry_run:
+        _print_plan(wanted, as_json)
+        return
+    chosen = _launcher(launcher, jobs, launcher_options)
+    from ld3m_plugin.cli.progress import GridConsole
     from ld3m_plugin.comparison.grid_runner import run_grid
     from ld3m_plugin.runs.folder import new_folder
 
-    wanted = read_grid(tuple(grid or ()), tuple(preset or ()), grid_settings(given))
-    chosen = _launcher(launcher, jobs, launcher_options)
     prepare_process()
     console = GridConsole()
     with ExitStack() as claim:
@@ -140,7 +171,7 @@ def compare_command(
         kept = f"finished rows and checkpoints are kept, {again}"
         with orderly_end(lambda: console.say(f"stopped; {again}"), kept=lambda: kept):
             result = run_grid(wanted, folder, chosen, reuse=reuse or (), reporter=console)
-    _print(result)
+    _print(result, as_json)
     if result.failed:
         say(f"error: {len(result.failed)} of {len(result.manifest.rows)} rows are not finished; {again}", err=True)
         raise typer.Exit(int(ExitCode.FAILED))
@@ -150,8 +181,10 @@ def compare_command(
 def status_command(
     folder: Annotated[Path, typer.Argument(help="Folder of a comparison.")], as_json: flags.Json = False
 ) -> None:
-    """Say how far a comparison is: rows that are finished, running, failed (with the error), stopped and left."""
-    import json
+    """Say how far a comparison is: rows that are finished, running, failed (with the error), stopped and left.
+
+    Example: ld3m compare status runs/both
+    """
     from dataclasses import asdict
 
     from ld3m_plugin.cli.tables import print_columns
@@ -318,15 +351,35 @@ def _launcher(name: str, jobs: int | None, texts: list[str] | None) -> Launcher:
     return made
 
 
-def _print(result: GridResult) -> None:
+def _print_plan(wanted: GridConfig, as_json: bool) -> None:
+    """Check names without loading what they name, and print what would run."""
+    from ld3m_plugin.plain_yaml import dump_yaml
+    from ld3m_plugin.registry import current_registry
+
+    registry = current_registry()
+    for kind, chosen in (("generator", wanted.generators), ("objective", wanted.objectives)):
+        for name in chosen:
+            registry.find(kind, name)
+    for name in wanted.data:
+        registry.find("dataset", name.partition(":")[0])
+    content = wanted.model_dump(mode="json")
+    typer.echo(json.dumps(content, indent=2) if as_json else dump_yaml(content).rstrip())
+
+
+def _print(result: GridResult, as_json: bool) -> None:
     from ld3m_plugin.cli.tables import print_columns
     from ld3m_plugin.comparison.exports import TABLES, shown
     from ld3m_plugin.comparison.results import PICTURES
     from ld3m_plugin.report.writing import write_report
 
     folder = result.manifest.folder
-    if result.summary is not None:
-        table = shown(result.summary)
+    table = None if result.summary is None else shown(result.summary)
+    if as_json:
+        rows = [] if table is None else [dict(zip(table.titles, row, strict=True)) for row in table.rows]
+        content = {"folder": str(folder), "rows": rows, "note": table and table.note, "failed": dict(result.failed)}
+        typer.echo(json.dumps({**content, "report": str(write_report(folder))}, indent=2))
+        return
+    if table is not None:
         print_columns(table.rows, table.titles)
         say(table.note)
         say(f"tables: {', '.join(str(folder / name) for name in TABLES)}")

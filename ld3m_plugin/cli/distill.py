@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -10,17 +11,29 @@ from typing import Annotated
 import typer
 
 from ld3m_plugin.cli import flags
-from ld3m_plugin.cli.common import compose, orderly_end, prepare_process, say
+from ld3m_plugin.cli.common import compose, naming_lines, orderly_end, prepare_process, say
+from ld3m_plugin.cli.completion import keys, listed, names
 from ld3m_plugin.errors import UsageError
 
 
 def distill_command(
     generator: Annotated[
-        str | None, typer.Option("--generator", "-g", help="Generator by name [see `ld3m presets show default`].")
+        str | None,
+        typer.Option(
+            *("--generator", "-g"),
+            autocompletion=names("generator"),
+            help=f"Generator: {listed('generator')} [see `ld3m presets show default`].",
+        ),
     ] = None,
     objective: flags.ObjectiveName = None,
     generator_options: Annotated[
-        list[str] | None, typer.Option("-G", metavar="KEY=VALUE", help="Option of the generator; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "-G",
+            metavar="KEY=VALUE",
+            autocompletion=keys("generator"),
+            help="Option of the generator (`ld3m plugins show NAME`); repeatable.",
+        ),
     ] = None,
     objective_options: flags.ObjectiveOptions = None,
     data: flags.DataName = None,
@@ -63,10 +76,18 @@ def distill_command(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
+    as_json: flags.Json = False,
 ) -> None:
     """Distil a data set into a few synthetic images.
 
     Settings compose in this order, later ones win: --config, --preset, --set, then all other options.
+
+    \b
+    Examples:
+      ld3m distill --steps 50
+      ld3m distill -g pixel --data imagefolder:PATH -D image_size=64
+      ld3m distill --preset demo --set optimizer.name=sgd --dry-run
+      ld3m distill --resume runs/NAME
     """
     given = compose(locals())
     others = {"--config": config, "--preset": preset, "--out": out, "--dry-run": dry_run}
@@ -81,23 +102,30 @@ def distill_command(
     from ld3m_plugin.cli.tables import print_accuracies
     from ld3m_plugin.config import completed, dump, resolve
     from ld3m_plugin.runs import run
-    from ld3m_plugin.runs.folder import new_folder, run_name
+    from ld3m_plugin.runs.folder import START_NOW, new_folder, run_name
 
-    with ExitStack() as claim:
+    with ExitStack() as claim, naming_lines(config or (), [path for path, _ in given]):
         if resume is not None:
             places = [(path, value) for path, value in given if path != "device"]
             go = partial(run.resume, resume, device=device, places=places)
         else:
             resolved = resolve(config or (), preset or (), given)
             if dry_run:
-                typer.echo(dump(completed(resolved)).rstrip())
+                whole = completed(resolved)
+                typer.echo(json.dumps(whole.model_dump(mode="json"), indent=2) if as_json else dump(whole).rstrip())
                 return
             go = partial(run.start, resolved, out or claim.enter_context(new_folder(Path("runs"), run_name(resolved))))
         prepare_process()
         with ConsoleReporter() as reporter, orderly_end(reporter.stopped, kept=reporter.kept):
             result = go(reporter=reporter)
+    if as_json:
+        results = None if result.evaluation is None else result.evaluation.record()
+        typer.echo(json.dumps({"folder": str(result.folder), "results": results}, indent=2))
+        return
     if result.evaluation is not None:
         print_accuracies(result.evaluation)
     distilled = result.folder / "distilled"
-    say(f"pictures: {distilled / 'grid.png'} and {distilled / 'images'}")
+    strip = result.folder / START_NOW
+    more = f", {strip}" if strip.is_file() else ""
+    say(f"pictures: {distilled / 'grid.png'}{more} and {distilled / 'images'}")
     say(f"distilled set: {distilled} (ld3m_plugin.DistilledSet.load reads it)")

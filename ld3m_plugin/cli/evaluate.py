@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ld3m_plugin.cli import flags
 from ld3m_plugin.cli.artefact_data import data_of, recorded_seed
 from ld3m_plugin.cli.common import assignments, check_name, comma_list, prepare_process, say
-from ld3m_plugin.errors import UsageError
+from ld3m_plugin.errors import ArtefactError, UsageError
 
 
 def evaluate_command(
@@ -42,13 +42,24 @@ def evaluate_command(
     device: flags.Device = None,
     out: flags.OutFile = None,
     as_json: flags.Json = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be evaluated and stop.")] = False,
 ) -> None:
-    """Train networks on a distilled set and on random real images, and test them."""
+    """Train networks on a distilled set and on random real images, and test them.
+
+    \b
+    Examples:
+      ld3m evaluate runs/NAME
+      ld3m evaluate runs/NAME --protocol glad-2023 --networks ConvNet,ViT --out table.json
+      ld3m evaluate runs/NAME --data imagefolder:OTHER -D image_size=64 --json
+    """
+    if dry_run:
+        _print_plan(path, data, protocol, comma_list(networks), repeats)
+        return
     from ld3m_plugin.artefact.distilled_set import DistilledSet
     from ld3m_plugin.cli.progress import ConsoleReporter
     from ld3m_plugin.cli.tables import print_accuracies
     from ld3m_plugin.config import RunConfig
-    from ld3m_plugin.evaluation import evaluate
+    from ld3m_plugin.evaluation import evaluate, get_protocol
     from ld3m_plugin.storage import check_writable, write_json
 
     check_name(out)
@@ -65,12 +76,15 @@ def evaluate_command(
         check_writable(out.parent, "choose another --out")
     for line in task.described():
         say(line, err=True)
+    recipe = get_protocol(protocol or RunConfig().evaluation.protocol)
+    chosen = comma_list(networks)
     with ConsoleReporter() as reporter:
+        reporter.expect_trainings(len(chosen or recipe.networks) * (repeats or recipe.repeats) * (1 + random_real))
         result = evaluate(
             distilled,
             task,
-            networks=comma_list(networks),
-            protocol=protocol or RunConfig().evaluation.protocol,
+            networks=chosen,
+            protocol=recipe,
             repeats=repeats,
             random_real=random_real,
             test_per_class=test_per_class,
@@ -86,3 +100,20 @@ def evaluate_command(
             typer.echo(json.dumps(result.record(), indent=2))
         else:
             print_accuracies(result)
+
+
+def _print_plan(path: Path, data: str | None, protocol: str | None, networks: list[str], repeats: int | None) -> None:
+    """Check names and that a distilled set is there, without torch, and print what would be evaluated."""
+    from ld3m_plugin.config import RunConfig
+    from ld3m_plugin.registry import current_registry
+
+    registry, recipe = current_registry(), protocol or RunConfig().evaluation.protocol
+    if not any((folder / "metadata.json").is_file() for folder in (path, path / "distilled")):
+        raise ArtefactError(f"no distilled set at {path}: metadata.json is missing")
+    if isinstance(recipe, str) and not recipe.endswith((".yaml", ".yml")):
+        registry.find("protocol", recipe)
+    for network in networks:
+        registry.find("network", network)
+    plan: dict[str, Any] = {"path": str(path), "data": data or "the set's own", "protocol": recipe}
+    plan |= {"networks": networks or "the protocol's own", "repeats": repeats or "the protocol's own"}
+    typer.echo(json.dumps(plan, indent=2))

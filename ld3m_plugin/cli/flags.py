@@ -7,30 +7,67 @@ from typing import Annotated
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+from ld3m_plugin.cli.completion import keys, listed, names, presets
+from ld3m_plugin.cli.verbosity import wants_json
+
+Json = Annotated[
+    bool,
+    typer.Option("--json", callback=wants_json, is_eager=True, help="Print JSON instead of text; errors as well."),
+]
 Device = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps, or auto for the best available [auto].")
 ]
 Networks = Annotated[
-    str | None, typer.Option("--networks", help="Architectures to evaluate, separated by commas [the protocol's own].")
+    str | None,
+    typer.Option(
+        "--networks",
+        autocompletion=names("network", several=True),
+        help=f"Architectures to evaluate, separated by commas: {listed('network')} [the protocol's own].",
+    ),
 ]
 ProtocolName = Annotated[
-    str | None, typer.Option("--protocol", help="Training recipe of the evaluation, by name [a quick one].")
+    str | None,
+    typer.Option(
+        "--protocol",
+        autocompletion=names("protocol"),
+        help=f"Training recipe of the evaluation: {listed('protocol')}, or a YAML file [quick].",
+    ),
 ]
 Repeats = Annotated[int | None, typer.Option("--repeats", min=1, help="Networks trained for each row of the table.")]
 OutFile = Annotated[Path | None, typer.Option("--out", help="File to write.")]
 ObjectiveName = Annotated[
-    str | None, typer.Option("--objective", "-o", help="Objective by name [see `ld3m presets show default`].")
+    str | None,
+    typer.Option(
+        *("--objective", "-o"),
+        autocompletion=names("objective"),
+        help=f"Objective: {listed('objective')} [see `ld3m presets show default`].",
+    ),
 ]
 ObjectiveOptions = Annotated[
-    list[str] | None, typer.Option("-O", metavar="KEY=VALUE", help="Option of the objective; repeatable.")
+    list[str] | None,
+    typer.Option(
+        "-O",
+        metavar="KEY=VALUE",
+        autocompletion=keys("objective"),
+        help="Option of the objective (`ld3m plugins show NAME`); repeatable.",
+    ),
 ]
 DataName = Annotated[
     str | None,
-    typer.Option("--data", help="Data set: NAME or NAME:ARGUMENT [see `ld3m presets show default`]."),
+    typer.Option(
+        "--data",
+        autocompletion=names("dataset"),
+        help=f"Data set, NAME or NAME:ARGUMENT: {listed('dataset')} [see `ld3m presets show default`].",
+    ),
 ]
 DataSettings = Annotated[
-    list[str] | None, typer.Option("-D", metavar="KEY=VALUE", help="Option of the data set; repeatable.")
+    list[str] | None,
+    typer.Option(
+        "-D",
+        metavar="KEY=VALUE",
+        autocompletion=keys("dataset"),
+        help="Option of the data set (`ld3m plugins show NAME`); repeatable.",
+    ),
 ]
 SelectOn = Annotated[
     str | None,
@@ -45,7 +82,8 @@ Steps = Annotated[int | None, typer.Option("--steps", min=0, help="Updates of th
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all random streams [0].")]
 ConfigFiles = Annotated[list[Path] | None, typer.Option("--config", help="YAML file with settings; repeatable.")]
 PresetNames = Annotated[
-    list[str] | None, typer.Option("--preset", help="Shipped settings (`ld3m presets`); repeatable.")
+    list[str] | None,
+    typer.Option("--preset", autocompletion=presets, help="Shipped settings (`ld3m presets` lists them); repeatable."),
 ]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="One setting by its path; repeatable.")

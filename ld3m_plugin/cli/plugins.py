@@ -29,7 +29,10 @@ def list_command(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List backends: name, kind, distribution, version, status, and a summary or why a plugin failed."""
+    """List backends: name, kind, distribution, version, status, and a summary or why a plugin failed.
+
+    Example: ld3m plugins
+    """
     if context.invoked_subcommand is not None:
         return
     rows = _rows(current_registry(), _faults() if check else {})
@@ -72,7 +75,10 @@ def show_command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the options of a backend: types, ranges, units and defaults."""
+    """Show the options of a backend: types, ranges, units and defaults.
+
+    Example: ld3m plugins show ld3m
+    """
     registry = current_registry()
     found = [backend for backend in registry.backends(kind) if backend.name == name]
     if not found:

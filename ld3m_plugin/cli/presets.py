@@ -19,7 +19,10 @@ app = typer.Typer(help="Shipped configurations, each with its source.", rich_mar
 @app.callback(invoke_without_command=True)
 @app.command("list")
 def list_command(context: typer.Context, as_json: Json = False) -> None:
-    """List presets."""
+    """List presets.
+
+    Examples: ld3m presets, ld3m distill --preset demo
+    """
     if context.invoked_subcommand is not None:
         return
     presets = [load_preset(name) for name in preset_names()]
@@ -31,7 +34,10 @@ def list_command(context: typer.Context, as_json: Json = False) -> None:
 
 @app.command("show")
 def show_command(name: Annotated[str, typer.Argument(help="Name of a preset.")], as_json: Json = False) -> None:
-    """Print a preset as a configuration file."""
+    """Print a preset as a configuration file.
+
+    Example: ld3m presets show demo > run.yaml
+    """
     preset = load_preset(name)
     if as_json:
         typer.echo(json.dumps(asdict(preset), indent=2))

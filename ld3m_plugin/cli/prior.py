@@ -10,6 +10,7 @@ import typer
 
 from ld3m_plugin.cli import flags
 from ld3m_plugin.cli.common import assignments, check_name, orderly_end, prepare_process, read_data, say
+from ld3m_plugin.cli.completion import listed, names
 from ld3m_plugin.cli.tables import print_columns
 
 app = typer.Typer(help="Pre-trained models that generators render with.", rich_markup_mode=None)
@@ -25,17 +26,26 @@ KindName = Annotated[
 
 @app.command("train")
 def train_command(
-    kind: Annotated[str, typer.Argument(help="Kind of the prior by name; `ld3m plugins` lists them.")],
+    kind: Annotated[
+        str,
+        typer.Argument(autocompletion=names("prior"), help=f"Kind of the prior: {listed('prior')}."),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the prior: new, empty, or of a stopped training.")],
     data: flags.DataName = None,
     data_options: flags.DataSettings = None,
     settings: Settings = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of all random streams.")] = 0,
     device: flags.Device = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the options of the training and stop.")] = False,
 ) -> None:
     """Train a prior on the training images of a data set.
 
     `ld3m plugins show KIND` lists the options that -S sets. To go on with a stopped training, give the same command again.
+
+    \b
+    Examples:
+      ld3m prior train ldm --data imagefolder:PATH -D image_size=64 -S size=tiny --out my-prior
+      ld3m prior train gan --data cifar10 -S augment=crop_cutout --out my-gan
     """
     from ld3m_plugin.cli.progress import TrainingConsole
     from ld3m_plugin.priors.service import check_training, train_prior
@@ -43,7 +53,12 @@ def train_command(
     check_name(out)
     prepare_process()
     options = assignments(settings)
-    check_training(kind, out, options)
+    checked = check_training(kind, out, options)[1]
+    if dry_run:
+        from ld3m_plugin.plain_yaml import dump_yaml
+
+        typer.echo(dump_yaml({"kind": kind, "out": str(out), "options": checked.model_dump(mode="json")}).rstrip())
+        return
     smaller = f"choose a smaller batch or model with -S (`ld3m plugins show {kind}`)"
     with TrainingConsole() as reporter, orderly_end(reporter.stopped, smaller, reporter.kept):
         task = read_data(data, assignments(data_options), device)
@@ -61,7 +76,10 @@ def convert_command(
     settings: Settings = None,
     kind: KindName = None,
 ) -> None:
-    """Convert published weights into a prior folder."""
+    """Convert published weights into a prior folder.
+
+    Example: ld3m prior convert cin256-v2.ckpt cin256-v2
+    """
     from ld3m_plugin.priors.service import convert_prior
 
     check_name(out)
@@ -74,7 +92,10 @@ def convert_command(
 def info_command(
     path: Annotated[Path, typer.Argument(help="Folder of a prior.")], kind: KindName = None, as_json: flags.Json = False
 ) -> None:
-    """Describe a prior: its kind, and facts that depend on the kind."""
+    """Describe a prior: its kind, and facts that depend on the kind.
+
+    Example: ld3m prior info my-prior
+    """
     from ld3m_plugin.priors.service import describe_prior
 
     prepare_process()

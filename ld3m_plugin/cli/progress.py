@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from ld3m_plugin.cli.verbosity import is_heard, said
 from ld3m_plugin.comparison.grid_runner import GridReporter
 from ld3m_plugin.comparison.manifest import Manifest
 from ld3m_plugin.contracts import TrainingReporter
@@ -21,7 +23,9 @@ from ld3m_plugin.runs.checkpoints import checkpoint_folders
 from ld3m_plugin.runs.folder import CONFIG
 from ld3m_plugin.runs.run import Reporter
 
-_PLAIN_INTERVAL = 60.0
+_PLAIN_INTERVAL, _FIRST_INTERVAL = 60.0, 5.0
+# Which of the networks of a row a line of an evaluation is about.
+_NETWORKS = re.compile(r", (\d+)(?: to (\d+))? of \d+\b")
 # Weight of the newest step in the displayed speed: the first steps of a run are slow and must not count for long.
 _SMOOTHING = 0.1
 
@@ -41,7 +45,7 @@ class LiveConsole:
         )
         self._bar: TaskID | None = None
         self._seconds_a_step: float | None = None
-        self._said = time.monotonic()
+        self._soon()
 
     def __enter__(self) -> Self:
         return self
@@ -52,7 +56,7 @@ class LiveConsole:
 
     def _start_bar(self, description: str, total: int, done: int) -> None:
         """Add a bar below the others, if the output is a terminal."""
-        if self._console.is_terminal:
+        if self._console.is_terminal and not said.quiet:
             self._live.start()
             self._bar = self._live.add_task(visible(description), total=total, completed=done, note="")
 
@@ -76,15 +80,21 @@ class LiveConsole:
         self._seconds_a_step = seconds if old is None else old + _SMOOTHING * (seconds - old)
         return f"{1 / max(self._seconds_a_step, 1e-9):.2f} it/s"
 
+    def _soon(self) -> None:
+        """Let the next line come after a few seconds: the first one says how long it will take."""
+        self._said, self._interval = time.monotonic(), _FIRST_INTERVAL
+
     def _due(self) -> bool:
         now = time.monotonic()
-        if now - self._said < _PLAIN_INTERVAL:
+        if now - self._said < self._interval:
             return False
-        self._said = now
+        self._said, self._interval = now, _PLAIN_INTERVAL
         return True
 
     def say(self, text: str) -> None:
-        """Print a line above the bars."""
+        """Print a line above the bars; with `ld3m -q`, warnings alone."""
+        if not is_heard(text):
+            return
         self._console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -96,11 +106,15 @@ class ConsoleReporter(LiveConsole, Reporter):
         self._best: tuple[float, int] | None = None
         self._speed = ""
         self._folder: Path | None = None
+        self.expect_trainings(0)
 
     def started(self, state: Distillation, folder: Path) -> None:
         config = state.config
         # A comparison has several runs: forget best and speed of the last one.
         self._folder, self._best, self._seconds_a_step = folder, None, None
+        self._soon()
+        tests = config.evaluation
+        self.expect_trainings(len(tests.networks) * (tests.repeats or 1) * (1 + tests.random_real))
         for line in state.task.described():
             self.say(line)
         self.say(
@@ -113,15 +127,33 @@ class ConsoleReporter(LiveConsole, Reporter):
             chosen.append(f"--render-batch {config.render_batch}")
         if chosen:
             self.say(f"generator {config.generator.name!r} chose {' and '.join(chosen)} from sizes alone")
+        for note in state.objective.notes():
+            self.say(f"note: {note}")
         self._start_bar(f"distil {config.generator.name}", config.steps, state.iteration)
 
     def step(self, step: Step) -> None:
         self._speed = f"loss {step.loss:.4g}, {self._speed_with(step.seconds)}"
         self._show_step("step", step.iteration, step.state.config.steps, self._note())
 
+    def expect_trainings(self, total: int) -> None:
+        """Say how many networks an evaluation trains, for the time to go."""
+        self._trainings, self._trained, self._training_since = total, 0, time.monotonic()
+
     def evaluating(self, what: str) -> None:
+        what += self._trainings_to_go(what)
         if not self._update_bar(note=f"evaluating {what}") and self._due():
             self.say(f"evaluating {what}")
+
+    def _trainings_to_go(self, what: str) -> str:
+        """Count the networks that a line such as "..., 1 of 3" or "..., 1 to 3 of 3 together" begins; tell the time to go."""
+        begun = _NETWORKS.search(what)
+        if begun is None or not self._trainings:
+            return ""
+        if self._trained == 0 or self._trained >= self._trainings:  # the first one, also of the next evaluation
+            self.expect_trainings(self._trainings)
+        done, self._trained = self._trained, self._trained + int(begun[2] or begun[1]) - int(begun[1]) + 1
+        left = (time.monotonic() - self._training_since) / done * (self._trainings - done) if done else None
+        return f" (network {done + 1} of {self._trainings}{'' if left is None else f', {clock(left)} to go'})"
 
     def evaluated(self, iteration: int, evaluation: Evaluation) -> None:
         mean = evaluation.mean("distilled")
@@ -162,6 +194,8 @@ class GridConsole(GridReporter):
         self._console = console or Console(stderr=True)
 
     def say(self, message: str) -> None:
+        if not is_heard(message):
+            return
         self._console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def changed(self, manifest: Manifest, counts: Mapping[str, int], left_seconds: float | None) -> None:
@@ -175,14 +209,15 @@ class TrainingConsole(LiveConsole, TrainingReporter):
 
     def __init__(self, console: Console | None = None) -> None:
         super().__init__(console)
-        self._phase, self._total, self._done = "training", 0, 0
+        self._phase, self._unit, self._total, self._done = "training", "step", 0, 0
         self._at = time.monotonic()
 
-    def phase(self, name: str, total: int, done: int = 0) -> None:
-        self._phase, self._total, self._done = name, total, done
+    def phase(self, name: str, total: int, done: int = 0, unit: str = "step") -> None:
+        self._phase, self._unit, self._total, self._done = name, unit, total, done
         self._at, self._seconds_a_step = time.monotonic(), None
+        self._soon()
         before = f", {done} of them made before" if done else ""
-        self.say(f"{name}: {total} steps{before}")
+        self.say(f"{name}: {total} {_several(unit)}{before}")
         self._start_bar(name, total, done)
 
     def step(self, done: int, values: Mapping[str, float]) -> None:
@@ -191,7 +226,7 @@ class TrainingConsole(LiveConsole, TrainingReporter):
         speed = self._speed_with((now - self._at) / max(done - self._done, 1))
         self._done, self._at = done, now
         numbers = [f"{name} {value:.4g}" for name, value in values.items()]
-        self._show_step(f"{self._phase}, step", done, self._total, ", ".join([*numbers, speed]))
+        self._show_step(f"{self._phase}, {self._unit}", done, self._total, ", ".join([*numbers, speed]))
 
     def stopped(self) -> None:
         """Print how to go on, after Ctrl-C."""
@@ -200,6 +235,10 @@ class TrainingConsole(LiveConsole, TrainingReporter):
     def kept(self) -> str:
         """Say what is left of a training that the machine stopped, and how to go on."""
         return "what was finished is kept, the same command goes on"
+
+
+def _several(unit: str) -> str:
+    return f"{unit}es" if unit.endswith("s") else f"{unit}s"
 
 
 def clock(seconds: float) -> str:

@@ -15,7 +15,10 @@ def report_command(
     folder: Annotated[Path, typer.Argument(help="Folder of a run, a distilled set or a comparison.")],
     out: Annotated[Path | None, typer.Option("--out", help="The HTML file [report.html in the folder].")] = None,
 ) -> None:
-    """Write one self-contained HTML file: results, images, training, settings and versions."""
+    """Write one self-contained HTML file: results, images, training, settings and versions.
+
+    Example: ld3m report runs/NAME --out results.html
+    """
     check_name(out)
     if out is not None and out.is_dir():
         raise UsageError(f"--out {out} is a folder: name a file")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ld3m_plugin.artefact.distilled_set import DistilledSet
-from ld3m_plugin.artefact.pictures import save_grid
+from ld3m_plugin.artefact.pictures import Names, save_grid
 from ld3m_plugin.comparison.cells import of_generator
 from ld3m_plugin.comparison.made_rows import MadeRow, read_made
 from ld3m_plugin.comparison.manifest import Manifest, ManifestRow
@@ -123,7 +123,7 @@ def _predictions(folder: Path) -> Predictions | None:
 
 
 def write_pictures(manifest: Manifest, rows: Sequence[ManifestRow]) -> list[str]:
-    """Write the distilled images of one seed as a picture: a line for each row of the table.
+    """Write the distilled images of one seed as a picture: a named line for each row of the table, below the classes' names.
 
     Returns:
         The name of each line; none where no run is finished.
@@ -133,21 +133,44 @@ def write_pictures(manifest: Manifest, rows: Sequence[ManifestRow]) -> list[str]
         if row.kind != "random real":
             first.setdefault((row.generator, row.objective, row.data, str(row.images_per_class), str(row.varied)), row)
     sets = [read_made(manifest.run_folder(row)).distilled for row in first.values()]
-    shown = [pictures(distilled) for distilled in sets if distilled is not None]
+    there = [index for index, distilled in enumerate(sets) if distilled is not None]
+    found = [distilled for distilled in sets if distilled is not None]
+    shown = [pictures(distilled) for distilled in found]
     # Rows of other sizes or colours do not fit under the first.
     alike = [index for index, images in enumerate(shown) if images.shape == shown[0].shape]
     if not alike:
         return []
     partial = manifest.folder / f".partial.{PICTURES}"
-    save_grid(torch.cat([shown[index] for index in alike]), partial, columns=len(shown[0]))
+    lines = list(first.values())
+    named = [_line_name(lines[there[index]], lines) for index in alike]
+    # Other data has other classes, whose names would be wrong above the first ones.
+    same = all(found[index].class_names == found[0].class_names for index in alike)
+    columns = [found[0].class_names[k] for k in shown_classes(found[0])] if same else []
+    save_grid(torch.cat([shown[index] for index in alike]), partial, len(shown[0]), Names(rows=named, columns=columns))
     partial.replace(manifest.folder / PICTURES)
-    named = ["+".join(filter(None, (row.generator, row.objective))) for row in first.values()]
-    return [named[index] for index in alike]
+    return named
+
+
+def _line_name(row: ManifestRow, rows: Sequence[ManifestRow]) -> str:
+    """Generator and objective, and what else tells this row from the others."""
+    parts = ["+".join(filter(None, (row.generator, row.objective)))]
+    if len({other.data for other in rows}) > 1:
+        parts.append(short_data_names({other.data for other in rows})[row.data])
+    if len({other.images_per_class for other in rows}) > 1:
+        parts.append(f"{row.images_per_class} a class")
+    return " ".join([*parts, *(f"{path.rpartition('.')[2]}={value}" for path, value in row.varied.items())])
 
 
 def pictures(distilled: DistilledSet) -> Tensor:
     """Choose up to ten images (n, C, H, W) in [0, 1], ordered by class: as many of each as fit, or one of the first ten."""
     labels = distilled.labels if distilled.labels.ndim == 1 else distilled.labels.argmax(1)
+    every, classes = distilled.denormalised(), shown_classes(distilled)
+    return torch.cat([every[labels == k][: classes.count(k)] for k in dict.fromkeys(classes)])
+
+
+def shown_classes(distilled: DistilledSet) -> list[int]:
+    """The class of each of the images that `pictures` chooses."""
+    labels = distilled.labels if distilled.labels.ndim == 1 else distilled.labels.argmax(1)
     classes = range(min(len(distilled.class_names), _MOST_PICTURES))
     each = _MOST_PICTURES // len(classes)
-    return torch.cat([distilled.denormalised()[labels == index][:each] for index in classes])
+    return [k for k in classes for _ in range(min(each, int((labels == k).sum())))]

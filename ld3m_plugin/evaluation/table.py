@@ -100,6 +100,7 @@ class Evaluation:
         ]
         return {
             "protocol": self.protocol.model_dump(mode="json"),
+            "ran": {"networks": list(dict.fromkeys(row.network for row in self.rows)), "repeats": self.rows[0].n},
             "rows": rows,
             "data": self.data,
             "data_digest": self.data_digest,

@@ -15,13 +15,16 @@ UNCONDITIONAL = "unconditional"
 _LISTED = 20
 
 
-def rows_of_classes(task: Task, facts: PriorFacts, class_map: Path | None, unmatched: str) -> list[int]:
+def rows_of_classes(
+    task: Task, facts: PriorFacts, class_map: Path | None, unmatched: str, kind: str = "ldm"
+) -> list[int]:
     """Find the row of the prior's class embedding for each of the task's K classes.
 
     Args:
         class_map: YAML or JSON file, task class (name or WordNet id) -> class of the prior (name, WordNet id or
             `unconditional`); overrides ids and names.
         unmatched: for a class without match: `error`, `unconditional`, or the name of a class of the prior.
+        kind: of the prior, for the message about a class without match.
 
     Raises:
         InvalidOptionError: a class without match, or an unknown file or name.
@@ -36,7 +39,7 @@ def rows_of_classes(task: Task, facts: PriorFacts, class_map: Path | None, unmat
             row = _match(facts, name, wordnet_id)
             if row is None and task.broader and (broader := task.broader[k]) is not None:
                 row = _match(facts, broader, None)
-        rows.append(_unmatched(facts, name, unmatched) if row is None else row)
+        rows.append(_unmatched(facts, name, unmatched, own_prior(task, kind)) if row is None else row)
     return rows
 
 
@@ -100,7 +103,7 @@ def _row_of_id(facts: PriorFacts, wordnet_id: str) -> int | None:
     return next((row for row, known in enumerate(facts.classes) if known.wordnet_id == wordnet_id), None)
 
 
-def _unmatched(facts: PriorFacts, name: str, unmatched: str) -> int:
+def _unmatched(facts: PriorFacts, name: str, unmatched: str, advice: str) -> int:
     if unmatched != "error":
         return _row(facts, unmatched, "unmatched")
     if not facts.classes:
@@ -110,8 +113,18 @@ def _unmatched(facts: PriorFacts, name: str, unmatched: str) -> int:
         )
     without = "unmatched=unconditional, " if facts.null_class is not None else ""
     raise InvalidOptionError(
-        f"the prior has no class {name!r} ({_choices(facts, name)}): give a class_map file, {without}or unmatched=CLASS to start "
-        "from that class of the prior"
+        f"the prior has no class {name!r} ({_choices(facts, name)}): {advice}, take -g pixel, or give a "
+        f"class_map file, {without}or unmatched=CLASS to start from that class of the prior"
+    )
+
+
+def own_prior(task: Task, kind: str) -> str:
+    """Advice to train a prior on the data of the task, with the command to type."""
+    options = "".join(f" -D {name}={value}" for name, value in task.read_with.items())
+    place = "network" if kind == "gan" else "prior"
+    return (
+        f"train a prior on this data (`ld3m prior train {kind} --data {task.name}{options} -S size=tiny --out my-prior`, then -G "
+        f"{place}=my-prior)"
     )
 
 

@@ -14,8 +14,12 @@ from ld3m_plugin.task import Task
 class TrainingReporter:
     """Receives the progress of a training; the base class ignores it."""
 
-    def phase(self, name: str, total: int, done: int = 0) -> None:
-        """Begin a phase of `total` steps, of which a stopped training already made `done`. Called before the first `step`."""
+    def phase(self, name: str, total: int, done: int = 0, unit: str = "step") -> None:
+        """Begin a phase of `total` steps, of which a stopped training already made `done`. Called before the first `step`.
+
+        Args:
+            unit: what is counted, in the singular, such as "epoch".
+        """
 
     def step(self, done: int, values: Mapping[str, float]) -> None:
         """Report that `done` steps of the phase are made; `values` are numbers by name, such as the loss."""

@@ -37,7 +37,9 @@ DISTILLED = "distilled"
 BEST = "best_over_test_set_evaluations.json"
 #: Images that the run started from.
 START = "start.safetensors"
-_NAMES = (CONFIG, ENVIRONMENT, CHECKPOINTS, DISTILLED, BEST, METRICS, START)
+#: The same images as they started and as they are.
+START_NOW = "start-now.png"
+_NAMES = (CONFIG, ENVIRONMENT, CHECKPOINTS, DISTILLED, BEST, METRICS, START, START_NOW)
 #: What `environment.json` of every version has.
 _OURS = {"versions", "plugins"}
 
@@ -116,7 +118,7 @@ def write_start(folder: Path, config: RunConfig, environment: dict[str, Any]) ->
 
 def undo_create(folder: Path) -> None:
     """Remove what a run wrote before its first step, and nothing else: the same command works once the mistake is mended."""
-    for name in (CONFIG, ENVIRONMENT, METRICS, START):
+    for name in (CONFIG, ENVIRONMENT, METRICS, START, START_NOW):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 

@@ -30,7 +30,7 @@ from ld3m_plugin.runs.checkpoints import latest_checkpoint, save_checkpoint, set
 from ld3m_plugin.runs.places import moved, said_if_missing, same_places
 from ld3m_plugin.runs.provenance import check_same_origin, environment, metadata
 from ld3m_plugin.runs.run_trackers import RunTrackers
-from ld3m_plugin.runs.start_pictures import save_start
+from ld3m_plugin.runs.start_pictures import save_start, save_start_now
 from ld3m_plugin.runs.step_recording import StepRecorder
 from ld3m_plugin.storage import complete_folder, signals_held, write_json, write_text
 
@@ -287,6 +287,10 @@ class _Run:
         distilled = self._distilled()
         with signals_held(), complete_folder(self.folder / folders.DISTILLED) as folder:
             distilled.save(folder)
+        try:
+            save_start_now(distilled, self.folder)
+        except HostError as problem:  # a picture for people: the images are kept
+            self.reporter.warn(str(problem))
         # Exactly what is on disk is what gets evaluated.
         return DistilledSet.load(self.folder / folders.DISTILLED)
 

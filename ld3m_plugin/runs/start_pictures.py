@@ -7,10 +7,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ld3m_plugin.artefact.distilled_set import DistilledSet
+from ld3m_plugin.artefact.pictures import Names, save_grid
+from ld3m_plugin.artefact.shown_images import shown_indices
 from ld3m_plugin.distillation.loop import Distillation
 from ld3m_plugin.errors import ArtefactError
-from ld3m_plugin.runs.folder import START
+from ld3m_plugin.runs.folder import START, START_NOW
 from ld3m_plugin.storage import read_tensors, write_tensors
+
+_IN_STRIP = 10
 
 
 def save_start(state: Distillation, folder: Path) -> None:
@@ -19,6 +24,22 @@ def save_start(state: Distillation, folder: Path) -> None:
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (state.task.mean, state.task.std))
     pictures = ((images * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
     write_tensors(folder / START, {"pictures": pictures, "indices": indices})
+
+
+def save_start_now(distilled: DistilledSet, folder: Path) -> None:
+    """Write a strip of up to ten images: as they started above, as they are below; nothing where no start was kept.
+
+    Raises:
+        ArtefactError: the record of the start is damaged.
+    """
+    start, now = read_start(folder), distilled.denormalised()
+    shown = [index for index in shown_indices(distilled.labels, _IN_STRIP) if index in start]
+    if not shown or any(start[index].shape != now[index].shape for index in shown):
+        return
+    hard = distilled.labels if distilled.labels.ndim == 1 else distilled.labels.argmax(1)
+    pictures = torch.cat([torch.stack([start[index] for index in shown]), now[shown]])
+    names = Names(rows=("start", "now"), columns=[distilled.class_names[int(hard[index])] for index in shown])
+    save_grid(pictures, folder / START_NOW, len(shown), names)
 
 
 def read_start(folder: Path) -> dict[int, Tensor]:

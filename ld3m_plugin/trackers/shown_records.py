@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from pydantic import Field
 from ld3m_plugin.options import Options
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
 
@@ -42,12 +43,12 @@ def scalars(record: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in numbers.items() if hasattr(value, "__float__")}
 
 
-def one_picture(pictures: Tensor, labels: Tensor) -> Tensor:
-    """The pictures as one grid (C, H, W) in [0, 1], a row for each class."""
-    from ld3m_plugin.artefact.pictures import grid
-    from ld3m_plugin.artefact.shown_images import grid_columns
+def one_picture(pictures: Tensor, labels: Tensor, class_names: Sequence[str]) -> Image.Image:
+    """The pictures (N, C, H, W) in [0, 1] as one of Pillow, with the names of their classes."""
+    from ld3m_plugin.artefact.picture_folder import hard_labels
+    from ld3m_plugin.artefact.pictures import class_grid
 
-    return grid(pictures, grid_columns(labels))
+    return class_grid(pictures, hard_labels(labels), class_names)
 
 
 def run_name(folder: Path) -> str:

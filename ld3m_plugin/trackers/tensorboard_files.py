@@ -43,7 +43,10 @@ class TensorBoard(Tracker):
             writer.add_scalar(name, value, record["step"])
 
     def log_images(self, step: int, pictures: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> None:
-        self._writer(step).add_image("set", one_picture(pictures, labels), step)
+        import numpy as np
+
+        picture = np.asarray(one_picture(pictures, labels, class_names))
+        self._writer(step).add_image("set", picture, step, dataformats="HWC" if picture.ndim == 3 else "HW")
 
     def finish(self) -> None:
         if self._opened is not None:

@@ -38,9 +38,7 @@ class Trackio(Tracker):
         self._run.log(scalars(record), step=record["step"])
 
     def log_images(self, step: int, pictures: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> None:
-        from ld3m_plugin.artefact.pictures import to_pil
-
-        self._run.log({"set": self._trackio.Image(to_pil(one_picture(pictures, labels)))}, step=step)
+        self._run.log({"set": self._trackio.Image(one_picture(pictures, labels, class_names))}, step=step)
 
     def finish(self) -> None:
         with redirect_stdout(sys.stderr):

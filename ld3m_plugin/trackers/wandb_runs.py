@@ -56,9 +56,7 @@ class WeightsAndBiases(Tracker):
         self._run.log(scalars(record), step=record["step"])
 
     def log_images(self, step: int, pictures: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> None:
-        from ld3m_plugin.artefact.pictures import to_pil
-
-        self._run.log({"set": self._wandb.Image(to_pil(one_picture(pictures, labels)))}, step=step)
+        self._run.log({"set": self._wandb.Image(one_picture(pictures, labels, class_names))}, step=step)
 
     def finish(self) -> None:
         self._run.finish()

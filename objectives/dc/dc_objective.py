@@ -35,11 +35,12 @@ from ld3m_plugin.objectives.dc.student import Student
 from ld3m_plugin.objectives.matching import (
     MatchingOptions,
     augment_by_class,
-    check_enough_images,
     draws_by_class,
     has_batch_norm,
     likeliest,
+    notes_on_counts,
     random_network,
+    real_counts,
     real_images_at_once,
 )
 from ld3m_plugin.objectives.network_pool import Balance, drawn, for_network, pool
@@ -81,7 +82,7 @@ class DC(Objective):
 
     def prepare(self, task: Task, labels: Tensor, rng: torch.Generator) -> None:
         super().prepare(task, labels, rng)
-        check_enough_images(self.options, task)
+        self._counts = real_counts(self.options, task)
         self._dsa = DSA(self.options.dsa)
         self._balance = Balance(pool(self.options))
         self._matches = 0  # with the present networks
@@ -108,6 +109,9 @@ class DC(Objective):
                 "together, or this cannot be checked: leave the option out to take classes one by one"
             )
         return 1
+
+    def notes(self) -> tuple[str, ...]:
+        return notes_on_counts(self.options, self.task)
 
     def match(self, images: Tensor, labels: Tensor, step: int) -> Match:
         images, labels = self.given(images, labels)
@@ -147,7 +151,7 @@ class DC(Objective):
 
     def _real_gradient(self, network: Network, k: int, draw: DSADraw, step: int) -> list[Tensor]:
         """The network's gradient on real images of class `k`."""
-        real = self.task.real_images(k, self.options.batch_real, self.draws(step, "real", k))
+        real = self.task.real_images(k, self._counts[k], self.draws(step, "real", k))
         with lent_to_global(self.draws(step, "real dropout", k), real.device):
             return real_gradient(network, self._dsa.apply(real, draw), k, self._real_at_once)
 
@@ -162,9 +166,10 @@ class DC(Objective):
                 rng = self.draws(step, *for_network(each.index, "training"))
                 each.train(images, there, self._dsa, options.inner_loop, options.batch_train, rng)
         for network in (each.network for each in self._students if has_batch_norm(each.network)):
-            count = min(_FOR_BATCH_NORM, self.options.batch_real)
-            classes = range(self.task.num_classes)
-            real = [self.task.real_images(k, count, self.draws(step, "batch norm", k)) for k in classes]
+            counts = [min(_FOR_BATCH_NORM, count) for count in self._counts]
+            real = [
+                self.task.real_images(k, count, self.draws(step, "batch norm", k)) for k, count in enumerate(counts)
+            ]
             with lent_to_global(self.draws(step, "batch norm"), self.task.device):
                 freeze_batch_norm(network, real)
 

@@ -49,7 +49,10 @@ def plan_command(
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Estimate the cost of experts: parameters, disk, and time from a few real updates. Nothing is written."""
+    """Estimate the cost of experts: parameters, disk, and time from a few real updates. Nothing is written.
+
+    Example: ld3m experts plan --data imagenet:nette --count 100
+    """
     from dataclasses import asdict
 
     from ld3m_plugin.objectives.mtt.store.expert_plan import plan_experts
@@ -75,7 +78,10 @@ def train_command(
     first: Annotated[int, typer.Option("--first", min=0, help="Index of the first expert to train here.")] = 0,
     device: Device = None,
 ) -> None:
-    """Train the missing experts. The same command continues a training that was stopped."""
+    """Train the missing experts. The same command continues a training that was stopped.
+
+    Example: ld3m experts train --data imagenet:nette --count 100
+    """
     from ld3m_plugin.cli.progress import TrainingConsole
     from ld3m_plugin.errors import UsageError
     from ld3m_plugin.objectives.mtt.store.train_experts import train_experts
@@ -107,6 +113,8 @@ def import_command(
     """Copy the experts of MTT and GLaD buffers into a store.
 
     Give the data and settings that the buffers were made with. Shapes are verified; the other settings are taken as given.
+
+    Example: ld3m experts import replay_buffer_0.pt --data cifar10
     """
     from ld3m_plugin.cli.progress import TrainingConsole
     from ld3m_plugin.objectives.mtt.store.published import import_experts
@@ -129,7 +137,10 @@ def list_command(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List the stores of a root: data, network, experts, epochs, disk, and whether they are complete."""
+    """List the stores of a root: data, network, experts, epochs, disk, and whether they are complete.
+
+    Example: ld3m experts list
+    """
     from dataclasses import asdict
 
     from ld3m_plugin.errors import ExitCode

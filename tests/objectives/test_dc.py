@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from ld3m_plugin.backends import get_objective
-from ld3m_plugin.errors import DataError, InvalidOptionError
+from ld3m_plugin.errors import InvalidOptionError
 from ld3m_plugin.networks.convnet import ConvNet
 from ld3m_plugin.objectives.matching import random_network
 from ld3m_plugin.randomness import spawn, stream
@@ -253,9 +253,14 @@ def test_mixed_precision_leaves_gradients_close():
     assert half.image_grad.dtype == torch.float32
 
 
-def test_too_few_real_images_say_which_class_and_where():
-    with pytest.raises(DataError, match=r"'class 0' .* 4 .* 6 .*random images for tests.*-O batch_real"):
-        prepared(tiny_task(train=4), torch.arange(3))
+def test_a_small_class_gives_all_its_images_and_is_said():
+    task, labels = tiny_task(train=4), torch.arange(3)
+    losses = []
+    for batch in (4, 6):
+        dc = prepared(task, labels, batch_real=batch)
+        assert len(dc.notes()) == (batch > 4)
+        losses.append(dc.match(task.real_images_of(labels, stream(1, "x")).requires_grad_(), labels, 0).loss)
+    assert losses[0] == losses[1]
 
 
 def test_an_unknown_distance_is_refused():

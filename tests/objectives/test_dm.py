@@ -1,12 +1,15 @@
 """DM against the published values, against a second form, by hand, and its properties."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ld3m_plugin.backends import get_objective
-from ld3m_plugin.errors import DataError, InvalidOptionError
+from ld3m_plugin.data.memory import InMemoryImages
+from ld3m_plugin.errors import InvalidOptionError
 from ld3m_plugin.networks.build import get_network
 from ld3m_plugin.objectives.dm import dm_loss
 from ld3m_plugin.objectives.matching import class_weights, random_network, real_images_at_once
@@ -143,10 +146,28 @@ def test_class_without_images_does_not_count():
     assert dm_loss(means, torch.tensor([[3.0]]), class_weights(torch.tensor([0]), 2)) == 4
 
 
-def test_too_few_real_images_say_which_class_and_where():
-    task, labels = tiny_task(train=4), torch.arange(3)
-    with pytest.raises(DataError, match=r"'class 0' .* 4 .* 6 .*random images for tests.*-O batch_real"):
-        prepared(task, labels)
+def test_a_small_class_gives_all_its_images_and_is_said():
+    """Against a second form: the mean over all images of the small class, in the order in which they are drawn."""
+    task, labels = unequal_task(), torch.arange(3)
+    dm = prepared(task, labels, dsa="none")
+    assert dm.notes() == ("fewer images than batch_real = 6: each step takes all images of 'class 0' (4)",)
+    images = task.real_images_of(labels, stream(1, "x")).requires_grad_()
+    loss = dm.match(images, labels, 0).loss
+    network = random_network(dm.options, task, dm.draws(0, "network"))
+    with torch.no_grad():
+        real = [task.real_images(k, count, dm.draws(0, "real", k)) for k, count in enumerate((4, 6, 6))]
+        means = torch.stack([network.embed(some).mean(0) for some in real])
+        assert float(loss) == pytest.approx(float((means - network.embed(images)).square().sum()), rel=1e-4)
+
+
+def unequal_task():
+    task = tiny_task(train=8)
+    pixels = [task.train.read(k, torch.arange(4 if k == 0 else 8)) for k in range(3)]
+    return replace(task, train=InMemoryImages(pixels, "unequal images"))
+
+
+def test_enough_images_are_no_note():
+    assert prepared(tiny_task(train=6), torch.arange(3)).notes() == ()
 
 
 def test_dropout_in_the_network_draws_from_the_given_stream():

@@ -8,11 +8,24 @@ from ld3m_plugin.augmentation.strategy import parse
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.errors import InvalidOptionError
 from ld3m_plugin.generators.glad.stylegan_shape import NetworkShape, make_shape
-from ld3m_plugin.priors.training.training_options import PriorTrainingOptions
+from ld3m_plugin.priors.training.training_sizes import SMALL_REPORT, TINY_REPORT, SizedTrainingOptions
 
 
-class GanTrainingOptions(PriorTrainingOptions):
+class GanTrainingOptions(SizedTrainingOptions):
     """Sizes and schedules; the defaults, with half=true, make the shipped prior."""
+
+    sizes = {  # noqa: RUF012 (a constant of the base)
+        "tiny": {
+            **TINY_REPORT,
+            **{"channel_base": 256, "channel_max": 32, "discriminator_channels": (16, 32, 48, 64)},
+            **{"steps": 600, "batch_size": 16, "guide_steps": 150},
+        },
+        "small": {
+            **SMALL_REPORT,
+            **{"channel_base": 384, "channel_max": 48, "discriminator_channels": (16, 32, 64, 96)},
+            **{"steps": 1500, "batch_size": 24, "guide_steps": 400},
+        },
+    }
 
     weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW")
     z_dim: int = Field(64, ge=1, description="length of the random vector")

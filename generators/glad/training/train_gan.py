@@ -20,7 +20,7 @@ from ld3m_plugin.priors.prior_json import PriorFacts, classes_of
 from ld3m_plugin.priors.quality.judge import JudgeRecipe, train_judge
 from ld3m_plugin.priors.quality.measure import check_data, name_without_path
 from ld3m_plugin.priors.training.batches import RealBatches
-from ld3m_plugin.priors.training.origin import check_folder, origin
+from ld3m_plugin.priors.training.origin import check_folder, decisive, origin
 from ld3m_plugin.priors.training.phase import Phase, make_accelerator, run
 from ld3m_plugin.priors.training.sample_report import Sampler, record_training, report, save_samples
 from ld3m_plugin.randomness import lent_to_global, stream
@@ -68,6 +68,7 @@ def train_prior(task: Task, options: GanTrainingOptions, seed: int, out: Path, r
         rate=options.rate,
         rng=stream(seed, "gan"),
         origin=origin(task, options, seed, _DECISIVE),
+        settings={"seed": seed, **decisive(options, _DECISIVE)},
         pictures=lambda model, done: save_samples(
             _sampler(cast(Adversaries, model).generator, task, 1.0), task, folder / f"samples-{done:06d}.png"
         ),
@@ -100,7 +101,7 @@ def _check_size(task: Task, options: GanTrainingOptions) -> None:
 def _guide(task: Task, steps: int, seed: int, reporter: TrainingReporter) -> Network:
     """Train a classifier of real images. The report's judge is another one, on which the generator was not trained."""
     recipe = JudgeRecipe(epochs=1, least_steps=steps)
-    reporter.phase("guide", recipe.passes(sum(task.train.counts())))
+    reporter.phase("guide, a classifier", recipe.passes(sum(task.train.counts())), unit="epoch")
     return train_judge(
         task, stream(seed, "guide"), recipe, on_epoch=lambda epoch, loss: reporter.step(epoch, {"loss": loss})
     )

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ld3m_plugin.priors.training.training_options import PriorTrainingOptions
+from ld3m_plugin.priors.training.training_sizes import SMALL_REPORT, TINY_REPORT, SizedTrainingOptions
+
+#: Widths of the autoencoder by size, below 64 pixels and from there on, where it downsamples by 8: an update of the U-Net on 8x8
+#: latents costs a quarter of one on 16x16.
+_WIDTHS = {"tiny": ((16, 32, 48), (16, 24, 32, 48)), "small": ((24, 48, 64), (16, 32, 48, 64))}
+_LARGE = 64  # pixels
 
 
-class LdmTrainingOptions(PriorTrainingOptions):
+class LdmTrainingOptions(SizedTrainingOptions):
     """Sizes and schedules; the defaults are those of the shipped prior."""
+
+    sizes = {  # noqa: RUF012 (a constant of the base)
+        "tiny": {
+            **TINY_REPORT,
+            **{"autoencoder_batch_size": 16, "autoencoder_steps": 400},
+            **{"channels": (48, 64), "batch_size": 64, "steps": 400},
+        },
+        "small": {
+            **SMALL_REPORT,
+            **{"autoencoder_batch_size": 32, "autoencoder_steps": 1000},
+            **{"batch_size": 64, "steps": 1500},
+        },
+    }
 
     latent_channels: int = Field(4, ge=1, description="L, channels of the latent grid")
     autoencoder_channels: tuple[int, ...] = Field(
         (24, 48, 64),
         min_length=1,
-        description="widths of the autoencoder, written [a,b,c]; each after the first halves the grid: three downsample by 4",
+        description="widths of the autoencoder, written [a,b,c]; each after the first halves the grid: three downsample by 4; "
+        "size=tiny and small have four from 64 pixels on",
     )
     autoencoder_layers: int = Field(1, ge=1, description="residual blocks at each resolution")
     autoencoder_batch_size: int = Field(64, ge=1, description="images per update of the autoencoder")
@@ -62,6 +81,13 @@ class LdmTrainingOptions(PriorTrainingOptions):
                         f"width {width} of {name} must be a positive multiple of {' and of '.join(divisors)}"
                     )
         return self
+
+    def fitted(self, image_size: int) -> Self:
+        """The same options with widths of the autoencoder for that image size, where `size` chooses them."""
+        if self.size not in _WIDTHS or "autoencoder_channels" in self.model_fields_set:
+            return self
+        widths: dict[str, Any] = {"autoencoder_channels": _WIDTHS[self.size][image_size >= _LARGE]}
+        return type(self)(**{**self.model_dump(), **widths})
 
     @property
     def factor(self) -> int:

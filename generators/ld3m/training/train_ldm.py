@@ -28,11 +28,17 @@ from ld3m_plugin.generators.ld3m.training.train_autoencoder import (
 )
 from ld3m_plugin.generators.ld3m.training.train_denoiser import Denoiser, DenoisingLoss, build_scheduler
 from ld3m_plugin.priors.prior_json import classes_of
-from ld3m_plugin.priors.quality.measure import check_data, name_without_path, reconstruction_error
+from ld3m_plugin.priors.quality.measure import Reconstruct, check_data, name_without_path
 from ld3m_plugin.priors.training.batches import RealBatches
-from ld3m_plugin.priors.training.origin import check_folder, origin
+from ld3m_plugin.priors.training.origin import check_folder, decisive, origin
 from ld3m_plugin.priors.training.phase import Loss, Phase, make_accelerator, run
-from ld3m_plugin.priors.training.sample_report import Sampler, record_training, report, save_samples
+from ld3m_plugin.priors.training.sample_report import (
+    Sampler,
+    record_training,
+    report,
+    save_reconstructions,
+    save_samples,
+)
 from ld3m_plugin.randomness import lent_to_global, stream
 from ld3m_plugin.task import Task
 
@@ -69,6 +75,7 @@ class Training:
             rate=rate,
             rng=stream(self.seed, name, self.accelerator.process_index),
             origin=origin(self.task, self.options, self.seed, _DECISIVE[name]),
+            settings={"seed": self.seed, **decisive(self.options, _DECISIVE[name])},
             pictures=pictures,
         )
         run(phase, self.options, self.folder, self.accelerator, self.reporter)
@@ -76,7 +83,7 @@ class Training:
         self.reporter.say(f"{name}: {steps} updates in {phase.seconds:.0f} s")
 
 
-_OURS = ("autoencoder.safetensors", "autoencoder.partial", "denoiser.*", "samples-*.png")
+_OURS = ("autoencoder.safetensors", "autoencoder.partial", "denoiser.*", "samples-*.png", "reconstruction-*.png")
 _AUTOENCODER = (
     *("warmup", "weight_decay", "ema", "mixed_precision", "norm_groups", "latent_channels"),
     *("autoencoder", "kl_weight", "mirror"),
@@ -136,7 +143,11 @@ def train_autoencoder(training: Training) -> Any:
         values = {"error": float(error.detach()), "kl": float(divergence.detach())}
         return error + options.kl_weight * divergence, values
 
-    training.run("autoencoder", model, loss, options.autoencoder_steps, options.autoencoder_rate)
+    def show(model: nn.Module, done: int) -> None:
+        codec = Codec(cast(AutoencoderTraining, model).autoencoder)
+        save_reconstructions(_reconstruct(codec, task), task, training.folder / f"reconstruction-{done:06d}.png")
+
+    training.run("autoencoder", model, loss, options.autoencoder_steps, options.autoencoder_rate, show)
     return model.autoencoder
 
 
@@ -161,6 +172,7 @@ def train_prior(task: Task, options: LdmTrainingOptions, seed: int, out: Path, r
     States and intermediate pictures are in `OUT.training` beside it; a stopped training resumes from there. The folder may be
     deleted when the prior is finished.
     """
+    options = options.fitted(task.image_size)
     training = start(task, options, seed, out.with_name(out.name + ".training"), reporter)
     task, autoencoder = training.task, train_autoencoder(training)
     latents, labels = encode_everything(autoencoder, RealBatches(task, options.autoencoder_batch_size, options.mirror))
@@ -179,12 +191,14 @@ def train_prior(task: Task, options: LdmTrainingOptions, seed: int, out: Path, r
     )
     record_training(out, task, options, seed, training.seconds)
     stored = load_prior(out, task.device)
-    space = PictureSpace(task, stored.codec.channels, "hard")
-    reconstruction = reconstruction_error(
-        task, lambda x: space.images(stored.codec.decode(stored.codec.encode(space.pictures(x))))
-    )
     how = {"guidance_scale": options.guidance_scale, "sample_steps": options.sample_steps}
-    report(_sampler(stored, task, options), task, options, seed, out, reporter, digest(out), how, reconstruction)
+    rebuilt = _reconstruct(stored.codec, task)
+    report(_sampler(stored, task, options), task, options, seed, out, reporter, digest(out), how, rebuilt)
+
+
+def _reconstruct(codec: Codec, task: Task) -> Reconstruct:
+    space = PictureSpace(task, codec.channels, "hard")
+    return lambda x: space.images(codec.decode(codec.encode(space.pictures(x))))
 
 
 def _sampler(prior: Prior, task: Task, options: LdmTrainingOptions) -> Sampler:

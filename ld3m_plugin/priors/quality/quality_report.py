@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ld3m_plugin.storage import write_json
+
+# Limits of the verdict: dB, shares, and times the accuracy of guessing.
+_SHARP, _RECOGNISED, _APART, _SURE = 22.0, 0.5, 0.5, 2
+_NAMED = 5  # classes in a sentence
 
 
 @dataclass(frozen=True)
@@ -94,14 +99,46 @@ class Quality:
         widths = [max(3, *map(len, column)) for column in zip(*table, strict=True)]
         table.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
         row = "| " + " | ".join([f"{{:<{widths[0]}}}", *(f"{{:>{width}}}" for width in widths[1:])]) + " |\n"
-        return "".join(row.format(*cells) for cells in table) + "\n" + "\n\n".join(self._sentences()) + "\n"
+        paragraphs = [self.verdict(), *self._sentences()]
+        return "".join(row.format(*cells) for cells in table) + "\n" + "\n\n".join(paragraphs) + "\n"
+
+    def verdict(self) -> str:
+        """Say in a sentence what the numbers mean, and what to change. The limits are rules of thumb.
+
+        Blurred: reconstructions below 22 dB. Not recognised: samples of a class reach less than half of the accuracy of its real
+        images. Alike: samples of a class are less than half as far apart as real images.
+        """
+        unsure = self.overall.real_accuracy < _SURE * 100 / len(self.classes)
+        if unsure:
+            found = [
+                f"unsure: the classifier recognises only {self.overall.real_accuracy:.0f} % of the real images, so look at "
+                "samples.png; more images, or -S judge_least_steps=N"
+            ]
+        else:
+            found = list(self._not_recognised())
+        psnr = None if self.reconstruction is None else self.reconstruction.psnr
+        if psnr is not None and psnr < _SHARP:
+            found.append(f"blurred (PSNR {psnr:.1f} dB): more autoencoder steps, -S autoencoder_steps=N")
+        if (self.overall.nearest or 1) < _APART:
+            found.append("samples of a class are much alike: fewer steps, or more images")
+        return f"Verdict: {'; '.join(found) or 'usable'}."
+
+    def _not_recognised(self) -> Iterator[str]:
+        names = [repr(one.name) for one in self.classes if one.accuracy < _RECOGNISED * one.real_accuracy]
+        if names:
+            named = names[:_NAMED] + ([f"{len(names) - _NAMED} more"] if len(names) > _NAMED else [])
+            listed = " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))
+            which = f"class {listed} is" if len(names) == 1 else f"classes {listed} are"
+            yield f"{which} not recognised: more steps, -S steps=N"
 
     def _sentences(self) -> list[str]:
         sentences = [
-            f"Accuracy of the judge in percent, on {self.samples} samples and on {self.test_images} real test images. "
-            "Spread and distance to the nearest image within a class: samples divided by real test images.",
+            f"accuracy: how many of {self.samples} samples a classifier, trained on the real images, recognises, in percent; "
+            f"real: the same for {self.test_images} real test images. spread: how varied the samples of a class are, in the "
+            "classifier's features (pixel spread: in pixels), and nearest: how far a sample is from the most similar one of its "
+            "class; both divided by those of real test images: 1 is as varied as real images, 0 all the same.",
             f"Fréchet distance to the test images in {self.features} features: {self.frechet:.2f} for {self.samples} "
-            f"samples, {self.real_frechet:.2f} for {self.samples} real training images.",
+            f"samples, {self.real_frechet:.2f} for {self.samples} real training images; lower is more alike.",
         ]
         if self.reconstruction is not None:
             error = self.reconstruction

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from ld3m_plugin.contracts import TrainingReporter
 from ld3m_plugin.errors import InvalidOptionError, PriorError, one_line
 from ld3m_plugin.networks.learning_rate import warmup_cosine
+from ld3m_plugin.priors.training.origin import differences
 from ld3m_plugin.priors.training.training_options import PriorTrainingOptions
 from ld3m_plugin.storage import put_in_place, read_sealed, signals_held, write_sealed
 from ld3m_plugin.task import Task
@@ -40,6 +42,7 @@ class Phase:
         clip: largest norm of the gradient of all parameters together; a larger one is scaled down. None: no clipping.
         rng: draws batches and noise.
         origin: digests of data, options and seed, by name; a state with other digests is refused.
+        settings: decisive options and the seed as plain data: says what differs where a state is refused.
         pictures: called every `samples_every` updates with the averaged model and the number of updates, in the main process.
         seconds: duration of all sessions together; set by `run`.
     """
@@ -54,6 +57,7 @@ class Phase:
     pictures: Callable[[nn.Module, int], None] | None = None
     betas: tuple[float, float] = (0.9, 0.99)
     clip: float | None = 1.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = field(default=0.0, init=False)
 
 
@@ -217,6 +221,7 @@ def _save(state: _State) -> None:
     tensors.update({_stream_name(index): stream for index, stream in enumerate(streams)})
     tensors["seconds"] = torch.tensor(phase.seconds, dtype=torch.float64)
     header = {"done": str(state.done), **{f"origin.{k}": v for k, v in phase.origin.items()}}
+    header["settings"] = json.dumps(dict(phase.settings))
     temporary = state.path.with_suffix(".partial")
     with signals_held():
         write_sealed(temporary, tensors, header)
@@ -251,9 +256,11 @@ def _load(state: _State) -> None:
 def _check_origin(state: _State, header: Mapping[str, str], processes: int) -> None:
     other = [name for name, digest in state.phase.origin.items() if header[f"origin.{name}"] != digest]
     if other:
+        values = differences(header.get("settings"), state.phase.settings)
+        what = ["data"] * ("data" in other) + [values or ", ".join(name for name in other if name != "data")]
         raise PriorError(
-            f"{state.path} was written with other settings ({', '.join(other)}): give the same settings, choose another "
-            "--out, or delete the file"
+            f"{state.path} was written with other settings ({', '.join(filter(None, what))}): give the same settings, choose "
+            "another --out, or delete the file"
         )
     now = state.accelerator.num_processes
     if processes != now:

@@ -161,7 +161,7 @@ class Notes(TrainingReporter):
     def __init__(self, stop_at=None):
         self.phases, self.steps, self.said, self.stop_at = [], [], [], stop_at
 
-    def phase(self, name, total, done=0):
+    def phase(self, name, total, done=0, unit="step"):
         self.phases.append((name, total, done))
 
     def step(self, done, values):
@@ -188,7 +188,12 @@ def test_what_a_training_leaves(trained):
         *("network.json", "network.safetensors", "prior.json", "training.json"),
         *("quality.json", "quality.md", "samples.png"),
     }
-    assert [name for name, *_ in notes.phases] == ["guide", "gan", "judge", "samples"]
+    assert [name for name, *_ in notes.phases] == [
+        "guide, a classifier",
+        "gan",
+        "quality report: classifier",
+        "quality report: samples",
+    ]
     assert all(math.isfinite(value) for *_, values in notes.steps for value in values.values())
     facts = describe_prior(folder)
     assert facts["kind"] == "gan"

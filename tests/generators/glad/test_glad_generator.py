@@ -188,7 +188,9 @@ def test_random_weights_are_those_of_their_seed_and_not_the_networks(prior):
 def test_sizes_and_channels_that_do_not_fit(prior):
     with pytest.raises(InvalidOptionError, match=r"\b32\b.*image_size=16"):
         start(prior(), task=tiny_task(image_size=32))
-    generator, latents = start(prior(), task=tiny_task(channels=3))
+    with pytest.raises(InvalidOptionError, match=r"gray.*ld3m prior train gan"):
+        start(prior(), task=tiny_task(channels=3))
+    generator, latents = start(prior(), task=tiny_task(channels=3), mismatch="allow")
     images = render(generator, latents)
     assert images.shape[1] == 3
     assert torch.allclose(images[:, 0], images[:, 2])

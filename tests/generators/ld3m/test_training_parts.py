@@ -159,7 +159,7 @@ class Records(TrainingReporter):
     def __init__(self, weight, stop=None):
         self._weight, self._stop, self.weights, self.begun = weight, stop, {}, None
 
-    def phase(self, name, total, done=0):
+    def phase(self, name, total, done=0, unit="step"):
         self.begun = done
 
     def step(self, done, values):

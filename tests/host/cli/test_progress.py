@@ -49,6 +49,7 @@ def test_elsewhere_the_end_is_one_line(told):
 @pytest.mark.slow
 def test_elsewhere_a_line_is_said_when_a_minute_is_over(told, monkeypatch):
     monkeypatch.setattr(progress, "_PLAIN_INTERVAL", 0.0)
+    monkeypatch.setattr(progress, "_FIRST_INTERVAL", 0.0)
     lines = [line for line in told(terminal=False).splitlines() if re.match(r"step \d of 4: loss", line)]
     assert len(lines) == 4
 

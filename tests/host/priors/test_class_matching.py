@@ -40,6 +40,17 @@ def test_a_broader_class_is_taken_where_there_is_none_of_the_name():
     assert rows_of_classes(fish, FACTS, None, "unconditional") == [0, 0, 4]
 
 
+def test_a_class_without_match_names_the_command_that_trains_a_prior():
+    named = replace(task(["a"]), name="imagefolder:photos", read_with={"image_size": 64})
+    for kind, option in (("ldm", "prior"), ("gan", "network")):
+        command = f"ld3m prior train {kind} --data imagefolder:photos -D image_size=64 -S size=tiny --out my-prior"
+        with pytest.raises(InvalidOptionError) as error:
+            rows_of_classes(named, FACTS, None, "error", kind)
+        assert command in str(error.value)
+        assert f"-G {option}=my-prior" in str(error.value)
+        assert "-g pixel" in str(error.value)
+
+
 def test_names_match_without_case_and_separators():
     assert rows(["t shirt TOP", "Tench"]) == [3, 0]
 

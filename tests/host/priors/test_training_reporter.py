@@ -41,6 +41,7 @@ def test_elsewhere_the_begin_and_the_end_of_a_phase_are_lines():
 
 def test_elsewhere_a_line_is_said_when_a_minute_is_over(monkeypatch):
     monkeypatch.setattr(progress, "_PLAIN_INTERVAL", 0.0)
+    monkeypatch.setattr(progress, "_FIRST_INTERVAL", 0.0)
     assert [line[:21] for line in told(terminal=False).splitlines() if "step 2" in line] == ["autoencoder, step 2 o"]
 
 

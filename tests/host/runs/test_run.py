@@ -171,7 +171,7 @@ def test_what_is_evaluated_is_what_is_on_disk(tmp_path, monkeypatch, two_epochs)
 
 
 def test_a_mistake_before_the_first_step_leaves_the_folder_free(tmp_path):
-    wrong = config(("objective.options", {**DM, "batch_real": 1000}))
+    wrong = config(("images_per_class", 1000))
     with pytest.raises(DataError, match="1000"):
         run.start(wrong, tmp_path / "run", task=tiny_task())
     run.start(config(), tmp_path / "run", task=tiny_task())
@@ -281,7 +281,7 @@ def test_a_mistake_removes_only_what_the_run_wrote(tmp_path):
     real.mkdir()
     (tmp_path / "link").symlink_to(real)
     with pytest.raises(DataError, match="1000"):
-        run.start(config(("objective.options.batch_real", 1000)), tmp_path / "link", task=tiny_task())
+        run.start(config(("images_per_class", 1000)), tmp_path / "link", task=tiny_task())
     assert (tmp_path / "link").is_dir()
     assert list(real.iterdir()) == []
 

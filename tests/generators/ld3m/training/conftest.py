@@ -35,7 +35,7 @@ class Notes(TrainingReporter):
     def __init__(self, stop=None):
         self.phases, self.losses, self.said, self._stop = [], {}, [], stop
 
-    def phase(self, name, total, done=0):
+    def phase(self, name, total, done=0, unit="step"):
         self.phases.append((name, total, done))
         self.losses[name] = []
 

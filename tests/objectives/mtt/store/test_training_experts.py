@@ -119,7 +119,7 @@ class Stops(TrainingReporter):
     def __init__(self, at):
         self.at, self.phases = at, []
 
-    def phase(self, name, total, done=0):
+    def phase(self, name, total, done=0, unit="step"):
         self.phases.append((name, total, done))
 
     def step(self, done, values):

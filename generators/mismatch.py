@@ -1,0 +1,41 @@
+"""The option that lets a prior render what it never saw: colours with a gray prior, another image size."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ld3m_plugin.contracts import Task
+from ld3m_plugin.errors import InvalidOptionError
+from ld3m_plugin.options import Place
+from ld3m_plugin.priors.class_matching import own_prior
+
+#: A permission decides no image: as a place, it is no part of a run's identity and may be given when a run goes on.
+Mismatch = Annotated[Literal["error", "allow"], Place(is_path=False)]
+MISMATCH: Any = Field(
+    "error",
+    description="colour images with a gray prior, and images of a size that the prior was not trained at: error, or allow",
+)
+
+
+def check_fits_prior(task: Task, channels: int, size: int | None, mismatch: str, kind: str = "ldm") -> None:
+    """Refuse colour images with a gray prior, and another image size, unless `mismatch` is `allow`; both in one message.
+
+    Args:
+        channels: of the prior's images.
+        size: height and width of the images it was trained on; None: not known, or any.
+        kind: of the prior, for the advice.
+
+    Raises:
+        InvalidOptionError: the prior was trained on other images.
+    """
+    found = []
+    if channels == 1 and task.channels == 3:
+        found.append("the prior makes gray images and the data is in colour")
+    if size is not None and size != task.image_size:
+        found.append(f"the prior was trained on images of {size} pixels and the data has {task.image_size}")
+    if found and mismatch == "error":
+        fits = f"-D image_size={size}, " if size is not None and size != task.image_size else ""
+        fits += "-D grayscale=true, " if channels == 1 and task.channels == 3 else ""
+        raise InvalidOptionError(f"{' and '.join(found)}: {own_prior(task, kind)}, give {fits}or -G mismatch=allow")

@@ -1,0 +1,110 @@
+"""Help texts, completion, errors, quiet and dry runs of the command line."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import ld3m_plugin.cli as program
+from ld3m_plugin.cli import app, completion
+from ld3m_plugin.registry import current_registry
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, "-m", "ld3m_plugin", *arguments], capture_output=True, text=True)
+
+
+def helps():
+    """Every command and sub-command that shows itself, with its help text."""
+    found = []
+    for backend in current_registry().backends("command"):
+        command = program._load_command(backend.name)
+        parts = getattr(command, "commands", {})
+        found += [(f"{backend.name} {name}", part) for name, part in parts.items() if not part.hidden]
+        found += [] if parts and not command.callback else [(backend.name, command)]
+    return found
+
+
+def test_every_help_has_an_example():
+    without = [name for name, command in helps() if f"ld3m {name.split()[0]}" not in (command.help or "")]
+    # A group whose list is its default is described by `list`.
+    assert [
+        name for name in without if name not in ("plugins", "presets", "protocols", "experts", "prior", "config")
+    ] == []
+
+
+@pytest.mark.parametrize("command", ["distill", "compare", "evaluate"])
+def test_allowed_values_are_listed(command):
+    text = " ".join(CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output.split())
+    assert "glad-2023" in text
+    if command != "evaluate":
+        assert "imagefolder" in text
+        assert "ld3m, glad, autoencoder, pixel" in text
+
+
+def test_names_presets_and_keys_are_completed():
+    assert [name for name, _ in completion.names("generator")("pi")] == ["pixel"]
+    assert [name for name, _ in completion.names("network", several=True)("ViT,Conv")] == ["ViT,ConvNet"]
+    assert [name for name, _ in completion.presets("demo-m")] == ["demo-mtt"]
+    context = typer.Context(typer.core.TyperCommand("distill"))
+    context.params["generator"] = "glad"
+    assert [key for key, _ in completion.keys("generator")(context, "lay")] == ["layer="]
+    context.params.clear()
+    assert [key for key, _ in completion.keys("dataset")(context, "image")] == ["image_size="]
+
+
+@pytest.mark.slow
+def test_errors_have_one_style_and_may_be_json():
+    mistake = run("distill", "--no-such")
+    assert mistake.returncode == 2
+    assert mistake.stderr.startswith("error: ")
+    assert mistake.stderr.count("\n") == 1
+    assert "ld3m distill --help" in mistake.stderr
+    wrong = run("distill", "--preset", "nosuch", "--json")
+    told = json.loads(wrong.stderr)["error"]
+    assert (wrong.returncode, told["exit_code"]) == (2, 2)
+    assert "nosuch" in told["message"]
+    traced = run("-v", "distill", "--preset", "nosuch")
+    assert "Traceback" in traced.stderr
+
+
+@pytest.mark.parametrize("level", [[], ["generator", "options"]], ids=str)
+def test_a_wrong_setting_names_file_and_line(tmp_path, level):
+    file = tmp_path / "run.yaml"
+    if level:
+        file.write_text("steps: 3\ngenerator:\n  name: pixel\n  options:\n    clampp: none\n")
+    else:
+        file.write_text("# a comment\nsteps: 3\n\nstepz: 4\n")
+    result = CliRunner().invoke(app, ["distill", "--config", str(file), "--dry-run"])
+    assert f"{file}, line {5 if level else 4}" in str(result.exception)
+    # A value that the command line gives is not the file's.
+    file.write_text("steps: 3\n")
+    result = CliRunner().invoke(app, ["distill", "--config", str(file), "--set", "steps=-1", "--dry-run"])
+    assert str(file) not in str(result.exception)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["compare", "evaluate"])
+def test_dry_runs_import_no_torch(what, tmp_path):
+    (tmp_path / "metadata.json").write_text("{}")
+    arguments = (
+        ["compare", "--preset", "demo", "--dry-run"] if what == "compare" else ["evaluate", str(tmp_path), "--dry-run"]
+    )
+    code = (
+        "import sys; from ld3m_plugin.cli import app\n"
+        f"try: app({arguments!r}, standalone_mode=False)\n"
+        "finally: print('torch' in sys.modules, file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stderr.split() == ["False"]
+    assert "quick" in result.stdout or "demo" in result.stdout
+
+
+def test_quiet_leaves_warnings(monkeypatch):
+    from ld3m_plugin.cli import verbosity
+
+    monkeypatch.setattr(verbosity.said, "quiet", True)
+    assert [verbosity.is_heard(text) for text in ("step 1", "warning: x", "error: y")] == [False, True, True]
