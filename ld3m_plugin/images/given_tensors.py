@@ -112,11 +112,12 @@ def _image(image: Any, index: int) -> Tensor:
     from torchvision.transforms.functional import pil_to_tensor  # late: a second to import
 
     try:
-        return pil_to_tensor(image)
+        pixels: Tensor = pil_to_tensor(image)
     except TypeError as error:
         raise DataError(
             f"item {index} of the data set has a {type(image).__name__} for an image: give a tensor, or a picture of PIL"
         ) from error
+    return pixels
 
 
 def dataset_statistics(dataset: Any) -> tuple[Any, Any]:

@@ -59,7 +59,7 @@ class PulledBack(Function):
         return rendered.images
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
+    @once_differentiable
     def backward(ctx: Any, image_grad: Tensor) -> tuple[Tensor | None, ...]:
         return None, *ctx.rendered.gradients(image_grad)
 
