@@ -18,7 +18,7 @@ from ld3m_plugin.priors.service import get_prior_kind
 from ld3m_plugin.registry import Backend, Registry, blaming, current_registry
 
 #: A network is tried at this shape; one that refuses it by an error for the user is not at fault.
-_SHAPE = {"channels": 3, "image_size": 32, "num_classes": 10}
+_SHAPE: dict[str, Any] = {"channels": 3, "image_size": 32, "num_classes": 10}
 
 
 def faults(registry: Registry) -> dict[tuple[str, str], str]:

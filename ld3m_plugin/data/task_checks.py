@@ -105,7 +105,8 @@ class CheckedImages(ImagesByClass):
                 f"{self._who} gave {_text(found)} for {len(which)} images of class {self._names[class_index]!r}: "
                 f"read() must give {_text(wanted)}"
             )
-        return images
+        checked: Tensor = images
+        return checked
 
     def _failed(self, method: str, class_index: int, error: Exception) -> Exception:
         """What to raise for `error`: itself if it is for the user or of the machine."""
