@@ -212,7 +212,7 @@ class Distillation:
     def images(self) -> Tensor:
         """The images (N, C, H, W) of the present latents, normalised."""
         with (
-            use_registry(self._registry),
+            use_registry(self.registry),
             tf32(self.config.tf32, self.task.device),
             self._blaming("generator", "render"),
         ):
@@ -220,7 +220,7 @@ class Distillation:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that changes, as tensors with their own storage: a run that loads it goes on bit for bit."""
-        with use_registry(self._registry):
+        with use_registry(self.registry):
             kept = {}
             for kind, backend in (("generator", self.generator), ("objective", self.objective)):
                 with self._blaming(kind, "state_dict"):

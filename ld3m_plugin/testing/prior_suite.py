@@ -19,7 +19,7 @@ class _Recorder(TrainingReporter):
         self.phases: list[str] = []
         self.steps, self._most = 0, most
 
-    def phase(self, name: str, total: int, done: int = 0) -> None:
+    def phase(self, name: str, total: int, done: int = 0, unit: str = "step") -> None:
         assert 0 <= done <= total, f"phase {name!r} began with {done} of {total} steps"
         self.phases.append(name)
 
