@@ -73,5 +73,5 @@ def commented(model: Any, settings: dict[str, Any], indent: str = "") -> Iterato
             yield f"{indent}{name}:"
             yield from commented(part, settings[name], indent + "  ")
         else:
-            for line in dump_yaml({name: settings[name]}).rstrip().splitlines():
+            for line in dump_yaml({name: settings.get(name, field.default)}).rstrip().splitlines():
                 yield indent + line

@@ -54,7 +54,10 @@ def new_command(
     ],
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write, new or empty [ld3m-NAME].")] = None,
 ) -> None:
-    """Write a working plugin: a distribution with a backend of every kind, a command, and tests."""
+    """Write a working plugin: a distribution with a backend of every kind, a command, and tests.
+
+    Example: ld3m plugins new spectral
+    """
     from ld3m_plugin.plugin_template.new_plugin import write_plugin
 
     check_name(out)

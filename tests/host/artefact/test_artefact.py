@@ -57,9 +57,11 @@ def test_pictures_show_the_images(tmp_path, channels):
         shown = torch.from_numpy(numpy.array(picture)).reshape(8, 8, channels).permute(2, 0, 1)
     assert (shown.float() - expected).abs().max() <= 0.5
     with Image.open(tmp_path / "grid.png") as grid:
-        # Two rows of classes, two columns; 8 pixels are enlarged 12 times, with a frame of 4 between and around.
-        assert grid.size == (2 * 96 + 3 * 4, 2 * 96 + 3 * 4)
-        assert grid.getpixel((4, 4)) == pytest.approx(
+        # Two rows of classes, their names beside them, two columns; 8 pixels are enlarged 12 times, with 4 between and around.
+        left = grid.width - 2 * (96 + 4)
+        assert grid.height == 2 * 96 + 3 * 4
+        assert left > 4
+        assert grid.getpixel((left, 4)) == pytest.approx(
             tuple(shown_first(original)) if channels == 3 else shown_first(original)[0], abs=1
         )
 

@@ -8,8 +8,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-import ld3m_plugin.cli as program
 from ld3m_plugin.cli import app, completion
+from ld3m_plugin.cli.command_loading import load_command
 from ld3m_plugin.registry import current_registry
 
 
@@ -21,7 +21,7 @@ def helps():
     """Every command and sub-command that shows itself, with its help text."""
     found = []
     for backend in current_registry().backends("command"):
-        command = program._load_command(backend.name)
+        command = load_command(backend.name)
         parts = getattr(command, "commands", {})
         found += [(f"{backend.name} {name}", part) for name, part in parts.items() if not part.hidden]
         found += [] if parts and not command.callback else [(backend.name, command)]

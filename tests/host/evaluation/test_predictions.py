@@ -59,7 +59,7 @@ def test_records_hold_no_predictions(tmp_path):
     record = json.loads(json.dumps(evaluation.record()))
     assert set(record["rows"][0]) == {"images", "network", "accuracies", "mean", "std", "n", "diverged", "together"}
     assert set(record) == {
-        *("protocol", "rows", "data", "data_digest", "test_images", "test_per_class", "seed", "seconds"),
+        *("protocol", "rows", "data", "data_digest", "test_images", "test_per_class", "seed", "seconds", "ran"),
     }
     again = Evaluation.from_record(record)
     assert again == evaluation

@@ -109,7 +109,7 @@ def test_a_module_is_a_generator():
 
 def test_a_module_passes_the_contract_suite():
     decoder = Decoder()
-    check_generator(lambda: ModuleGenerator(decoder, drawn, learning_rates={"z": 0.1}))
+    check_generator(lambda: ModuleGenerator(decoder, drawn, learning_rates={"z": 0.1}), tiny_task())
 
 
 def test_a_function_passes_the_contract_suite():
