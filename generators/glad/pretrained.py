@@ -21,7 +21,6 @@ _EMBEDDED = Path(__file__).parent / "embedded"
 SHIPPED = {
     "embedded": _EMBEDDED / "fashion-mnist",
     "embedded-gan": _EMBEDDED / "fashion-mnist",
-    "embedded-emoji-gan": _EMBEDDED / "emoji",
 }
 #: Resolutions of the official ImageNet networks, whose shape is known without a file.
 IMAGENET = {"imagenet-128": 128, "imagenet-256": 256}

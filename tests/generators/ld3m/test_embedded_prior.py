@@ -6,15 +6,17 @@ import pytest
 import torch
 
 from ld3m_plugin.backends import get_generator
+from ld3m_plugin.data.emoji_index import ALL, TASKS, categories
 from ld3m_plugin.data.load import load_task
 from ld3m_plugin.distillation.rendering import render
 from ld3m_plugin.generators.ld3m.ldm_folder import digest
-from ld3m_plugin.generators.ld3m.ldm_prior import SHIPPED, load_prior
+from ld3m_plugin.generators.ld3m.ldm_prior import SHIPPED, find_prior, load_prior
 from ld3m_plugin.generators.ld3m.prior_samples import draw_samples
+from ld3m_plugin.priors.class_matching import rows_of_classes
 from ld3m_plugin.priors.quality.judge import JudgeRecipe, train_judge
 from ld3m_plugin.randomness import stream
 
-FOLDER = SHIPPED["embedded"]
+FOLDER, EMOJI = SHIPPED["embedded"], SHIPPED["embedded-emoji"]
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +24,47 @@ def task():
     return load_task("fashion-mnist:embedded")
 
 
-def test_it_takes_at_most_8_megabytes():
-    assert sum(path.stat().st_size for path in FOLDER.rglob("*.safetensors")) <= 8_000_000
+@pytest.fixture(scope="module")
+def drawings():
+    return load_task("emoji", task="all", split="equal-data")
+
+
+@pytest.mark.parametrize("folder", [FOLDER, EMOJI], ids=["fashion-mnist", "emoji"])
+def test_it_takes_at_most_8_megabytes(folder):
+    assert sum(path.stat().st_size for path in folder.rglob("*.safetensors")) <= 8_000_000
+
+
+def test_the_prior_of_emoji_is_described_as_it_is_shipped(drawings):
+    quality, training = (json.loads((EMOJI / name).read_text()) for name in ("quality.json", "training.json"))
+    assert quality["prior_sha256"] == digest(EMOJI)
+    counts = sum(drawings.train.counts()), sum(drawings.test.counts())
+    assert (quality["data"], quality["train_images"], quality["test_images"]) == ("emoji", *counts)
+    assert (training["images"], training["options"]["half"], training["options"]["mirror"]) == (counts[0], True, True)
+    facts = load_prior(EMOJI).facts
+    assert tuple(known.name for known in facts.classes) == drawings.class_names
+    assert "CC-BY-4.0" in facts.licence
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name != ALL])
+def test_embedded_is_the_prior_of_emoji_for_its_tasks(name):
+    data = load_task("emoji", task=name)
+    assert find_prior("embedded", task=data) == EMOJI
+    facts = load_prior(EMOJI).facts
+    rows = rows_of_classes(data, facts, None, "error")
+    assert [facts.classes[row].name for row in rows] == [
+        own if own in categories() else broad for own, broad in zip(data.class_names, data.broader, strict=True)
+    ]
+
+
+@pytest.mark.slow
+def test_a_distilled_emoji_set_starts_from_the_prior_of_emoji():
+    data = load_task("emoji")
+    generator = get_generator("ld3m", steps=2)
+    generator.prepare(data.for_training())
+    latents = generator.initial_latents(data.for_training(), torch.arange(10), stream(0, "latents"))
+    assert generator.provenance()["prior_sha256"] == digest(EMOJI)
+    assert latents["latent"].shape == (10, 8, 8, 8)  # eight channels, 64 pixels by a factor of eight
+    assert render(generator, latents).shape == (10, 3, 64, 64)
 
 
 def test_its_report_was_measured_on_the_weights_that_are_shipped():
