@@ -74,6 +74,11 @@ class LatentOptimizer:
             self.torch.state.pop(self._parameters[name], None)
 
     @property
+    def name(self) -> str:
+        """`adam` or `sgd`."""
+        return self._config.name
+
+    @property
     def rates(self) -> dict[str, float]:
         """The learning rate of each latent, by name."""
         return {group["latent"]: float(group["lr"]) for group in self.torch.param_groups}
@@ -94,13 +99,13 @@ class LatentOptimizer:
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Load a `state_dict()`."""
+        """Load a `state_dict()`, with storage of its own."""
         for key, value in state.items():
             name, _, quantity = key.rpartition(".")
             parameter = self._parameters[name]
             # Adam counts its steps in a tensor on the CPU, except in the fused kernel.
             device = "cpu" if quantity == "step" and not self._fused else parameter.device
-            self.torch.state[parameter][quantity] = value.to(device)
+            self.torch.state[parameter][quantity] = value.to(device, copy=True)
 
     def _rates_of(self, learned: Collection[str]) -> dict[str, float]:
         given = self._config.learning_rates

@@ -130,6 +130,10 @@ def check_evaluation(task: Task, protocol: Protocol, networks: Sequence[str], re
         DataError: one class alone, no test images, groups of other images, or a class with too few training images.
     """
     task.check_classes()
+    if task.test_images is None:
+        raise DataError(
+            f"data set {task.name!r} has no test images: give test= to Task.from_tensors or Task.from_dataset"
+        )
     if sum(task.test.counts()) == 0:
         raise DataError(f"there is no test image ({task.test.origin}): add some")
     if task.test_groups is not None and len(task.test_groups) != sum(task.test.counts()):

@@ -20,6 +20,8 @@ from ld3m_plugin.task import Task
 
 #: The largest difference of a mean or std that is one of rounding.
 _SAME = 1e-4
+#: Above every published data set: a wild label in a file asks for no more names than that.
+_MOST_CLASSES = 100_000
 
 
 def import_tensors(
@@ -47,7 +49,7 @@ def import_tensors(
         UsageError: mean, std or class names do not fit the images.
         ArtefactError: a file is missing, damaged or holds something else, or the images do not fit the task.
     """
-    pictures, classes = _tensor(Path(images)).float(), _labels(_tensor(Path(labels)))
+    pictures, classes = _images(Path(images)), _labels(Path(labels))
     if pictures.ndim == 4 and {len(mean), len(std)} != {pictures.shape[1]}:
         raise UsageError(f"images {tuple(pictures.shape)} need {pictures.shape[1]} numbers of mean and of std")
     if min(std, default=0.0) <= 0:
@@ -65,17 +67,38 @@ def _tensor(path: Path) -> Tensor:
     found = load_tensors(path, ArtefactError, what="file of images or labels", needed_for="a tensor")
     if not isinstance(found, Tensor):
         raise ArtefactError(f"{path} holds a {type(found).__name__}, not one tensor")
+    if found.layout != torch.strided or found.is_complex():
+        raise ArtefactError(
+            f"{path} holds a tensor of {found.dtype} and {found.layout}: save a dense one of real numbers"
+        )
     return found.detach()
 
 
-def _labels(labels: Tensor) -> Tensor:
-    return labels.float() if labels.is_floating_point() and labels.ndim == 2 else labels.long()
+def _images(path: Path) -> Tensor:
+    images = _tensor(path)
+    if not images.is_floating_point():
+        raise ArtefactError(f"{path} holds {images.dtype}: images must be normalised floats, (pixels - mean) / std")
+    return images.float()
+
+
+def _labels(path: Path) -> Tensor:
+    labels = _tensor(path)
+    if labels.is_floating_point() and labels.ndim == 2:
+        return labels.float()
+    if labels.ndim == 0 or not torch.equal(labels.long().to(labels.dtype), labels):
+        raise ArtefactError(
+            f"{path} holds {tuple(labels.shape)} of {labels.dtype}: labels are class indices (N,), or probabilities (N, K)"
+        )
+    return labels.long()
 
 
 def _numbers(labels: Tensor) -> list[str]:
     if labels.ndim == 2:
         return [str(index) for index in range(labels.shape[1])]
-    return [str(index) for index in range(int(labels.max()) + 1 if len(labels) else 0)]
+    largest = int(labels.max()) if len(labels) else -1
+    if largest >= _MOST_CLASSES:
+        raise UsageError(f"labels go to {largest}: without class names, they must be below {_MOST_CLASSES}")
+    return [str(index) for index in range(largest + 1)]
 
 
 def _as_task(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,14 +20,19 @@ def checked_statistics(mean: Any, std: Any) -> tuple[tuple[float, ...], tuple[fl
     """Mean and std as C numbers each.
 
     Raises:
-        DataError: they are no numbers, of different lengths, or a deviation is not above 0.
+        DataError: they are no numbers, of different lengths, not finite, or a deviation is not above 0.
     """
     try:
         means, stds = (tuple(torch.as_tensor(value, dtype=torch.float64).flatten().tolist()) for value in (mean, std))
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"mean = {mean!r}, std = {std!r}: give a number for each channel") from error
-    if not means or len(means) != len(stds) or not all(value > 0 for value in stds):
-        raise DataError(f"mean = {means}, std = {stds}: give a number for each channel, and deviations above 0")
+    if (
+        not means
+        or len(means) != len(stds)
+        or not all(math.isfinite(value) for value in (*means, *stds))
+        or min(stds) <= 0
+    ):
+        raise DataError(f"mean = {means}, std = {stds}: give a finite number for each channel, and deviations above 0")
     return means, stds
 
 
@@ -37,9 +43,15 @@ def checked_names(labels: Any, class_names: Sequence[str] | None) -> tuple[str, 
         DataError: labels are no class indices, or names are missing or given twice.
     """
     if not isinstance(labels, Tensor) or labels.ndim != 1 or not len(labels) or labels.is_floating_point():
-        what = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
+        what = f"{tuple(labels.shape)} {labels.dtype}" if isinstance(labels, Tensor) else type(labels).__name__
         raise DataError(f"labels are {what}: give a tensor (n,) of class indices")
     if class_names is None:
+        # Each class needs an image; without this, one wild label asks for names without end.
+        if int(labels.max()) >= len(labels):
+            raise DataError(
+                f"labels go to {int(labels.max())} for {len(labels)} images: number the classes 0, 1, ..., each with an image, "
+                "or give class_names"
+            )
         return tuple(f"class {index}" for index in range(int(labels.max()) + 1))
     names = tuple(map(str, class_names))
     if not names or len(set(names)) != len(names):

@@ -21,7 +21,7 @@ from ld3m_plugin.randomness import stream
 from ld3m_plugin.registry import Registry, blaming, use_registry
 from ld3m_plugin.synthetic.pulled_back import Rendered
 from ld3m_plugin.synthetic.saved import OWN_LOOP
-from ld3m_plugin.synthetic.synthetic_state import latents_in, read_state, same_kind, state_of
+from ld3m_plugin.synthetic.synthetic_state import check_optimizer, latents_in, read_state, same_kind, state_of
 
 Rates = float | Mapping[str, float]
 
@@ -148,6 +148,7 @@ class LatentParameters(nn.Module):
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *_: Any) -> None:
         parts = read_state(state_dict, prefix)
+        check_optimizer(parts, self._optimizers)
         latents = check_latents(latents_in(parts), "the state", len(self.latents)).to(next(self.parameters()).device)
         if same_kind(self.latents, latents):
             self._take(self.latents, latents)

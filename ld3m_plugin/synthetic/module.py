@@ -72,6 +72,10 @@ class Synthetic(LatentParameters):
         registry: Registry | None = None,
         **options: Any,
     ) -> None:
+        if not isinstance(task, Task):
+            raise UsageError(
+                f"task = {task!r:.60}: give a Task, of ld3m.load_task(NAME) or ld3m.Task.from_tensors(...)"
+            )
         task.check_classes()
         settings = {"seed": seed, "render_batch": render_batch, "autocast": autocast, "tf32": tf32}
         config = _config(generator, options, task, {**settings, "images_per_class": ipc})

@@ -62,9 +62,11 @@ class ModuleGenerator(Generator):
         """Take the start as it is given, or make it.
 
         Raises:
-            UsageError: it has another number of rows than labels, or lacks a name that is learned.
+            UsageError: it is no tensors by name, has another number of rows than labels, or lacks a name that is learned.
         """
         made = self._start(labels, rng) if callable(self._start) else self._start
+        if not isinstance(made, Mapping) or not all(isinstance(tensor, Tensor) for tensor in made.values()):
+            raise UsageError(f"ModuleGenerator: start is {type(made).__name__}: give tensors by name, as {{'z': z}}")
         self._order = tuple(made)
         rows = {name: tuple(tensor.shape) for name, tensor in made.items() if len(tensor) != len(labels)}
         if not made or rows:

@@ -15,7 +15,7 @@ from ld3m_plugin.errors import HostError
 if TYPE_CHECKING:
     from ld3m_plugin.synthetic.latent_parameters import LatentParameters
 
-_PARTS = ("learned", "fixed", "optimizer", "rates", "generator", "host")
+_PARTS = ("learned", "fixed", "optimizer", "kind", "rates", "generator", "host")
 
 
 def state_of(syn: LatentParameters, rng: torch.Generator, optimizers: Sequence[LatentOptimizer]) -> dict[str, Tensor]:
@@ -29,6 +29,9 @@ def state_of(syn: LatentParameters, rng: torch.Generator, optimizers: Sequence[L
     }
     for one in optimizers:
         parts["optimizer"] = one.state_dict()
+        parts["kind"] = {
+            one.name: torch.tensor(True)
+        }  # its quantities do not tell: before the first step there are none
         parts["rates"] = {name: torch.tensor(rate, dtype=torch.float64) for name, rate in one.rates.items()}
     return {f"{part}/{name}": value.detach() for part, values in parts.items() for name, value in values.items()}
 
@@ -48,6 +51,21 @@ def read_state(state: Mapping[str, Tensor], prefix: str) -> dict[str, dict[str, 
     if not parts["learned"] or parts["host"].keys() != {"iteration", "on_step_rng"}:
         raise HostError("this is no state of Synthetic: load what its state_dict() gave")
     return parts
+
+
+def check_optimizer(parts: Mapping[str, Mapping[str, Tensor]], optimizers: Sequence[LatentOptimizer]) -> None:
+    """Check that the state is of the optimiser that would take it; the default one is Adam.
+
+    Raises:
+        HostError: it is of another.
+    """
+    here = optimizers[-1].name if optimizers else "adam"
+    for name in parts["kind"]:
+        if name != here:
+            raise HostError(
+                f"the state is of the optimiser {name!r} and cannot go into {here!r}: call syn.optimizer({name!r}, lr=...) before "
+                "load_state_dict()"
+            )
 
 
 def latents_in(parts: Mapping[str, Mapping[str, Tensor]]) -> Latents:

@@ -253,6 +253,44 @@ def test_a_state_inside_another_module_and_a_wrong_one():
         syn.load_state_dict(nn.Linear(1, 1).state_dict())
 
 
+def one_update(syn):
+    syn().square().mean().backward()
+    syn.step()
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_a_state_goes_on_apart_from_the_module_it_came_from(name):
+    syn, other = Synthetic("pixel", tiny_task()), Synthetic("pixel", tiny_task())
+    for one in (syn, other):
+        one.optimizer(name, lr=0.1)
+    one_update(syn)
+    other.load_state_dict(syn.state_dict())
+    for one in (syn, other, syn, other):  # in turns: shared momenta would count both
+        one_update(one)
+    assert torch.equal(syn(), other())
+
+
+@pytest.mark.parametrize("updates", [0, 1])
+@pytest.mark.parametrize(("former", "now"), [("adam", "sgd"), ("sgd", "adam"), ("sgd", None)])
+def test_a_state_of_another_optimiser_is_refused_and_changes_nothing(former, now, updates):
+    syn, other = Synthetic("pixel", tiny_task()), Synthetic("pixel", tiny_task())
+    syn.optimizer(former, lr=0.1)
+    for _ in range(updates):
+        one_update(syn)
+    if now is not None:
+        other.optimizer(now, lr=0.1)
+    kept = other().detach().clone()
+    with pytest.raises(HostError, match=rf"of the optimiser '{former}'.*call syn.optimizer\('{former}', lr="):
+        other.load_state_dict(syn.state_dict())
+    assert torch.equal(other(), kept)
+    assert other.iteration == 0
+
+
+def test_a_name_in_place_of_a_task_is_refused():
+    with pytest.raises(UsageError, match="task = 'cifar10': give a Task"):
+        Synthetic("pixel", "cifar10")
+
+
 def test_it_stays_where_the_generator_is():
     syn = Synthetic("pixel", tiny_task())
     assert syn.to("cpu").float() is syn
