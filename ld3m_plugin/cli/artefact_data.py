@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ld3m_plugin.cli.common import read_data, say
-from ld3m_plugin.errors import ArtefactError, DataError
+from ld3m_plugin.errors import ArtefactError, DataError, UnknownBackendError
 
 if TYPE_CHECKING:
     from ld3m_plugin.artefact.distilled_set import DistilledSet
@@ -47,11 +47,17 @@ def recorded_seed(distilled: DistilledSet) -> int:
 
 
 def recorded_data(distilled: DistilledSet, path: Path) -> tuple[str, dict[str, Any]]:
-    """Name and options of the data set that a set was made from; raises `ArtefactError` where it does not say so."""
+    """Name and options of the data set that a set was made from; raises `ArtefactError` where it does not say
+    so, or no data set has that name."""
     from ld3m_plugin.data.load import recorded_options
 
     try:
         recorded = distilled.metadata["config"]["data"]
         return str(recorded["name"]), recorded_options(str(recorded["name"]), dict(recorded["options"]))
+    except UnknownBackendError as error:
+        raise ArtefactError(
+            f"{path} was made from data that no data set here is named after, {str(recorded['name'])!r}: give --data NAME or FOLDER "
+            "with its test images"
+        ) from error
     except (KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"{path} does not record which data it was made from: give --data") from error

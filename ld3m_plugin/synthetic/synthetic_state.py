@@ -63,8 +63,8 @@ def check_optimizer(parts: Mapping[str, Mapping[str, Tensor]], optimizers: Seque
     for name in parts["kind"]:
         if name != here:
             raise HostError(
-                f"the state is of the optimiser {name!r} and cannot go into {here!r}: call syn.optimizer({name!r}, lr=...) before "
-                "load_state_dict()"
+                f"the state is of the optimiser {name!r} and cannot go into {here!r}: call "
+                f"syn.optimizer({name!r}, lr=...) before load_state_dict()"
             )
 
 

@@ -77,19 +77,25 @@ class Harmful:
         ("images_best.pt", {"images": torch.zeros(3)}),
         ("images_best.pt", torch.zeros(10, 3, 32, 32)),
         ("images_best.pt", torch.zeros(10, 1, 32, 16)),
+        ("images_best.pt", torch.zeros(10, 1, 32, 32, dtype=torch.uint8)),
+        ("images_best.pt", torch.zeros(10, 1, 32, 32, dtype=torch.complex64)),
+        ("images_best.pt", torch.ones(10, 1, 32, 32).to_sparse()),
+        ("labels_best.pt", torch.tensor(1)),
+        ("labels_best.pt", torch.arange(10) / 2),
+        ("labels_best.pt", torch.arange(10) + 10**12),
         ("images_best.pt", torch.full((10, 1, 32, 32), torch.nan)),
         ("labels_best.pt", torch.zeros(9, dtype=torch.int64)),
         ("labels_best.pt", torch.arange(10) - 1),
         ("labels_best.pt", torch.full((10, 4), 0.3)),
         ("labels_best.pt", torch.zeros(0, dtype=torch.int64)),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_files_of_something_else_are_one_line(saved, ld3m, tmp_path, name, content):
     torch.save(content, tmp_path / name)
     outcome = ld3m("import", "images_best.pt", *LABELS, *SCALE, "--out", "set")
     assert outcome.code in (1, 2)
-    assert "images" in outcome.error or name in outcome.error
+    assert "images" in outcome.error or "labels" in outcome.error or name in outcome.error
     assert "this was run" not in outcome.out
     assert not (tmp_path / "set").exists()
 

@@ -70,3 +70,14 @@ def test_a_file_that_is_there_stays(saved, ld3m, tmp_path):
     (tmp_path / "w.safetensors").write_text("mine")
     assert ld3m("train-on", "set", "--network", "MLP", *EMBEDDED, "--out", "w.safetensors").code == 2
     assert (tmp_path / "w.safetensors").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "command", [("evaluate", "set"), ("train-on", "set", "--network", "MLP", "--out", "w.safetensors")]
+)
+def test_a_set_of_tensors_asks_for_data(saved, ld3m, tmp_path, command):
+    data = {"name": "tensors", "options": {}}
+    DistilledSet(saved.images, saved.labels, {**saved.metadata, "config": {"data": data}}).save(tmp_path / "set")
+    outcome = ld3m(*command)
+    assert outcome.code in (1, 2)
+    assert "'tensors': give --data" in outcome.error
