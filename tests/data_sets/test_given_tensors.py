@@ -77,7 +77,7 @@ def test_objectives_and_baselines_see_the_same_images_from_pixels_and_from_float
 
 def test_without_a_test_set_only_evaluation_is_refused():
     task = Task.from_tensors(pixels(), LABELS, MEAN, STD)
-    with pytest.raises(DataError, match="test"):
+    with pytest.raises(DataError, match="no test images: give test= "):
         evaluate(type("Set", (), {"images": all_of(task, 0), "labels": torch.tensor([0, 1])})(), task)
     tested = Task.from_tensors(pixels(), LABELS, MEAN, STD, test=(pixels(1), LABELS))
     assert tested.test.counts() == (2, 3)
