@@ -30,12 +30,14 @@ def check_fits_prior(task: Task, channels: int, size: int | None, mismatch: str,
     Raises:
         InvalidOptionError: the prior was trained on other images.
     """
-    found = []
+    found, fits = [], []
     if channels == 1 and task.channels == 3:
         found.append("the prior makes gray images and the data is in colour")
+        fits.append("-D grayscale=true")
     if size is not None and size != task.image_size:
         found.append(f"the prior was trained on images of {size} pixels and the data has {task.image_size}")
+        fits.append(f"-D image_size={size}")
     if found and mismatch == "error":
-        fits = f"-D image_size={size}, " if size is not None and size != task.image_size else ""
-        fits += "-D grayscale=true, " if channels == 1 and task.channels == 3 else ""
-        raise InvalidOptionError(f"{' and '.join(found)}: {own_prior(task, kind)}, give {fits}or -G mismatch=allow")
+        raise InvalidOptionError(
+            f"{'; '.join(found)}: {own_prior(task, kind)}, give {' '.join(fits)}, or -G mismatch=allow"
+        )

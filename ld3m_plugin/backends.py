@@ -7,15 +7,17 @@ import math
 import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from ld3m_plugin.contracts import Generator, Initialiser, Objective, Tracker
 from ld3m_plugin.errors import PluginLoadError, UsageError, WrongResultError, one_line
 from ld3m_plugin.options import Options, build, options_model
 from ld3m_plugin.registry import Registry, blaming, current_registry, described, use_registry
 
+if TYPE_CHECKING:
+    from ld3m_plugin.contracts import Generator, Objective, Tracker
+
 _T = TypeVar("_T")
-_CONTRACTS: dict[str, type] = {"generator": Generator, "objective": Objective, "initialiser": Initialiser}
+_CONTRACTS = {"generator": "Generator", "objective": "Objective", "initialiser": "Initialiser"}
 _FLAGS = {"generator": "-G", "objective": "-O"}
 
 
@@ -27,6 +29,8 @@ def create(kind: str, name: str, options: Mapping[str, Any]) -> Any:
         PluginLoadError: the plugin's factory does not give an object of the contract.
         PluginFailedError: it raised.
     """
+    from ld3m_plugin import contracts  # late: it imports torch
+
     factory = current_registry().resolve(kind, name)
     model = getattr(factory, "Options", None)
     if model is not None and options_model(factory) is None:
@@ -40,7 +44,7 @@ def create(kind: str, name: str, options: Mapping[str, Any]) -> Any:
         raise
     with blaming(kind, name, "its constructor"):
         backend = factory(**options) if built is None else factory(built)
-    conforming(kind, name, backend, _CONTRACTS[kind])
+    conforming(kind, name, backend, getattr(contracts, _CONTRACTS[kind]))
     if not hasattr(backend, "options"):
         raise PluginLoadError(
             f"{described(kind, name)} has no options: its __init__ must call super().__init__(options)"
@@ -70,13 +74,13 @@ def get_generator(name: str, *, registry: Registry | None = None, **options: Any
     'noise'
     """
     with use_registry(registry):
-        return cast(Generator, create("generator", name, options))
+        return cast("Generator", create("generator", name, options))
 
 
 def get_objective(name: str, *, registry: Registry | None = None, **options: Any) -> Objective:
     """The objective of that name; see `create` for the errors."""
     with use_registry(registry):
-        return cast(Objective, create("objective", name, options))
+        return cast("Objective", create("objective", name, options))
 
 
 def default_rates(generator: Generator, objective: str, name: str = "") -> dict[str, float]:
@@ -118,7 +122,7 @@ def get_tracker(name: str, **options: Any) -> Tracker:
     """The tracker of that name; one whose class takes no options is built without arguments."""
     checked = tracker_options(name, options)
     factory = current_registry().resolve("tracker", name)
-    return cast(Tracker, factory(checked) if type(checked).model_fields else factory())
+    return cast("Tracker", factory(checked) if type(checked).model_fields else factory())
 
 
 def tracker_options(name: str, options: Mapping[str, Any]) -> Options:

@@ -16,13 +16,13 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from ld3m_plugin.errors import PriorError
+from ld3m_plugin.generators.glad.gan_files import SHAPE, WEIGHTS
 from ld3m_plugin.generators.glad.stylegan_network import GeneratorNetwork, misfit
 from ld3m_plugin.generators.glad.stylegan_shape import NetworkShape
 from ld3m_plugin.priors import prior_json as facts_files
 from ld3m_plugin.priors.prior_json import FACTS, PriorFacts, read_as, write_facts
 from ld3m_plugin.storage import complete_folder, read_tensors, write_json, write_tensors
 
-SHAPE, WEIGHTS = "network.json", "network.safetensors"
 KIND = "gan"
 _ADVICE = "write the prior again"
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ld3m_plugin.generators.glad.gan_folder import SHAPE, WEIGHTS
-from ld3m_plugin.generators.glad.pretrained import SHIPPED
+from ld3m_plugin.generators.glad.gan_files import SHAPE, SHIPPED, WEIGHTS
 from ld3m_plugin.generators.glad.training.gan_training_options import GanTrainingOptions
 from ld3m_plugin.priors.folder_kind import FolderKind
 

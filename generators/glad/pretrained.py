@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ld3m_plugin.errors import InvalidOptionError, PriorError, nearest
-from ld3m_plugin.generators.glad.gan_folder import SHAPE, digest, load_network, read_facts, read_shape
+from ld3m_plugin.generators.glad.gan_files import SHAPE
+from ld3m_plugin.generators.glad.gan_files import SHIPPED as SHIPPED
+from ld3m_plugin.generators.glad.gan_folder import digest, load_network, read_facts, read_shape
 from ld3m_plugin.generators.glad.glad_options import GLaDOptions
 from ld3m_plugin.generators.glad.stylegan_network import GeneratorNetwork
 from ld3m_plugin.generators.glad.stylegan_shape import NetworkShape, make_shape
@@ -16,12 +18,6 @@ from ld3m_plugin.priors.shipped import find_shipped
 from ld3m_plugin.randomness import lent_to_global, stream
 from ld3m_plugin.task import Task
 
-_EMBEDDED = Path(__file__).parent / "embedded"
-#: Names that `network` accepts beside folders; `ld3m prior info` knows those that end in -gan.
-SHIPPED = {
-    "embedded": _EMBEDDED / "fashion-mnist",
-    "embedded-gan": _EMBEDDED / "fashion-mnist",
-}
 #: Resolutions of the official ImageNet networks, whose shape is known without a file.
 IMAGENET = {"imagenet-128": 128, "imagenet-256": 256}
 _STEM = 16  # pixels

@@ -13,9 +13,7 @@ a class embedding of its own.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ld3m_plugin.priors import prior_json as facts_files
 from ld3m_plugin.priors.prior_json import FACTS as FACTS
@@ -25,6 +23,9 @@ from ld3m_plugin.priors.prior_json import read_json as read_json
 from ld3m_plugin.priors.prior_json import write_facts
 from ld3m_plugin.storage import complete_folder, write_json, write_tensors
 
+if TYPE_CHECKING:  # the kind of prior reads the names below without torch
+    from torch import Tensor
+
 INDEX, CLASS_EMBEDDING = "model_index.json", "class_embedding.safetensors"
 #: Folder names of an autoencoder; a prior has one of them.
 AUTOENCODERS = ("vqvae", "vae")
@@ -32,6 +33,10 @@ AUTOENCODERS = ("vqvae", "vae")
 NETWORKS = ("unet", "transformer")
 _PARTS = (*NETWORKS, *AUTOENCODERS, "scheduler")
 _KIND = "ldm"
+
+EMBEDDED = Path(__file__).parent / "embedded"
+#: Priors that are shipped, by name.
+SHIPPED = {"embedded": EMBEDDED / "fashion-mnist", "embedded-emoji": EMBEDDED / "emoji"}
 
 
 def save_prior(

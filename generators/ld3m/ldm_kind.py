@@ -8,7 +8,6 @@ from pathlib import Path
 from pydantic import Field
 
 from ld3m_plugin.generators.ld3m import ldm_folder as files
-from ld3m_plugin.generators.ld3m.ldm_prior import SHIPPED
 from ld3m_plugin.generators.ld3m.training.ldm_training_options import LdmTrainingOptions
 from ld3m_plugin.priors.folder_kind import FolderConversionOptions, FolderKind
 
@@ -29,7 +28,7 @@ class LatentDiffusionKind(FolderKind):
 
     TrainingOptions = LdmTrainingOptions
     ConversionOptions = LdmConversionOptions
-    shipped = SHIPPED
+    shipped = files.SHIPPED
     trainer = "ld3m_plugin.generators.ld3m.training.train_ldm:train_prior"
     converter = "ld3m_plugin.generators.ld3m.compvis.compvis_convert:convert"
     describer = "ld3m_plugin.generators.ld3m.ldm_describe:describe"

@@ -23,15 +23,13 @@ from ld3m_plugin.generators.ld3m.diffusers_parts import (
     weight_files,
 )
 from ld3m_plugin.generators.ld3m.frozen_layers import copied, shorten
+from ld3m_plugin.generators.ld3m.ldm_folder import EMBEDDED as EMBEDDED
+from ld3m_plugin.generators.ld3m.ldm_folder import SHIPPED as SHIPPED
 from ld3m_plugin.generators.ld3m.model_settings import DIT
 from ld3m_plugin.generators.ld3m.schedule import NoiseLevels
 from ld3m_plugin.generators.ld3m.short_unet import shorten_unet, takes_copies
 from ld3m_plugin.priors.shipped import find_shipped
 from ld3m_plugin.task import Task
-
-EMBEDDED = Path(__file__).parent / "embedded"
-#: Priors that are shipped, by name.
-SHIPPED = {"embedded": EMBEDDED / "fashion-mnist", "embedded-emoji": EMBEDDED / "emoji"}
 
 _UNETS = ("UNet2DConditionModel", "UNet2DModel")
 _AUTOENCODERS = ("VQModel", "AutoencoderKL")

@@ -47,7 +47,6 @@ def train_command(
       ld3m prior train ldm --data imagefolder:PATH -D image_size=64 -S size=tiny --out my-prior
       ld3m prior train gan --data cifar10 -S augment=crop_cutout --out my-gan
     """
-    from ld3m_plugin.cli.progress import TrainingConsole
     from ld3m_plugin.priors.service import check_training, train_prior
 
     check_name(out)
@@ -59,6 +58,8 @@ def train_command(
 
         typer.echo(dump_yaml({"kind": kind, "out": str(out), "options": checked.model_dump(mode="json")}).rstrip())
         return
+    from ld3m_plugin.cli.progress import TrainingConsole
+
     smaller = f"choose a smaller batch or model with -S (`ld3m plugins show {kind}`)"
     with TrainingConsole() as reporter, orderly_end(reporter.stopped, smaller, reporter.kept):
         task = read_data(data, assignments(data_options), device)

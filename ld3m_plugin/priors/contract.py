@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ld3m_plugin.options import Options
-from ld3m_plugin.task import Task
+
+if TYPE_CHECKING:  # the options of a kind are read without torch
+    from ld3m_plugin.task import Task
 
 
 class TrainingReporter:

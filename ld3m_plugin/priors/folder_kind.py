@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from ld3m_plugin.options import Options
 from ld3m_plugin.priors.contract import PriorKind, TrainingReporter
-from ld3m_plugin.task import Task
+
+if TYPE_CHECKING:
+    from ld3m_plugin.task import Task
 
 
 class FolderConversionOptions(Options):

@@ -7,14 +7,16 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import starmap
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import StrictInt, TypeAdapter, ValidationError
 
 from ld3m_plugin import storage
 from ld3m_plugin.errors import PriorError, one_line
 from ld3m_plugin.storage import open_regular, write_json
-from ld3m_plugin.task import Task
+
+if TYPE_CHECKING:
+    from ld3m_plugin.task import Task
 
 FACTS = "prior.json"
 #: How a prior was trained, for the record; converted priors have no such file.

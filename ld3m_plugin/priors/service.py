@@ -9,14 +9,17 @@ import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ld3m_plugin.backends import conforming
-from ld3m_plugin.contracts import Options, PriorKind, Task, TrainingReporter
 from ld3m_plugin.errors import HostError, PluginFailedError, PriorError, UsageError, one_line
-from ld3m_plugin.options import build
+from ld3m_plugin.options import Options, build
+from ld3m_plugin.priors.contract import PriorKind, TrainingReporter
 from ld3m_plugin.registry import blaming, current_registry, described
 from ld3m_plugin.storage import LOCK, complete_folder, locked, read_json, write_json
+
+if TYPE_CHECKING:
+    from ld3m_plugin.task import Task
 
 
 def get_prior_kind(name: str) -> PriorKind:

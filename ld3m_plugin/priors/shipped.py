@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ld3m_plugin.priors.prior_json import TRAINING
-from ld3m_plugin.task import Task
+
+if TYPE_CHECKING:
+    from ld3m_plugin.task import Task
 
 #: The name that stands for the shipped prior that fits the data.
 FITTING = "embedded"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field, field_validator
 
-from ld3m_plugin.augmentation.strategy import parse
-from ld3m_plugin.contracts import Task
 from ld3m_plugin.errors import InvalidOptionError
 from ld3m_plugin.generators.glad.stylegan_shape import NetworkShape, make_shape
 from ld3m_plugin.priors.training.training_sizes import SMALL_REPORT, TINY_REPORT, SizedTrainingOptions
+
+if TYPE_CHECKING:
+    from ld3m_plugin.task import Task
 
 
 class GanTrainingOptions(SizedTrainingOptions):
@@ -63,6 +66,8 @@ class GanTrainingOptions(SizedTrainingOptions):
     @field_validator("augment")
     @classmethod
     def _known(cls, strategy: str) -> str:
+        from ld3m_plugin.augmentation.strategy import parse  # late: it imports torch
+
         try:
             parse(strategy)
         except InvalidOptionError as error:

@@ -87,20 +87,26 @@ def test_a_wrong_setting_names_file_and_line(tmp_path, level):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["compare", "evaluate"])
-def test_dry_runs_import_no_torch(what, tmp_path):
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["compare", "--preset", "demo", "--dry-run"], "demo"),
+        (["evaluate", ".", "--dry-run"], "quick"),
+        (["prior", "train", "ldm", "--out", "p", "-S", "size=tiny", "--dry-run"], "autoencoder_steps: 400"),
+        (["prior", "train", "gan", "--out", "p", "-S", "size=tiny", "--dry-run"], "steps: 600"),
+    ],
+    ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else "",
+)
+def test_dry_runs_import_no_torch(arguments, shown, tmp_path):
     (tmp_path / "metadata.json").write_text("{}")
-    arguments = (
-        ["compare", "--preset", "demo", "--dry-run"] if what == "compare" else ["evaluate", str(tmp_path), "--dry-run"]
-    )
     code = (
         "import sys; from ld3m_plugin.cli import app\n"
         f"try: app({arguments!r}, standalone_mode=False)\n"
         "finally: print('torch' in sys.modules, file=sys.stderr)"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert result.stderr.split() == ["False"]
-    assert "quick" in result.stdout or "demo" in result.stdout
+    assert shown in result.stdout
 
 
 def test_quiet_leaves_warnings(monkeypatch):
