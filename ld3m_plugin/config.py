@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -189,7 +190,10 @@ def read_layer(path: Path) -> dict[str, Any]:
         from ld3m_plugin.data.load import recorded_options  # late: it imports torch
 
         name = str(data.get("name", DataConfig().name))
-        data["options"] = recorded_options(name, data["options"], by_hand=True)  # the file may be a run's config.yaml
+        with _located("data"):
+            data["options"] = recorded_options(
+                name, data["options"], by_hand=True
+            )  # the file may be a run's config.yaml
     return layer
 
 
@@ -332,14 +336,19 @@ def completed(config: RunConfig) -> RunConfig:
     from ld3m_plugin.registry import current_registry
 
     registry, recipe = current_registry(), config.evaluation.protocol
-    protocol = get_protocol(recipe)
+    with _located("evaluation", "protocol"):
+        protocol = get_protocol(recipe)
     trackers = tuple(map(_completed_tracker, config.trackers))
     networks = config.evaluation.networks or protocol.networks
-    for network in networks:
-        registry.find("network", network)
-    data = absolute_data(config.data.name, config.data.options)
-    generator = create("generator", config.generator.name, config.generator.options)
-    objective = create("objective", config.objective.name, config.objective.options)
+    with _located("evaluation", "networks"):
+        for network in networks:
+            registry.find("network", network)
+    with _located("data"):
+        data = absolute_data(config.data.name, config.data.options)
+    with _located("generator"):
+        generator = create("generator", config.generator.name, config.generator.options)
+    with _located("objective"):
+        objective = create("objective", config.objective.name, config.objective.options)
     defaults = (
         default_rates(generator, config.objective.name, config.generator.name)
         if config.optimizer.name == "adam"
@@ -360,6 +369,21 @@ def completed(config: RunConfig) -> RunConfig:
     }
     parts = {part: getattr(config, part).model_copy(update=change) for part, change in changes.items()}
     return config.model_copy(update={**parts, "trackers": trackers})
+
+
+@contextmanager
+def _located(part: str, key: str = "") -> Iterator[None]:
+    """Say of an error which setting is wrong: `part`.`key`; without a key, the part's name or, where one is named, its option."""
+    try:
+        yield
+    except UsageError as error:
+        if key:
+            error.location = (part, key)
+        elif not error.location:
+            error.location = (part, "name")
+        elif error.location[0] != part:
+            error.location = (part, "options", *error.location)
+        raise
 
 
 def _completed_tracker(tracker: TrackerConfig) -> TrackerConfig:

@@ -41,7 +41,7 @@ def runs_command(
     """
     if not folder.is_dir():
         if folder == _FIRST:
-            say("no runs yet: ld3m distill makes one")
+            typer.echo("[]") if as_json else say("no runs yet: ld3m distill makes one")
             return
         raise UsageError(f"{folder} is not a folder: give one that holds runs")
     lines = list(list_runs(folder))

@@ -63,6 +63,11 @@ def test_an_accuracy_is_the_mean_over_architectures(runs, tmp_path):
     assert json.loads(printed("runs", tmp_path, "--json"))[0]["status"] == "damaged"
 
 
+def test_without_runs_the_json_is_an_empty_list(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(app, ["runs", "--json"]).output == "[]\n"
+
+
 def test_a_folder_that_is_not_there_is_a_usage_error(tmp_path):
     result = CliRunner().invoke(app, ["runs", str(tmp_path / "none")])
     assert result.exit_code != 0

@@ -80,6 +80,26 @@ def test_a_wrong_setting_names_file_and_line(tmp_path, level):
         file.write_text("# a comment\nsteps: 3\n\nstepz: 4\n")
     result = CliRunner().invoke(app, ["distill", "--config", str(file), "--dry-run"])
     assert f"{file}, line {5 if level else 4}" in str(result.exception)
+    # Names of backends, which a registry looks up, and options of the data.
+    file.write_text(
+        "steps: 3\ngenerator:\n  name: pixl\nobjective: {name: dn}\ndata:\n  name: cifr10\nevaluation:\n  protocol: quik\n"
+    )
+    mended = []
+    for line, wrong, right in [
+        (8, "evaluation.protocol", "quick"),
+        (6, "data.name", "fashion-mnist"),
+        (3, "generator.name", "pixel"),
+        (4, "objective.name", "dm"),
+    ]:
+        result = CliRunner().invoke(app, ["distill", "--config", str(file), "--dry-run", *mended])
+        assert str(result.exception).startswith(f"{file}, line {line}: unknown ")
+        mended += ["--set", f"{wrong}={right}"]
+    file.write_text("evaluation:\n  networks: [ConvNat]\n")
+    result = CliRunner().invoke(app, ["distill", "--config", str(file), "--dry-run"])
+    assert str(result.exception).startswith(f"{file}, line 2: unknown network")
+    file.write_text("data:\n  name: fashion-mnist\n  options:\n    img: 3\n")
+    result = CliRunner().invoke(app, ["distill", "--config", str(file), "--dry-run"])
+    assert str(result.exception).startswith(f"{file}, line 4: ")
     # A value that the command line gives is not the file's.
     file.write_text("steps: 3\n")
     result = CliRunner().invoke(app, ["distill", "--config", str(file), "--set", "steps=-1", "--dry-run"])
