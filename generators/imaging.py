@@ -1,7 +1,7 @@
 """Convert between a task's normalised images and the pictures in [-1, 1] of pre-trained models.
 
-Synthetic and real images share one normaliser. The published LD3M code encodes normalised images, and normalises renders with
-another data set's mean, which changes the contrast of the learned images.
+Synthetic and real images share one normaliser, with the task's whitening if it has one. The published LD3M code encodes
+normalised images, and normalises renders with another data set's mean, which changes the contrast of the learned images.
 """
 
 from __future__ import annotations
@@ -30,19 +30,23 @@ class PictureSpace:
         self._mean, self._std = (
             torch.tensor(values, device=task.device).view(1, -1, 1, 1) for values in (task.mean, task.std)
         )
+        self._whitened, self._unwhitened = task.whitened, task.unwhitened
         self._task_channels, self._channels, self._clamp = task.channels, channels, clamp
 
     def pictures(self, images: Tensor) -> Tensor:
         """Convert normalised images (n, C, H, W) to pictures (n, P, H, W) in [-1, 1]."""
-        return _with_channels(images * self._std + self._mean, self._channels) * 2 - 1
+        return _with_channels(self._unwhitened(images) * self._std + self._mean, self._channels) * 2 - 1
 
     def images(self, pictures: Tensor) -> Tensor:
         """Convert pictures (n, P, H, W) to normalised images (n, C, H, W), differentiably."""
-        return (self._in_range(_with_channels((pictures + 1) / 2, self._task_channels)) - self._mean) / self._std
+        return self._normalised(_with_channels((pictures + 1) / 2, self._task_channels))
 
     def clamped(self, images: Tensor) -> Tensor:
         """Clamp normalised images (n, C, H, W) of the task to the range of its pictures, as `images` does."""
-        return (self._in_range(images * self._std + self._mean) - self._mean) / self._std
+        return self._normalised(self._unwhitened(images) * self._std + self._mean)
+
+    def _normalised(self, unit: Tensor) -> Tensor:
+        return self._whitened((self._in_range(unit) - self._mean) / self._std)
 
     def _in_range(self, unit: Tensor) -> Tensor:
         if self._clamp == "hard":

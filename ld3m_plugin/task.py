@@ -23,6 +23,7 @@ from ld3m_plugin.images.given_tensors import (
     given_images,
 )
 from ld3m_plugin.images.images_by_class import ImagesByClass
+from ld3m_plugin.images.whitening import Whitening
 from ld3m_plugin.options import Options
 from ld3m_plugin.randomness import spawn, stream
 
@@ -76,6 +77,8 @@ class Task:
             as those that no prior was trained on. None: any of them.
         held_out_groups: as `test_groups`, of these images.
         broader: for each class, the name that it has in a prior of the whole data set, of which the task is a part.
+        whitening: what normalised images go through before anything sees them (`zca=true`): real ones in `normalise`, those of a
+            generator by `whitened`. None: nothing.
         notes: what is wrong with the data and does not stop a run, one line each; shown as warnings.
     """
 
@@ -95,6 +98,7 @@ class Task:
     held_out_groups: tuple[int, ...] | None = field(default=None, repr=False)
     broader: tuple[str | None, ...] = ()
     notes: tuple[str, ...] = ()
+    whitening: Whitening | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_tensors(
@@ -240,13 +244,16 @@ class Task:
         return replace(self, device=torch.device(device))
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Images (n, C, H, W) as `train` gives them, or means of them, as normalised float32 on the task's device."""
+        """Images (n, C, H, W) as `train` gives them, or means of them, as normalised float32 on the task's device.
+
+        They are whitened where the task whitens.
+        """
         # Images of a plugin need not derive from the contract's class.
         if images.is_floating_point() and getattr(self.train, "normalised", False):
-            return to_device(images, self.device).float()
+            return self.whitened(to_device(images, self.device).float())
         # Moved as bytes: a quarter of the traffic. One fused multiply-add does scaling and normalisation.
         shift, scale = self._normalisation
-        return torch.addcmul(shift, to_device(images, self.device).float(), scale)
+        return self.whitened(torch.addcmul(shift, to_device(images, self.device).float(), scale))
 
     @cached_property
     def _normalisation(self) -> tuple[Tensor, Tensor]:
@@ -257,7 +264,15 @@ class Task:
     def denormalise(self, images: Tensor) -> Tensor:
         """Normalised images (n, C, H, W) in the range [0, 1] of the data, not clipped."""
         mean, std = (torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
-        return images * std + mean
+        return self.unwhitened(images) * std + mean
+
+    def whitened(self, images: Tensor) -> Tensor:
+        """Images (n, C, H, W), normalised with mean and std, as networks see them: whitened, or the same without whitening."""
+        return images if self.whitening is None else self.whitening(images)
+
+    def unwhitened(self, images: Tensor) -> Tensor:
+        """Undo `whitened`."""
+        return images if self.whitening is None else self.whitening.undo(images)
 
     def real_images(self, class_index: int, count: int, rng: torch.Generator) -> Tensor:
         """`count` distinct training images of a class, drawn with `rng`: (count, C, H, W), normalised.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ld3m_plugin.artefact.hub_metadata import front_matter
+from ld3m_plugin.artefact.reading import is_whitened
 from ld3m_plugin.errors import visible
 
 # Characters with a meaning in Markdown anywhere in a line: `|` separates cells, `$` is mathematics on hubs.
@@ -53,6 +54,12 @@ ARTEFACT = CardOf(
 )
 
 
+_WHITENED = (
+    " The images are ZCA-whitened after that: `whitening.safetensors` holds `mean` and `matrix`, and test images x, "
+    "normalised and flattened, become `(x - mean) @ matrix`. The pictures are those before."
+)
+
+
 def dataset_card(metadata: Mapping[str, Any], *, soft: bool = False, of: CardOf = ARTEFACT) -> str:
     """The card as Markdown, with the front matter that 🤗 Datasets and model hubs read.
 
@@ -66,7 +73,8 @@ def dataset_card(metadata: Mapping[str, Any], *, soft: bool = False, of: CardOf 
         _how(metadata),
         "The images are a derivative of the data named above: its licence and its limits apply to them.",
         f"## Use\n\n{of.use}",
-        of.holds.format(mean=metadata["mean"], std=metadata["std"]),
+        of.holds.format(mean=metadata["mean"], std=metadata["std"])
+        + (_WHITENED if of is ARTEFACT and is_whitened(metadata) else ""),
         "## Classes\n\n" + ", ".join(plain(name) for name in metadata["class_names"]),
     ]
     final = (metadata.get("results") or {}).get("final")

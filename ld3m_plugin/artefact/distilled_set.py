@@ -2,6 +2,7 @@
 
 `images.safetensors` holds exactly the images that were evaluated, and their labels; `metadata.json` all that is needed to use
 and to repeat them (`runs/provenance.py` composes it); `latents.safetensors` the latents they were rendered from;
+`whitening.safetensors` the map of whitened images;
 `images/<class>/<n>.png` and `grid.png` show them; `README.md` is a card with which 🤗 Datasets opens the folder.
 """
 
@@ -17,12 +18,14 @@ from torch.utils.data import Dataset
 
 from ld3m_plugin.artefact.picture_folder import hard_labels, save_pictures
 from ld3m_plugin.artefact.pictures import save_class_grid
-from ld3m_plugin.artefact.reading import FORMAT, check_metadata, read_images, read_metadata
+from ld3m_plugin.artefact.reading import FORMAT, check_metadata, read_images, read_metadata, read_whitening
 from ld3m_plugin.contracts import Latents
 from ld3m_plugin.errors import ArtefactError
+from ld3m_plugin.images.whitening import Whitening
 from ld3m_plugin.storage import write_json, write_tensors, write_text
 
 IMAGES, LATENTS, METADATA = "images.safetensors", "latents.safetensors", "metadata.json"
+WHITENING = "whitening.safetensors"
 
 
 @dataclass
@@ -30,16 +33,18 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
     """A distilled set; as a `torch.utils.data.Dataset` its items are (image (C, H, W), label).
 
     Attributes:
-        images: (N, C, H, W) float32, normalised with the mean and std of the metadata.
+        images: (N, C, H, W) float32, normalised with the mean and std of the metadata, then whitened where `whitening` is given.
         labels: class indices (N,) int64, or probabilities (N, K) float32.
         metadata: the content of `metadata.json`, with `class_names`, `mean` and `std` at least.
         latents: the latents that the images were rendered from; None where they were not kept.
+        whitening: the map of data with `zca=true`, which test images need too; None: there is none.
     """
 
     images: Tensor
     labels: Tensor
     metadata: dict[str, Any]
     latents: Latents | None = field(default=None, repr=False)
+    whitening: Whitening | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         """A line: images, classes, and what made them."""
@@ -70,7 +75,8 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
     def denormalised(self) -> Tensor:
         """The images (N, C, H, W) as pictures show them: in [0, 1], clipped."""
         mean, std = (torch.tensor(self.metadata[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
-        return (self.images * std + mean).clamp(0, 1)
+        images = self.images if self.whitening is None else self.whitening.undo(self.images)
+        return (images * std + mean).clamp(0, 1)
 
     def save(self, folder: Path | str) -> None:
         """Write the whole artefact into `folder`, which is created.
@@ -84,6 +90,8 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         write_tensors(folder / IMAGES, {"images": self.images, "labels": self.labels})
         if self.latents is not None:
             self.latents.save(folder / LATENTS)
+        if self.whitening is not None:
+            write_tensors(folder / WHITENING, {"mean": self.whitening.mean, "matrix": self.whitening.matrix})
         self._save_pictures(folder)
         self.save_metadata(folder)
 
@@ -115,4 +123,5 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         metadata = read_metadata(folder / METADATA)
         images, labels = read_images(folder / IMAGES, len(metadata["mean"]), len(metadata["class_names"]))
         latents = Latents.load(folder / LATENTS) if (folder / LATENTS).is_file() else None
-        return cls(images, labels, metadata, latents)
+        whitening = read_whitening(folder / WHITENING, metadata, images[0].numel())
+        return cls(images, labels, metadata, latents, whitening)

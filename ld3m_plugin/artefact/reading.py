@@ -7,7 +7,7 @@ an evaluation, or never.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationInfo, 
 from torch import Tensor
 
 from ld3m_plugin.errors import ArtefactError, UsageError, one_line
+from ld3m_plugin.images.whitening import Whitening
 from ld3m_plugin.options import build
 from ld3m_plugin.storage import read_json, read_tensors
 
@@ -140,6 +141,34 @@ def read_images(path: Path, channels: int, classes: int) -> tuple[Tensor, Tensor
     images, labels = tensors["images"], tensors["labels"]
     check_images(images, labels, channels, classes, str(path))
     return images, labels
+
+
+def is_whitened(metadata: Mapping[str, Any]) -> bool:
+    """Whether images with this metadata are whitened."""
+    data = metadata.get("data")
+    return isinstance(data, Mapping) and data.get("zca") is True
+
+
+def read_whitening(path: Path, metadata: Mapping[str, Any], numbers: int) -> Whitening | None:
+    """Read the map of whitened images; None where the metadata says that they are not whitened.
+
+    Args:
+        numbers: of an image, C * H * W.
+
+    Raises:
+        ArtefactError: the file is missing or damaged, or is of other images.
+    """
+    if not is_whitened(metadata):
+        return None
+    if not path.is_file():
+        raise ArtefactError(f"{path} is missing, and the images are whitened: copy the whole folder again")
+    tensors, _ = read_tensors(path, ArtefactError)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if shapes != {"mean": (numbers,), "matrix": (numbers, numbers)}:
+        raise ArtefactError(f"{path} does not hold mean ({numbers},) and matrix ({numbers}, {numbers}): copy it again")
+    if not all(tensor.dtype == torch.float32 and bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise ArtefactError(f"{path} is damaged: its numbers are not finite float32; copy it again")
+    return Whitening(tensors["mean"], tensors["matrix"])
 
 
 def check_images(images: Tensor, labels: Tensor, channels: int, classes: int, owner: str) -> None:

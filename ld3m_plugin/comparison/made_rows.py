@@ -75,7 +75,8 @@ def make_start(settings: Mapping[str, Any], folder: Path, reporter: Reporter) ->
     generator.prepare(task.for_training())
     latents = generator.initial_latents(task.for_training(), labels, stream(config.seed, "latents"))
     images = render(generator, latents, config.render_batch).cpu()
-    distilled = DistilledSet(images, labels, start_metadata(config, task, generator, latents), latents.to("cpu"))
+    facts = start_metadata(config, task, generator, latents)
+    distilled = DistilledSet(images, labels, facts, latents.to("cpu"), task.whitening)
     evaluation = evaluate(
         distilled,
         task,

@@ -44,17 +44,26 @@ def images_digest(images: ImagesByClass) -> str:
 def task_digest(task: Task) -> str:
     """Digest of class names, training and test images: `METHOD:SHA-256`, for records of a line."""
     train, test = images_digest(task.train), task.test_images and images_digest(task.test_images)
-    return f"{train.partition(':')[0]}:{sha256((_names(task.class_names), train, test))}"
+    return f"{train.partition(':')[0]}:{sha256((_names(task.class_names), train, test, *whitening_facts(task)))}"
+
+
+def whitening_facts(task: Task) -> dict[str, Any]:
+    """What records say of whitening: nothing where there is none, so that older records are of the same data.
+
+    The map itself follows from the training images, up to the last digits, which are the machine's.
+    """
+    return {} if task.whitening is None else {"zca": True}
 
 
 def data_facts(task: Task) -> dict[str, Any]:
-    """Record of a data set: where it lies, its classes, how many images each has, and digests of the images."""
+    """Record of a data set: where it lies, its classes, how many images each has, whitening, and digests of the images."""
     test = task.test_images
     return {
         "source": task.source,
         "classes": list(task.class_names),
         "train": list(task.train.counts()),
         "test": None if test is None else list(test.counts()),
+        **whitening_facts(task),
         "images": {
             "train": images_digest(task.train),
             "test": None if test is None else images_digest(test),
@@ -87,6 +96,8 @@ def data_difference(recorded: Any, task: Task) -> str | None:
     for split, what in (("train", "training"), ("test", "test")):
         if record.get(split, now[split]) != now[split]:
             return f"with another number of {what} images"
+    if record and bool(record.get("zca")) != bool(now.get("zca")):
+        return "with ZCA whitening" if now.get("zca") else "without ZCA whitening"
     images = record.get("images")
     for split, what in (("train", "training"), ("test", "test")):
         old = images.get(split) if isinstance(images, dict) else None

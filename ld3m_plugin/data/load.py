@@ -13,6 +13,7 @@ import torch
 
 from ld3m_plugin.data.selection import SELECT_ON, for_selection, full_options, own_options
 from ld3m_plugin.data.task_checks import checked_task
+from ld3m_plugin.data.zca import ZCA, whitened
 from ld3m_plugin.errors import DataError, PluginLoadError, one_line
 from ld3m_plugin.options import Options, Place, build, places, recorded
 from ld3m_plugin.registry import Registry, blaming, current_registry, described, use_registry
@@ -47,7 +48,11 @@ def load_task(
             raise PluginLoadError(f"{described('dataset', base)} gave a {type(task).__name__}, not a Task")
         with blaming("dataset", base, "counts"):
             task = checked_task(base, task)
-        task = (for_selection(task) if getattr(settings, SELECT_ON) == "validation" else task).to(device)
+        if getattr(settings, SELECT_ON) == "validation":
+            task = for_selection(task)
+        if getattr(settings, ZCA):  # after the choice: what is held out does not take part in the fit
+            task = whitened(task)
+        task = task.to(device)
     return replace(task, read_with=settings.model_dump(mode="json", exclude_defaults=True))
 
 
@@ -82,6 +87,8 @@ def absolute_data(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     (base, _, argument), made = name.partition(":"), recorded(data_options(name, options))
     if made[SELECT_ON] == "test":  # records of older versions do not have it, and are of the same runs
         del made[SELECT_ON]
+    if not made[ZCA]:
+        del made[ZCA]
     place = argument_place(name)
     # Below a root, the argument is a part of the data set.
     if place is not None and argument and made.get("root") is None:

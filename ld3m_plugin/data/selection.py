@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, create_model
 from torch import Tensor
 
+from ld3m_plugin.data.zca import ZCA
 from ld3m_plugin.errors import DataError
 from ld3m_plugin.options import Options, options_model
 from ld3m_plugin.randomness import stream
@@ -22,12 +23,12 @@ _SHARE = 0.2
 
 
 def full_options(factory: Any) -> type[Options]:
-    """The options of a data set: its own, and `select_on`."""
-    return _with_selection(options_model(factory) or DataOptions)
+    """The options of a data set: its own, `select_on` and `zca`."""
+    return _with_common(options_model(factory) or DataOptions)
 
 
 @cache
-def _with_selection(own: type[Options]) -> type[Options]:
+def _with_common(own: type[Options]) -> type[Options]:
     if SELECT_ON in own.model_fields:
         return own
     choice: Any = (
@@ -38,7 +39,15 @@ def _with_selection(own: type[Options]) -> type[Options]:
             "choosing settings",
         ),
     )
-    return create_model(own.__name__, __base__=own, __doc__=own.__doc__, **{SELECT_ON: choice})
+    whitening: Any = (
+        bool,
+        Field(
+            False,
+            description="ZCA whitening of all images (of up to 64x64 pixels), fitted on the training images with eps 0.1, "
+            "as for MTT; undone in pictures",
+        ),
+    )
+    return create_model(own.__name__, __base__=own, __doc__=own.__doc__, **{SELECT_ON: choice, ZCA: whitening})
 
 
 def own_options(settings: Options, factory: Any) -> Options:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ld3m_plugin.artefact.reading import is_whitened
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.class_names import comparable
 from ld3m_plugin.data.identity import data_difference, exchanged_classes, recorded_facts
@@ -49,6 +50,7 @@ def check_data(metadata: Mapping[str, Any], task: Task, is_named: bool) -> str |
     """
     check_labels(metadata, task)
     _check_facts(metadata, task, ("class_names", "image_size", "channels"))
+    _check_whitening(metadata, task)
     found = data_difference(recorded_facts(metadata), task)
     scaled_alike = all(_fits(metadata, task, name) for name in ("mean", "std"))
     if found is not None and not is_named:
@@ -59,6 +61,16 @@ def check_data(metadata: Mapping[str, Any], task: Task, is_named: bool) -> str |
         )
     _check_facts(metadata, task, ("mean", "std"))
     return None if found is None else f"{task.source} is other data than the set was made from, {found}"
+
+
+def _check_whitening(metadata: Mapping[str, Any], task: Task) -> None:
+    whitened = is_whitened(metadata)
+    if whitened != (task.whitening is not None):
+        kinds = ("whitened (ZCA)", "not whitened") if whitened else ("not whitened", "whitened (ZCA)")
+        raise ArtefactError(
+            f"images of the distilled set are {kinds[0]}, those of data set {task.name!r} are {kinds[1]}: give "
+            f"-D zca={str(whitened).lower()}"
+        )
 
 
 def _check_facts(metadata: Mapping[str, Any], task: Task, names: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ld3m_plugin.artefact.distilled_set import DistilledSet
 from ld3m_plugin.artefact.reading import check_images
+from ld3m_plugin.data.identity import whitening_facts
 from ld3m_plugin.data.load import absolute_data
 from ld3m_plugin.data.safe_torch import load_tensors
 from ld3m_plugin.errors import ArtefactError, UsageError
@@ -58,7 +59,8 @@ def import_tensors(
     check_images(pictures, classes, len(mean), len(names), f"{images} and {labels}")
     if task is not None:
         pictures, mean, std = _as_task(pictures, mean, std, names, task)
-    return DistilledSet(pictures, classes, _metadata(pictures, classes, names, mean, std, Path(images), task))
+    facts = _metadata(pictures, classes, names, mean, std, Path(images), task)
+    return DistilledSet(pictures, classes, facts, whitening=None if task is None else task.whitening)
 
 
 def _tensor(path: Path) -> Tensor:
@@ -114,6 +116,11 @@ def _as_task(
     pairs = [*zip(mean, task.mean, strict=True), *zip(std, task.std, strict=True)]
     if all(abs(a - b) <= _SAME for a, b in pairs):
         return images, task.mean, task.std
+    if task.whitening is not None:
+        raise ArtefactError(
+            f"whitened images were normalised with mean {list(task.mean)} and std {list(task.std)} of data set {task.name!r}, "
+            "and are given with others: give --mean and --std as these, or leave out -D zca=true where they are not whitened"
+        )
     old_mean, old_std, new_mean, new_std = (torch.tensor(v).view(1, -1, 1, 1) for v in (mean, std, task.mean, task.std))
     return (images * old_std + old_mean - new_mean) / new_std, task.mean, task.std
 
@@ -132,6 +139,7 @@ def _metadata(
         "data": {
             "name": task.name if task else path.stem,
             "source": task.source if task else f"imported from {path.name}",
+            **({} if task is None else whitening_facts(task)),
         },
         "class_names": list(names),
         "image_size": images.shape[-1],

@@ -47,10 +47,14 @@ def write_latents(distilled: DistilledSet, path: Path, *, half: bool = False) ->
         half: keep all floating-point numbers, those of fixed noise as well, as float16. The images then differ slightly.
 
     Raises:
-        ArtefactError: the set has no latents, or some are beyond the range of float16.
+        ArtefactError: the set has no latents or is of whitened data, or some are beyond the range of float16.
     """
     if distilled.latents is None:
         raise ArtefactError("the set has no latents: it was not rendered from any, or they were not kept")
+    if distilled.whitening is not None:
+        raise ArtefactError(
+            "latents of whitened data (zca=true) cannot be rendered without it: export the images, --to npz"
+        )
     tensors = distilled.latents.tensors()
     if half:
         tensors = {name: _halved(name, tensor) for name, tensor in tensors.items()}

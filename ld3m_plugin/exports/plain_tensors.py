@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -26,7 +27,10 @@ def write_tensor_pickles(distilled: DistilledSet, folder: Path) -> None:
 
 
 def write_npz(distilled: DistilledSet, path: Path) -> None:
-    """Write the arrays `images`, `labels`, `class_names`, `mean` and `std`; `numpy.load` reads them without pickles."""
+    """Write the arrays `images`, `labels`, `class_names`, `mean` and `std`; `numpy.load` reads them without pickles.
+
+    Of whitened images, `zca_mean` and `zca_matrix` as well.
+    """
     with naming(path), path.open("wb") as file:
         numpy.savez(
             file,
@@ -35,10 +39,16 @@ def write_npz(distilled: DistilledSet, path: Path) -> None:
             class_names=numpy.array(distilled.class_names, dtype=numpy.str_),
             mean=numpy.array(distilled.metadata["mean"], dtype=numpy.float32),
             std=numpy.array(distilled.metadata["std"], dtype=numpy.float32),
+            **_whitening(distilled),
         )
 
 
+def _whitening(distilled: DistilledSet) -> dict[str, Any]:
+    found = distilled.whitening
+    return {} if found is None else {"zca_mean": found.mean.numpy(), "zca_matrix": found.matrix.numpy()}
+
+
 def write_facts(distilled: DistilledSet, folder: Path) -> None:
-    """Write `classes.json`: class names in label order, and the mean and std that normalised images were made with."""
+    """Write `classes.json`: class names in label order, mean and std of normalised images, `zca` where they are whitened."""
     facts = {name: distilled.metadata[name] for name in ("class_names", "mean", "std")}
-    write_json(folder / FACTS, facts)
+    write_json(folder / FACTS, facts if distilled.whitening is None else {**facts, "zca": True})

@@ -10,6 +10,7 @@ from typing import Any
 
 from ld3m_plugin.artefact.distilled_set import DistilledSet
 from ld3m_plugin.contracts import Network, Task
+from ld3m_plugin.data.identity import whitening_facts
 from ld3m_plugin.evaluation.evaluating import check_evaluation, check_fits
 from ld3m_plugin.evaluation.protocols import Protocol, get_protocol
 from ld3m_plugin.evaluation.same_data import check_labels
@@ -44,6 +45,7 @@ class TrainedNetwork:
             "class_names": json.dumps(self.task.class_names),
             "mean": json.dumps(self.task.mean),
             "std": json.dumps(self.task.std),
+            **{name: json.dumps(fact) for name, fact in whitening_facts(self.task).items()},
             "protocol": self.protocol.model_dump_json(),
             "seed": str(self.seed),
             "accuracy": f"{self.accuracy:.4f}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -102,7 +102,7 @@ def gallery(distilled: DistilledSet, run: Path, most: int, what: str = "distille
 
 
 def _denormalised(distilled: DistilledSet, indices: list[int]) -> Tensor:
-    chosen = DistilledSet(distilled.images[indices], distilled.labels[indices], distilled.metadata)
+    chosen = replace(distilled, images=distilled.images[indices], labels=distilled.labels[indices], latents=None)
     return chosen.denormalised().nan_to_num()
 
 

@@ -68,7 +68,7 @@ def start_metadata(config: RunConfig, task: Task, generator: Generator, latents:
         "channels": task.channels,
         "mean": list(task.mean),
         "std": list(task.std),
-        "value_range": "images are (pixels in [0, 1] - mean) / std, not clipped",
+        "value_range": f"images are (pixels in [0, 1] - mean) / std, {'then whitened, ' if task.whitening else ''}not clipped",
         "images_per_class": config.images_per_class,
         "start": generator.start(),
         "storage": storage(task, generator, latents),

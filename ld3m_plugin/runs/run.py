@@ -281,7 +281,8 @@ class _Run:
 
     def _distilled(self) -> DistilledSet:
         state = self.state
-        return DistilledSet(state.images().cpu(), state.labels, metadata(state), state.latents.clone().to("cpu"))
+        latents = state.latents.clone().to("cpu")
+        return DistilledSet(state.images().cpu(), state.labels, metadata(state), latents, state.task.whitening)
 
     def _save(self) -> DistilledSet:
         distilled = self._distilled()

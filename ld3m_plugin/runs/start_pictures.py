@@ -21,8 +21,7 @@ _IN_STRIP = 10
 def save_start(state: Distillation, folder: Path) -> None:
     """Write the images that the first step matched, as pictures of 8 bits, and where they are among all images."""
     indices, images = torch.tensor(list(state.start_images)), torch.stack(list(state.start_images.values()))
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (state.task.mean, state.task.std))
-    pictures = ((images * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
+    pictures = (state.task.denormalise(images).clamp(0, 1) * 255).round().to(torch.uint8)
     write_tensors(folder / START, {"pictures": pictures, "indices": indices})
 
 

@@ -14,7 +14,7 @@ from ld3m_plugin.storage.sealed import content_digest
 
 #: Tensors (N, ...) to start from, by name; or a function of labels (N,) and a random stream that makes them.
 Start = Mapping[str, Tensor] | Callable[[Tensor, torch.Generator], Mapping[str, Tensor]]
-#: Range of pixels in the images that a module gives; `normalised`: they are normalised with the task's mean and std.
+#: Range of pixels in the images that a module gives; `normalised`: they are as the task normalises.
 Output = Literal["normalised", "0 to 1", "-1 to 1"]
 _TO_UNIT = {"normalised": (1.0, 0.0), "0 to 1": (1.0, 0.0), "-1 to 1": (0.5, 0.5)}
 
@@ -57,6 +57,7 @@ class ModuleGenerator(Generator):
     def prepare(self, task: Task) -> None:
         self.module.to(task.device).eval()
         self._mean, self._std = (torch.tensor(v, device=task.device).view(1, -1, 1, 1) for v in (task.mean, task.std))
+        self._whitened = task.whitened
 
     def initial_latents(self, task: Task, labels: Tensor, rng: torch.Generator) -> Latents:
         """Take the start as it is given, or make it.
@@ -86,7 +87,7 @@ class ModuleGenerator(Generator):
         if self._output == "normalised":
             return images
         scale, shift = _TO_UNIT[self._output]
-        return (images * scale + shift - self._mean) / self._std
+        return self._whitened((images * scale + shift - self._mean) / self._std)
 
     def learning_rates(self) -> dict[str, float]:
         return dict(self._rates)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ld3m_plugin.artefact.distilled_set import IMAGES, LATENTS, METADATA, DistilledSet
+from ld3m_plugin.artefact.distilled_set import IMAGES, LATENTS, METADATA, WHITENING, DistilledSet
 from ld3m_plugin.config import RunConfig, changed
 from ld3m_plugin.errors import NonFiniteError, UsageError
 from ld3m_plugin.evaluation.predictions import PREDICTIONS
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: The objective's name where a caller gives none.
 OWN_LOOP = "own-loop"
-_OURS = {IMAGES, LATENTS, METADATA, PREDICTIONS, "images", "grid.png", "README.md"}
+_OURS = {IMAGES, LATENTS, METADATA, WHITENING, PREDICTIONS, "images", "grid.png", "README.md"}
 
 
 def distilled_set(
@@ -47,7 +47,8 @@ def distilled_set(
         "seen_networks": list(networks),
         "steps": syn.iteration,
     }
-    return DistilledSet(images.cpu(), syn.labels.cpu(), metadata, syn.latents.clone().to("cpu"))
+    latents = syn.latents.clone().to("cpu")
+    return DistilledSet(images.cpu(), syn.labels.cpu(), metadata, latents, syn.task.whitening)
 
 
 def save_set(distilled: DistilledSet, folder: Path) -> None:

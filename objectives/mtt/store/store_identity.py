@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ld3m_plugin.contracts import Task
-from ld3m_plugin.data.identity import data_digest, sha256
+from ld3m_plugin.data.identity import data_digest, sha256, whitening_facts
 from ld3m_plugin.errors import InvalidOptionError, PluginFailedError
 from ld3m_plugin.objectives.matching import check_no_batch_norm, random_network
 from ld3m_plugin.objectives.mtt.store.expert_settings import EXTENT, ExpertSettings
@@ -40,6 +40,7 @@ def decisive(task: Task, settings: ExpertSettings) -> dict[str, Any]:
             # Statistics of a folder are sums in floating point: the last digits are the machine's.
             "mean": [round(value, 5) for value in task.mean],
             "std": [round(value, 5) for value in task.std],
+            **whitening_facts(task),
         },
         "settings": chosen,
     }
