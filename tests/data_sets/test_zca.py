@@ -19,6 +19,7 @@ from ld3m_plugin.evaluation import evaluate
 from ld3m_plugin.evaluation.protocols import get_protocol
 from ld3m_plugin.evaluation.same_data import check_data
 from ld3m_plugin.evaluation.test_images import TestImages
+from ld3m_plugin.exports.imported_set import import_tensors
 from ld3m_plugin.generators.imaging import PictureSpace
 from ld3m_plugin.objectives.mtt.store import ExpertSettings
 from ld3m_plugin.objectives.mtt.store.store_identity import key_of
@@ -181,6 +182,18 @@ def test_the_artefact_keeps_the_map(plain, task, tmp_path):
     assert torch.equal(loaded.denormalised(), original.denormalised())
     assert (loaded.denormalised() - (every(plain)[::100] * 0.25 + 0.5)).abs().max() < 1e-5
     assert "ZCA-whitened" in (tmp_path / "README.md").read_text()
+
+
+def test_whitened_tensors_of_another_program_are_read_with_the_map_of_the_data(plain, task, tmp_path):
+    torch.save(every(task)[::100], tmp_path / "images.pt")
+    torch.save(torch.arange(3), tmp_path / "labels.pt")
+    files = tmp_path / "images.pt", tmp_path / "labels.pt"
+    made = import_tensors(*files, task.mean, task.std, task=replace(task, name=DATA))
+    made.save(tmp_path / "set")
+    pictures = DistilledSet.load(tmp_path / "set").denormalised()
+    assert (pictures - (every(plain)[::100] * 0.25 + 0.5)).abs().max() < 1e-5
+    with pytest.raises(ArtefactError, match="-D zca=true"):
+        import_tensors(*files, [0.4] * 3, task.std, task=replace(task, name=DATA))
 
 
 def _missing(path):
