@@ -45,7 +45,8 @@ class Whitening:
 
     @cached_property
     def _inverse(self) -> Tensor:
-        return torch.linalg.inv(self.matrix.double()).float()
+        inverse: Tensor = torch.linalg.inv(self.matrix.double())
+        return inverse.float()
 
     def _on(self, device: torch.device, *, inverse: bool) -> tuple[Tensor, Tensor]:
         if (device, inverse) not in self._moved:
