@@ -56,8 +56,8 @@ def recorded_data(distilled: DistilledSet, path: Path) -> tuple[str, dict[str, A
         return str(recorded["name"]), recorded_options(str(recorded["name"]), dict(recorded["options"]))
     except UnknownBackendError as error:
         raise ArtefactError(
-            f"{path} was made from data that no data set here is named after, {str(recorded['name'])!r}: give --data NAME or FOLDER "
-            "with its test images"
+            f"{path} was made from data that no data set here is named after, {str(recorded['name'])!r}: give --data NAME or "
+            "FOLDER with its test images"
         ) from error
     except (KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"{path} does not record which data it was made from: give --data") from error
