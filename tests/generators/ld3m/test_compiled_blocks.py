@@ -91,6 +91,7 @@ def assert_close(found, wanted):
 
 
 @pytest.mark.slow
+@pytest.mark.compiles
 @pytest.mark.parametrize("memory", ["graph", "checkpoint", "auto"])
 def test_same_images_and_gradients_as_the_written_blocks(made, memory):
     compiled, latents = made(memory=memory)
@@ -105,6 +106,7 @@ def test_same_images_and_gradients_as_the_written_blocks(made, memory):
 
 
 @pytest.mark.slow
+@pytest.mark.compiles
 def test_the_code_of_a_former_process_gives_the_same_bits(made):
     found = images_and_gradients(*made(memory="graph"))
     codes = {path: path.stat().st_mtime_ns for path in cache_folder().rglob("*.so")}
@@ -114,12 +116,14 @@ def test_the_code_of_a_former_process_gives_the_same_bits(made):
 
 
 @pytest.mark.slow
+@pytest.mark.compiles
 def test_the_autoencoder_alone(made):
     found, wanted = (images_and_gradients(*made("autoencoder", compile=kind)) for kind in ("blocks", "none"))
     assert_close(found, wanted)
 
 
 @pytest.mark.slow
+@pytest.mark.compiles
 def test_a_second_derivative_is_refused(made):
     generator, latents = made(memory="graph")
     for function in (generator.render, generator.denoise):
@@ -129,6 +133,7 @@ def test_a_second_derivative_is_refused(made):
 
 
 @pytest.mark.slow
+@pytest.mark.compiles
 def test_a_run_records_it_and_goes_on_with_it_alone(prior, cache, tmp_path):
     task, folder = tiny_task(**TASK), tmp_path / "run"
     config = {
@@ -150,6 +155,7 @@ def test_a_run_records_it_and_goes_on_with_it_alone(prior, cache, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.compiles
 def test_a_library_that_was_cut_off_is_named(made):
     images_and_gradients(*made(memory="graph"))
     library = next(cache_folder().rglob("*.so"))
@@ -165,6 +171,7 @@ def test_a_library_that_was_cut_off_is_named(made):
 
 
 @pytest.mark.slow
+@pytest.mark.compiles
 def test_more_forms_than_the_limit_never_run_as_written(made, monkeypatch):
     monkeypatch.setattr(compiled_blocks, "_MOST_FORMS", 1)
     generator, latents = made("autoencoder")
@@ -174,6 +181,7 @@ def test_more_forms_than_the_limit_never_run_as_written(made, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.compiles
 def test_what_the_compiler_raises_is_one_line(made, monkeypatch):
     def fail(*_, **__):
         raise OSError("libx.so: invalid ELF header\nmore")
@@ -209,6 +217,7 @@ def test_the_record_of_a_run_without_it_stays_as_it_was(made):
 
 
 @pytest.mark.slow
+@pytest.mark.compiles
 def test_blocks_of_a_transformer(dits, cache):
     compiled, written = (load_prior(dits()) for _ in range(2))
     compiled_blocks.CompiledBlocks(compiled.denoiser)
