@@ -84,7 +84,8 @@ def installed(tmp_path_factory):
     """A folder with an environment in which pip installed a new plugin, beside everything that is installed here."""
     place = tmp_path_factory.mktemp("newcomer")
     write_plugin("dots", place / "ld3m-dots")
-    subprocess.run([sys.executable, "-m", "venv", str(place / "env")], check=True)
+    # Without pip, which would come with a setuptools of its own before the one that is checked here.
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place / "env")], check=True)
     python = place / "env" / "bin" / "python"
     where = "import sysconfig; print(sysconfig.get_path('purelib'))"
     site = Path(subprocess.run([python, "-c", where], check=True, capture_output=True, text=True).stdout.strip())
@@ -93,7 +94,8 @@ def installed(tmp_path_factory):
     (site / "shared.pth").write_text(f"import site; site.addsitedir({shared!r})\n")
     # Older ones need a package more to build a wheel; then pip fetches what the pyproject names.
     isolation = ["--no-build-isolation"] if _can_build() else []
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", *isolation]
+    quiet = ["--quiet", "--disable-pip-version-check", "--no-deps", *isolation]
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", *quiet]
     subprocess.run([*pip, str(place / "ld3m-dots")], check=True, cwd=place)
     return place, python
 
