@@ -10,6 +10,7 @@ from ld3m_plugin.data.class_names import comparable, composed
 from ld3m_plugin.errors import InvalidOptionError, nearest, one_line
 from ld3m_plugin.plain_yaml import read_yaml
 from ld3m_plugin.priors.prior_json import PriorFacts
+from ld3m_plugin.registry import current_registry
 
 UNCONDITIONAL = "unconditional"
 _LISTED = 20
@@ -121,9 +122,12 @@ def _unmatched(facts: PriorFacts, name: str, unmatched: str, advice: str) -> int
 def own_prior(task: Task, kind: str) -> str:
     """Advice to train a prior on the data of the task, with the command to type."""
     options = "".join(f" -D {name}={value}" for name, value in task.read_with.items())
+    data = task.name
+    if data.partition(":")[0] not in current_registry().names("dataset"):  # made in Python
+        data, options = "imagefolder:FOLDER", f" -D image_size={task.image_size}"
     place = "network" if kind == "gan" else "prior"
     return (
-        f"train a prior on this data (`ld3m prior train {kind} --data {task.name}{options} -S size=tiny --out my-prior`, then -G "
+        f"train a prior on this data (`ld3m prior train {kind} --data {data}{options} -S size=tiny --out my-prior`, then -G "
         f"{place}=my-prior)"
     )
 

@@ -60,6 +60,8 @@ def save_set(distilled: DistilledSet, folder: Path) -> None:
     if folder.exists():
         others = sorted({path.name for path in folder.iterdir()} - _OURS) if folder.is_dir() else [folder.name]
         if others:
-            raise UsageError(f"{folder} has something else in it ({', '.join(others[:3])}): choose a folder of its own")
+            raise UsageError(
+                f"{folder} has something else in it ({', '.join(others[:3])}): move that away, or choose a folder of its own"
+            )
     with signals_held(), complete_folder(folder.absolute()) as partial:
         distilled.save(partial)
