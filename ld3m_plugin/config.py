@@ -190,10 +190,8 @@ def read_layer(path: Path) -> dict[str, Any]:
         from ld3m_plugin.data.load import recorded_options  # late: it imports torch
 
         name = str(data.get("name", DataConfig().name))
-        with _located("data"):
-            data["options"] = recorded_options(
-                name, data["options"], by_hand=True
-            )  # the file may be a run's config.yaml
+        with _located("data"):  # the file may be a run's config.yaml
+            data["options"] = recorded_options(name, data["options"], by_hand=True)
     return layer
 
 

@@ -17,6 +17,7 @@ from ld3m_plugin.augmentation import DSA, FULL, DSADraw
 from ld3m_plugin.contracts import Network, Objective, Options, Task
 from ld3m_plugin.devices.transfer import to_device
 from ld3m_plugin.errors import DataError, InvalidOptionError
+from ld3m_plugin.images.hard_labels import hard_labels
 from ld3m_plugin.networks.build import network_for
 from ld3m_plugin.objectives.network_pool import Networks, PoolOptions, check_settings, pool, settings_of
 
@@ -139,11 +140,6 @@ def cross_entropy(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Te
     return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels, reduction=reduction)
 
 
-def likeliest(labels: Tensor) -> Tensor:
-    """Class indices (N,) of labels (N,), or of probabilities (N, K)."""
-    return labels if labels.ndim == 1 else labels.argmax(1)
-
-
 def draws_by_class(objective: Objective, dsa: DSA, shape: Sequence[int], step: int) -> list[DSADraw]:
     """One siamese draw for each of the K classes, for the real and the synthetic images of the class at this step."""
     classes = range(objective.task.num_classes)
@@ -157,7 +153,7 @@ def augment_by_class(dsa: DSA, draws: Sequence[DSADraw], images: Tensor, labels:
         draws: one siamese draw for each of the K classes, also used for the real images of the class.
         labels: class indices (N,) or probabilities (N, K), on the CPU.
     """
-    hard = likeliest(labels)
+    hard = hard_labels(labels)
     order = hard.argsort(stable=True)
     parts = images[to_device(order, images.device)].split(hard.bincount(minlength=len(draws)).tolist())
     augmented = [dsa.apply(part, draw) if len(part) else part for part, draw in zip(parts, draws, strict=True)]

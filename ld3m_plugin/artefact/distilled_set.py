@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ld3m_plugin.artefact.picture_folder import hard_labels, save_pictures
+from ld3m_plugin.artefact.picture_folder import save_pictures
 from ld3m_plugin.artefact.pictures import save_class_grid
 from ld3m_plugin.artefact.reading import FORMAT, check_metadata, read_images, read_metadata, read_whitening
 from ld3m_plugin.contracts import Latents
 from ld3m_plugin.errors import ArtefactError
+from ld3m_plugin.images.hard_labels import hard_labels
 from ld3m_plugin.images.whitening import Whitening
 from ld3m_plugin.storage import write_json, write_tensors, write_text
 

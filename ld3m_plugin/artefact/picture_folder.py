@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ld3m_plugin.artefact.pictures import save_png
 from ld3m_plugin.errors import visible
+from ld3m_plugin.images.hard_labels import hard_labels
 from ld3m_plugin.storage import write_text
 
 #: Labels of the pictures, one JSON object a line, under the name that 🤗 Datasets looks for.
@@ -20,11 +21,6 @@ LISTING = "metadata.jsonl"
 
 # File systems limit a name to 255 bytes, which must include the index; 80 characters may take 320.
 _SLUG_CHARACTERS, _SLUG_BYTES = 80, 240
-
-
-def hard_labels(labels: Tensor) -> Tensor:
-    """Class indices (N,): the labels, or the likeliest class of probabilities (N, K)."""
-    return labels if labels.ndim == 1 else labels.argmax(1)
 
 
 def class_folders(class_names: Sequence[str]) -> list[str]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from ld3m_plugin.images.hard_labels import hard_labels
+
 #: Images that are kept of the start of a run, and that its report shows.
 MOST_SHOWN = 100
 
@@ -21,7 +23,7 @@ def shown_indices(labels: Tensor, most: int) -> list[int]:
         labels: class indices (N,), or probabilities (N, K), of which the largest counts.
     """
     of_class: dict[int, list[int]] = {}
-    for index, label in enumerate((labels if labels.ndim == 1 else labels.argmax(1)).tolist()):
+    for index, label in enumerate(hard_labels(labels).tolist()):
         of_class.setdefault(label, []).append(index)
     classes = sorted(of_class)[:most]
     each = max(1, most // max(1, len(classes)))
@@ -30,7 +32,7 @@ def shown_indices(labels: Tensor, most: int) -> list[int]:
 
 def per_class(labels: Tensor, indices: Sequence[int]) -> dict[int, list[int]]:
     """The chosen images by class."""
-    hard, found = labels if labels.ndim == 1 else labels.argmax(1), dict[int, list[int]]()
+    hard, found = hard_labels(labels), dict[int, list[int]]()
     for index in indices:
         found.setdefault(int(hard[index]), []).append(index)
     return found

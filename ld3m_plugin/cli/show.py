@@ -60,11 +60,12 @@ def _print_pictures(distilled: DistilledSet, most: int, side: int) -> None:
     from ld3m_plugin.artefact.shown_images import shown_indices
     from ld3m_plugin.cli.half_blocks import lines_of_pictures
     from ld3m_plugin.errors import visible
+    from ld3m_plugin.images.hard_labels import hard_labels
 
     shown = shown_indices(distilled.labels, most) if most else []
     if not shown:
         return
-    hard = distilled.labels if distilled.labels.ndim == 1 else distilled.labels.argmax(1)
+    hard = hard_labels(distilled.labels)
     names = [visible(distilled.class_names[int(hard[index])]) for index in shown]
     console = Console(markup=False, emoji=False, highlight=False)
     for line in lines_of_pictures(distilled.denormalised()[shown], names, console, side):

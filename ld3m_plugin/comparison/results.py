@@ -21,6 +21,7 @@ from ld3m_plugin.data.selection import SELECT_ON
 from ld3m_plugin.errors import ArtefactError
 from ld3m_plugin.evaluation.predictions import PREDICTIONS, Predictions, read_predictions
 from ld3m_plugin.evaluation.table import RANDOM_REAL
+from ld3m_plugin.images.hard_labels import hard_labels
 from ld3m_plugin.runs.folder import DISTILLED
 
 PICTURES = "comparison.png"
@@ -163,14 +164,14 @@ def _line_name(row: ManifestRow, rows: Sequence[ManifestRow]) -> str:
 
 def pictures(distilled: DistilledSet) -> Tensor:
     """Choose up to ten images (n, C, H, W) in [0, 1], ordered by class: as many of each as fit, or one of the first ten."""
-    labels = distilled.labels if distilled.labels.ndim == 1 else distilled.labels.argmax(1)
+    labels = hard_labels(distilled.labels)
     every, classes = distilled.denormalised(), shown_classes(distilled)
     return torch.cat([every[labels == k][: classes.count(k)] for k in dict.fromkeys(classes)])
 
 
 def shown_classes(distilled: DistilledSet) -> list[int]:
     """The class of each of the images that `pictures` chooses."""
-    labels = distilled.labels if distilled.labels.ndim == 1 else distilled.labels.argmax(1)
+    labels = hard_labels(distilled.labels)
     classes = range(min(len(distilled.class_names), _MOST_PICTURES))
     each = _MOST_PICTURES // len(classes)
     return [k for k in classes for _ in range(min(each, int((labels == k).sum())))]

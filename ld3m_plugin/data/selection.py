@@ -104,6 +104,7 @@ class ChosenImages(ImagesByClass):
 
     def __init__(self, images: ImagesByClass, which: tuple[Tensor, ...]) -> None:
         self._images, self._which, self.origin = images, which, images.origin
+        self.normalised = images.normalised
 
     def counts(self) -> tuple[int, ...]:
         return tuple(map(len, self._which))

@@ -73,6 +73,7 @@ class CheckedImages(ImagesByClass):
 
     def __init__(self, images: ImagesByClass, who: str, names: Sequence[str], shape: tuple[int, ...]) -> None:
         self._images, self._who, self._names, self._shape = images, who, tuple(names), shape
+        self.normalised = images.normalised
 
     @property
     def origin(self) -> str:  # type: ignore[override]
@@ -99,7 +100,7 @@ class CheckedImages(ImagesByClass):
         except Exception as error:
             raise self._failed("read", class_index, error) from error
         found = (images.dtype, tuple(images.shape)) if isinstance(images, Tensor) else type(images).__name__
-        wanted = (torch.uint8, (len(which), *self._shape))
+        wanted = (torch.float32 if self.normalised else torch.uint8, (len(which), *self._shape))
         if found != wanted:
             raise PluginFailedError(
                 f"{self._who} gave {_text(found)} for {len(which)} images of class {self._names[class_index]!r}: "

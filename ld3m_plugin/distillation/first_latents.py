@@ -46,7 +46,7 @@ def first_latents(generator: Generator, config: RunConfig, task: Task) -> tuple[
 def planned(generator: Generator, config: RunConfig, latents: Latents, task: Task) -> tuple[RenderPlan, RunConfig]:
     """What the generator chooses of what the settings leave open, and the settings with it, which a run folder records."""
     name = config.generator.name
-    with blaming("generator", name, "plan"), precision(config, task)():
+    with blaming("generator", name, "plan"), precision(config, task.device)():
         given = generator.plan(latents, config.render_batch)
     plan = check_plan(given, described("generator", name), generator.options.model_dump())
     if plan.options:
@@ -56,8 +56,8 @@ def planned(generator: Generator, config: RunConfig, latents: Latents, task: Tas
     return plan, config
 
 
-def precision(config: RunConfig, task: Task) -> Callable[[], AbstractContextManager[object]]:
+def precision(config: RunConfig, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
     """What makes the context (autocast) in which images are rendered and matched."""
     if config.autocast == "none":
         return nullcontext  # some devices do not support autocast at all, not even turned off
-    return lambda: torch.autocast(task.device.type, dtype=torch.bfloat16)
+    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)

@@ -256,7 +256,7 @@ class Distillation:
 
     @property
     def _precision(self) -> Callable[[], AbstractContextManager[object]]:
-        return precision(self.config, self.task)
+        return precision(self.config, self.task.device)
 
     def _who(self, kind: str) -> str:
         return described(kind, getattr(self.config, kind).name)

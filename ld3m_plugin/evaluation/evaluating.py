@@ -25,6 +25,7 @@ from ld3m_plugin.evaluation.table import RANDOM_REAL, Evaluation, Row
 from ld3m_plugin.evaluation.test_images import TestImages
 from ld3m_plugin.evaluation.train_network import predict, share_correct, test_groups, test_labels, train
 from ld3m_plugin.evaluation.train_together import Member, stack, train_together
+from ld3m_plugin.images.hard_labels import hard_labels
 from ld3m_plugin.networks.build import network_for
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.registry import Registry, use_registry
@@ -168,7 +169,7 @@ class _Test:
     def table(self, kinds: Sequence[str], networks: Sequence[str], repeats: int | None) -> Evaluation:
         """Train and test networks on each kind of images."""
         started, task, recipe = time.perf_counter(), self.task, self.protocol
-        real_images = int(_hard(self.labels).bincount().max()) if RANDOM_REAL in kinds else 0
+        real_images = int(hard_labels(self.labels).bincount().max()) if RANDOM_REAL in kinds else 0
         check_evaluation(task, recipe, networks, real_images)
         chosen = tuple(networks) or recipe.networks
         tests = TestImages(task, self.per_class)
@@ -243,7 +244,7 @@ def random_real_images(labels: Tensor, task: Task, seed: int, repeat: int) -> tu
     Returns:
         Normalised images (N, C, H, W), class by class, and their classes (N,).
     """
-    counts = _hard(labels).bincount(minlength=task.num_classes).tolist()
+    counts = hard_labels(labels).bincount(minlength=task.num_classes).tolist()
     streams = [stream(seed, "random real", repeat, index) for index in range(task.num_classes)]
     images = torch.cat([task.real_images(k, count, streams[k]) for k, count in enumerate(counts)])
     return images, torch.arange(task.num_classes).repeat_interleave(torch.tensor(counts))
@@ -258,7 +259,3 @@ def check_fits(distilled: ImageSet, task: Task) -> None:
         raise ArtefactError(f"labels {tuple(labels.shape)} fit neither {len(images)} indices nor their probabilities")
     if labels.ndim == 1 and not (labels.dtype == torch.int64 and labels.min() >= 0 and labels.max() < task.num_classes):
         raise ArtefactError(f"labels must be int64 and from 0 to {task.num_classes - 1}")
-
-
-def _hard(labels: Tensor) -> Tensor:
-    return labels if labels.ndim == 1 else labels.argmax(1)

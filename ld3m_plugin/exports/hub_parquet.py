@@ -7,8 +7,9 @@ from typing import Any
 
 from ld3m_plugin.artefact.card import CardOf, dataset_card
 from ld3m_plugin.artefact.distilled_set import DistilledSet
-from ld3m_plugin.artefact.picture_folder import hard_labels, label_names
+from ld3m_plugin.artefact.picture_folder import label_names
 from ld3m_plugin.artefact.pictures import png
+from ld3m_plugin.images.hard_labels import hard_labels
 from ld3m_plugin.storage import needed, write_text
 
 _FILE = "data/train-00000-of-00001.parquet"

@@ -16,6 +16,7 @@ from ld3m_plugin.data.identity import whitening_facts
 from ld3m_plugin.data.load import absolute_data
 from ld3m_plugin.data.safe_torch import load_tensors
 from ld3m_plugin.errors import ArtefactError, UsageError
+from ld3m_plugin.images.hard_labels import hard_labels
 from ld3m_plugin.storage import versions
 from ld3m_plugin.task import Task
 
@@ -134,7 +135,7 @@ def _metadata(
     path: Path,
     task: Task | None,
 ) -> dict[str, Any]:
-    hard = labels if labels.ndim == 1 else labels.argmax(1)
+    hard = hard_labels(labels)
     content: dict[str, Any] = {
         "data": {
             "name": task.name if task else path.stem,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ from torch import Tensor
 from ld3m_plugin.artefact.distilled_set import DistilledSet
 from ld3m_plugin.backends import create
 from ld3m_plugin.config import RunConfig, changed
-from ld3m_plugin.contracts import Generator, Latents
+from ld3m_plugin.contracts import Generator
 from ld3m_plugin.devices.tf32 import tf32
+from ld3m_plugin.distillation.first_latents import precision
 from ld3m_plugin.distillation.loop import choose_device
 from ld3m_plugin.distillation.rendering import render
 from ld3m_plugin.errors import ArtefactError, DataError
@@ -82,14 +82,7 @@ def _rendered(file: LatentFile, options: dict[str, Any], device: str | None, pat
     _check_prior(generator, file.metadata.get("generator"), path)
     latents = file.latents.to(where).clone()  # at addresses as a run has them: sums differ in bits with the alignment
     with tf32(config.tf32, where), blaming("generator", name, "render"):
-        return _images(generator, latents, config, where)
-
-
-def _images(generator: Generator, latents: Latents, config: RunConfig, device: torch.device) -> Tensor:
-    def precision() -> AbstractContextManager[object]:
-        return nullcontext() if config.autocast == "none" else torch.autocast(device.type, dtype=torch.bfloat16)
-
-    return render(generator, latents, config.render_batch, precision)
+        return render(generator, latents, config.render_batch, precision(config, where))
 
 
 def _facts(metadata: Mapping[str, Any], device: torch.device) -> Task:

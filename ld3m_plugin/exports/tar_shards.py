@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ld3m_plugin.artefact.distilled_set import DistilledSet
-from ld3m_plugin.artefact.picture_folder import hard_labels
 from ld3m_plugin.artefact.pictures import png
 from ld3m_plugin.exports.plain_tensors import write_facts
+from ld3m_plugin.images.hard_labels import hard_labels
 
 #: Images in a shard, unless another number is asked for.
 PER_SHARD = 1000

@@ -12,6 +12,7 @@ from ld3m_plugin.artefact.pictures import Names, save_grid
 from ld3m_plugin.artefact.shown_images import shown_indices
 from ld3m_plugin.distillation.loop import Distillation
 from ld3m_plugin.errors import ArtefactError
+from ld3m_plugin.images.hard_labels import hard_labels
 from ld3m_plugin.runs.folder import START, START_NOW
 from ld3m_plugin.storage import read_tensors, write_tensors
 
@@ -35,7 +36,7 @@ def save_start_now(distilled: DistilledSet, folder: Path) -> None:
     shown = [index for index in shown_indices(distilled.labels, _IN_STRIP) if index in start]
     if not shown or any(start[index].shape != now[index].shape for index in shown):
         return
-    hard = distilled.labels if distilled.labels.ndim == 1 else distilled.labels.argmax(1)
+    hard = hard_labels(distilled.labels)
     pictures = torch.cat([torch.stack([start[index] for index in shown]), now[shown]])
     names = Names(rows=("start", "now"), columns=[distilled.class_names[int(hard[index])] for index in shown])
     save_grid(pictures, folder / START_NOW, len(shown), names)

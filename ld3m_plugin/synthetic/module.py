@@ -96,7 +96,7 @@ class Synthetic(LatentParameters):
         if not torch.is_grad_enabled():
             with use_registry(self._registry), tf32(self._config.tf32, self.task.device), self._blaming("render"):
                 return render(
-                    self.generator, self.latents, self._config.render_batch, precision(self._config, self.task)
+                    self.generator, self.latents, self._config.render_batch, precision(self._config, self.task.device)
                 )
         if self._shown is not None and self._shown[0].is_fresh():
             return self._shown[1]

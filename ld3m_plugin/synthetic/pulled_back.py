@@ -73,7 +73,7 @@ def rendered_by(generator: Generator, config: RunConfig, task: Task, registry: R
     """Render with a pull-back that runs in the same settings, whatever is set when the backward pass comes."""
     name = config.generator.name
     with use_registry(registry), tf32(config.tf32, task.device), blaming("generator", name, "render"):
-        rendering = render_with_pull_back(generator, latents, config.render_batch, precision(config, task))
+        rendering = render_with_pull_back(generator, latents, config.render_batch, precision(config, task.device))
 
     def pull_back(image_grad: Tensor) -> dict[str, Tensor]:
         with (

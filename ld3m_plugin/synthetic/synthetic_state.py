@@ -29,9 +29,8 @@ def state_of(syn: LatentParameters, rng: torch.Generator, optimizers: Sequence[L
     }
     for one in optimizers:
         parts["optimizer"] = one.state_dict()
-        parts["kind"] = {
-            one.name: torch.tensor(True)
-        }  # its quantities do not tell: before the first step there are none
+        # Its quantities do not tell which it is: before the first step there are none.
+        parts["kind"] = {one.name: torch.tensor(True)}
         parts["rates"] = {name: torch.tensor(rate, dtype=torch.float64) for name, rate in one.rates.items()}
     return {f"{part}/{name}": value.detach() for part, values in parts.items() for name, value in values.items()}
 

@@ -11,9 +11,8 @@ from torch import Tensor
 from ld3m_plugin.contracts import Generator, Initialiser, Latents, Task
 from ld3m_plugin.distillation.plugin_checks import check_latents
 from ld3m_plugin.distillation.rendering import render, render_with_pull_back
-from ld3m_plugin.errors import HostError
 from ld3m_plugin.randomness import stream
-from ld3m_plugin.testing.tiny_task import PER_CLASS, class_indices, rules, tasks_for
+from ld3m_plugin.testing.tiny_task import PER_CLASS, check_each, class_indices
 
 # Relative L2. The order of float32 sums depends on the batch size, and a chain of networks amplifies the difference; a
 # gradient passes two such chains.
@@ -35,19 +34,12 @@ def check_generator(factory: Callable[[], Generator], task: Task | None = None) 
     Raises:
         AssertionError: a rule is broken; the message states it.
     """
-    for data in tasks_for(task):
-        with rules("a generator"):
-            if task is None and data.channels == 3 and _refuses(factory, data):
-                continue
-            _check_generator(factory, data)
-
-
-def _refuses(factory: Callable[[], Generator], task: Task) -> bool:
-    try:
-        factory().prepare(task.for_training())
-    except HostError:
-        return True
-    return False
+    check_each(
+        task,
+        "a generator",
+        lambda data: _check_generator(factory, data),
+        lambda data: factory().prepare(data.for_training()),
+    )
 
 
 def _check_generator(factory: Callable[[], Generator], task: Task) -> None:
@@ -75,9 +67,7 @@ def check_initialiser(factory: Callable[[], Initialiser], task: Task | None = No
     Raises:
         AssertionError: a rule is broken; the message states it.
     """
-    for data in tasks_for(task):
-        with rules("an initialiser"):
-            _check_initialiser(factory, data.for_training())
+    check_each(task, "an initialiser", lambda data: _check_initialiser(factory, data.for_training()))
 
 
 def _check_initialiser(factory: Callable[[], Initialiser], task: Task) -> None:

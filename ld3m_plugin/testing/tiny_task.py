@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -65,11 +65,6 @@ def tiny_task(
     )
 
 
-def tasks_for(task: Task | None) -> list[Task]:
-    """The tasks to check with: the one that is given, else one in gray and one in colour."""
-    return [tiny_task(), tiny_task(channels=3)] if task is None else [task]
-
-
 def class_indices(task: Task) -> Tensor:
     """Labels (N,) of `PER_CLASS` images of each class, ordered by class."""
     return torch.arange(task.num_classes).repeat_interleave(PER_CLASS)
@@ -93,3 +88,29 @@ def rules(who: str) -> Iterator[None]:
             raise
         raise AssertionError(str(error)) from error
     assert torch.equal(torch.get_rng_state(), before), f"{who} must not draw from torch's global random stream"
+
+
+def check_each(
+    task: Task | None, who: str, check: Callable[[Task], None], prepare: Callable[[Task], object] | None = None
+) -> None:
+    """Check the rules with the task that is given, else with one in gray and one in colour.
+
+    Args:
+        who: what is checked, as for `rules`.
+        prepare: what may refuse colour by a `HostError`, which is then not checked; None: nothing may.
+    """
+    for data in [tiny_task(), tiny_task(channels=3)] if task is None else [task]:
+        with rules(who):
+            if task is None and data.channels == 3 and prepare is not None and _refuses(prepare, data):
+                continue
+            check(data)
+
+
+def _refuses(prepare: Callable[[Task], object], task: Task) -> bool:
+    try:
+        prepare(task)
+    except HostError as error:
+        if type(error) in _OF_A_FAULT:
+            raise
+        return True
+    return False

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from ld3m_plugin.contracts import Tracker
 from ld3m_plugin.options import Options
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ def scalars(record: Mapping[str, Any]) -> dict[str, float]:
 
 def one_picture(pictures: Tensor, labels: Tensor, class_names: Sequence[str]) -> Image.Image:
     """The pictures (N, C, H, W) in [0, 1] as one of Pillow, with the names of their classes."""
-    from ld3m_plugin.artefact.picture_folder import hard_labels
     from ld3m_plugin.artefact.pictures import class_grid
+    from ld3m_plugin.images.hard_labels import hard_labels
 
     return class_grid(pictures, hard_labels(labels), class_names)
 
@@ -54,3 +55,17 @@ def one_picture(pictures: Tensor, labels: Tensor, class_names: Sequence[str]) ->
 def run_name(folder: Path) -> str:
     """A name for the run in a folder, the same when it goes on and no other run's on this machine."""
     return f"{folder.name}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]}"
+
+
+class ProjectRuns(Tracker):
+    """Base of trackers whose library has projects, runs and an `Image`; `start` sets both attributes."""
+
+    Options = ProjectOptions
+    _library: Any
+    _run: Any
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        self._run.log(scalars(record), step=record["step"])
+
+    def log_images(self, step: int, pictures: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> None:
+        self._run.log({"set": self._library.Image(one_picture(pictures, labels, class_names))}, step=step)

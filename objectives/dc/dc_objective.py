@@ -23,6 +23,7 @@ from ld3m_plugin.augmentation import DSA, DSADraw
 from ld3m_plugin.contracts import Match, Network, Objective, Task
 from ld3m_plugin.devices.transfer import number, to_device
 from ld3m_plugin.errors import InvalidOptionError
+from ld3m_plugin.images.hard_labels import hard_labels
 from ld3m_plugin.objectives.dc.distances import DISTANCES
 from ld3m_plugin.objectives.dc.gradients import (
     classes_at_once,
@@ -37,7 +38,6 @@ from ld3m_plugin.objectives.matching import (
     augment_by_class,
     draws_by_class,
     has_batch_norm,
-    likeliest,
     notes_on_counts,
     random_network,
     real_counts,
@@ -89,7 +89,7 @@ class DC(Objective):
         self._students: list[Student] = []
         self._real_at_once = real_images_at_once(task)
         one = task.normalise(task.train.read(0, torch.arange(1)))
-        per_class = int(likeliest(labels).bincount().max())
+        per_class = int(hard_labels(labels).bincount().max())
         self._classes_at_once = {
             name: self._choose_classes_at_once(name, one, per_class) for name in pool(self.options)
         }
@@ -211,7 +211,7 @@ def _groups(labels: Tensor, at_once: int) -> Iterator[tuple[list[int], Tensor]]:
     >>> [(classes, rows.tolist()) for classes, rows in _groups(torch.tensor([0, 0, 1, 1, 2]), 2)]
     [([0, 1], [[0, 1], [2, 3]]), ([2], [[4]])]
     """
-    hard = likeliest(labels)
+    hard = hard_labels(labels)
     rows = {k: (hard == k).nonzero().squeeze(1) for k in hard.unique().tolist()}
     for _, group in groupby(rows, lambda k: len(rows[k])):
         alike = list(group)

@@ -8,8 +8,9 @@ import torch
 from ld3m_plugin.data.load import absolute_data, load_task
 from ld3m_plugin.data.memory import InMemoryImages
 from ld3m_plugin.data.selection import for_selection
+from ld3m_plugin.data.task_checks import checked_task
 from ld3m_plugin.errors import DataError, InvalidOptionError
-from ld3m_plugin.task import ImagesByClass
+from ld3m_plugin.task import ImagesByClass, Task
 from ld3m_plugin.testing import tiny_task
 
 
@@ -86,3 +87,11 @@ def test_held_out_emoji_are_those_that_no_prior_was_trained_on():
 def test_records_name_it_only_where_it_decides_something():
     assert "select_on" not in absolute_data("emoji", {"select_on": "test"})["options"]
     assert absolute_data("emoji", {"select_on": "validation"})["options"]["select_on"] == "validation"
+
+
+def test_normalised_images_stay_normalised():
+    images, labels = torch.randn(20, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 2
+    task = for_selection(checked_task("emoji", Task.from_tensors(images, labels, 0.5, 0.25, test=(images, labels))))
+    first = task.train.read(0, torch.arange(1))
+    assert torch.equal(task.normalise(first), first)
+    assert any(torch.equal(first[0], image) for image in images)

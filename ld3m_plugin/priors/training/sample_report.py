@@ -48,19 +48,23 @@ def save_samples(sample: Sampler, task: Task, path: Path) -> None:
 def save_reconstructions(reconstruct: Reconstruct, task: Task, path: Path) -> None:
     """Write a strip: a test image of each of the first 10 classes, and below it what `reconstruct` makes of it."""
     shown = min(task.num_classes, _STRIP)
-    real = torch.cat([_real(task, task.test, k, 1) for k in range(shown)])
+    images = torch.cat([_shown(task, task.test, k, 1) for k in range(shown)])
     with torch.no_grad():
-        made = task.denormalise(reconstruct(task.normalise((real * 255).round().to(torch.uint8)))).clamp(0, 1).cpu()
+        made = reconstruct(images)
     named = Names(rows=("real", "reconstructed"), columns=task.class_names[:shown])
-    save_grid(torch.cat([real, made]), path, shown, named)
+    save_grid(task.denormalise(torch.cat([images, made])).clamp(0, 1).cpu(), path, shown, named)
 
 
 def _real(task: Task, source: ImagesByClass, class_index: int, count: int) -> Tensor:
     """`count` evenly spaced images of a class in [0, 1], white ones where it has fewer."""
-    which = evenly_spaced(source.counts()[class_index], count)
-    images = source.read(class_index, which).cpu() / 255
+    images = task.denormalise(_shown(task, source, class_index, count)).clamp(0, 1).cpu()
     blank = torch.ones(count - len(images), task.channels, task.image_size, task.image_size)
     return torch.cat([images, blank])
+
+
+def _shown(task: Task, source: ImagesByClass, class_index: int, count: int) -> Tensor:
+    """Up to `count` evenly spaced images of a class, normalised."""
+    return task.normalise(source.read(class_index, evenly_spaced(source.counts()[class_index], count)))
 
 
 def record_training(
