@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -61,10 +62,17 @@ def conforming(kind: str, name: str, made: Any, contract: type[_T]) -> _T:
     if isinstance(made, contract):
         return made
     owner = current_registry().find(kind, name).owner
-    wanted = f"{contract.__module__}.{contract.__name__}"
+    wanted = f"{_exporting(contract)}.{contract.__name__}"
     raise PluginLoadError(
         f"{kind} {name!r} ({owner}) is a {type(made).__name__}, not an {wanted}: derive it from there"
     )
+
+
+def _exporting(contract: type) -> str:
+    """The module that plugins import a contract from: its package, where that exports it."""
+    package = contract.__module__.rpartition(".")[0]
+    exports_it = getattr(sys.modules.get(package), contract.__name__, None) is contract
+    return package if exports_it else contract.__module__
 
 
 def get_generator(name: str, *, registry: Registry | None = None, **options: Any) -> Generator:
