@@ -13,7 +13,7 @@ from ld3m_plugin.exports.hub_parquet import write_parquet
 from ld3m_plugin.exports.latent_file import write_latents
 from ld3m_plugin.exports.plain_tensors import write_npz, write_tensor_pickles
 from ld3m_plugin.exports.tar_shards import PER_SHARD, write_shards
-from ld3m_plugin.storage import complete_folder, own_temporary, put_in_place
+from ld3m_plugin.storage import complete_file, complete_folder
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,5 @@ def export(
 
 def _write_file(form: Format, distilled: DistilledSet, out: Path, options: ExportOptions) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = own_temporary(out)
-    try:
+    with complete_file(out) as temporary:
         form.write(distilled, temporary, options)
-        put_in_place(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from ld3m_plugin.evaluation.same_data import check_labels
 from ld3m_plugin.evaluation.train_network import accuracy, train
 from ld3m_plugin.networks.build import network_for
 from ld3m_plugin.randomness import stream
-from ld3m_plugin.storage import own_temporary, put_in_place, write_tensors
+from ld3m_plugin.storage import complete_file, write_tensors
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,8 @@ class TrainedNetwork:
             "seed": str(self.seed),
             "accuracy": f"{self.accuracy:.4f}",
         }
-        temporary = own_temporary(path)
-        try:
+        with complete_file(path) as temporary:
             write_tensors(temporary, self.network.state_dict(), facts)
-            put_in_place(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def check_network(distilled: DistilledSet, task: Task, name: str, protocol: str | Mapping[str, Any]) -> Protocol:

@@ -11,6 +11,7 @@ from ld3m_plugin.storage.bounded import (
 )
 from ld3m_plugin.storage.complete import (
     check_writable,
+    complete_file,
     complete_folder,
     is_temporary,
     own_temporary,
@@ -31,6 +32,7 @@ __all__ = [
     "InUseError",
     "Refusal",
     "check_writable",
+    "complete_file",
     "complete_folder",
     "is_temporary",
     "locked",

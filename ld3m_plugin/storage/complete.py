@@ -120,17 +120,25 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         path.chmod(0o666 & ~mask)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace the file by `text` in one move. Several processes may write it: the last one wins."""
+@contextmanager
+def complete_file(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; the file takes the place of `path` in one move when the block ends well, or nothing does.
+
+    Several processes may write it: the last one wins.
+    """
     temporary = own_temporary(path)
     try:
-        with naming(path):
-            temporary.write_text(text, encoding="utf-8")
-            put_in_place(temporary, path)
-    except BaseException:
+        yield temporary
+        put_in_place(temporary, path)
+    finally:
         with suppress(OSError):  # the disk may be the problem
             temporary.unlink(missing_ok=True)
-        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the file by `text` in one move; see `complete_file`."""
+    with naming(path), complete_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -24,7 +24,7 @@ from torch import Tensor
 from ld3m_plugin.errors import ExpertError
 from ld3m_plugin.objectives.mtt.store.store_format import FORMAT, Record, check_format, reason
 from ld3m_plugin.objectives.mtt.store.store_identity import Shapes, is_key_of
-from ld3m_plugin.storage import open_tensors, own_temporary, parse_json, put_in_place, signals_held, write_tensors
+from ld3m_plugin.storage import complete_file, open_tensors, parse_json, signals_held, write_tensors
 
 _ROWS = "parameters"
 _NAME = re.compile(r"expert-(\d{5,})\.safetensors")
@@ -125,17 +125,12 @@ def write_expert(folder: Path, header: Header, rows: Tensor) -> None:
         ExpertError: it cannot be written, for example because the disk is full.
     """
     path = folder / file_name(header.expert)
-    temporary = own_temporary(path)
     metadata = {name: json.dumps(value) for name, value in header.model_dump().items()}
     try:
-        with signals_held():
+        with signals_held(), complete_file(path) as temporary:
             write_tensors(temporary, {_ROWS: rows}, {"format": FORMAT, **metadata})
-            put_in_place(temporary, path)
     except (OSError, SafetensorError) as error:
         raise cannot_write(path, error) from error
-    finally:
-        with suppress(OSError):  # the disk may be the problem
-            temporary.unlink(missing_ok=True)
 
 
 def cannot_write(path: Path, error: OSError | SafetensorError) -> ExpertError:
