@@ -71,7 +71,8 @@ def conforming(kind: str, name: str, made: Any, contract: type[_T]) -> _T:
 def _exporting(contract: type) -> str:
     """The module that plugins import a contract from: its package, where that exports it."""
     package = contract.__module__.rpartition(".")[0]
-    exports_it = getattr(sys.modules.get(package), contract.__name__, None) is contract
+    # Not getattr: packages answer names that have moved, with a warning.
+    exports_it = package in sys.modules and vars(sys.modules[package]).get(contract.__name__) is contract
     return package if exports_it else contract.__module__
 
 
