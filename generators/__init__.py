@@ -13,18 +13,26 @@ def register_generators(register: Register) -> None:
         "ld3m",
         "ld3m_plugin.generators.ld3m.ld3m_generator:LD3MGenerator",
         summary="latents and class embeddings of a latent diffusion model (LD3M)",
+        options="ld3m_plugin.generators.ld3m.ld3m_options:LD3MOptions",
     )
     register(
         "glad",
         "ld3m_plugin.generators.glad.glad_generator:GLaDGenerator",
         summary="styles and features of StyleGAN-XL (GLaD)",
+        options="ld3m_plugin.generators.glad.glad_options:GLaDOptions",
     )
     register(
         "autoencoder",
         "ld3m_plugin.generators.autoencoder:AutoencoderGenerator",
         summary="latents of a prior's autoencoder, without diffusion",
+        options="ld3m_plugin.generators.ld3m.ld3m_options:AutoencoderOptions",
     )
-    register("pixel", "ld3m_plugin.generators.pixel:PixelGenerator", summary="the images themselves are learned")
+    register(
+        "pixel",
+        "ld3m_plugin.generators.pixel:PixelGenerator",
+        summary="the images themselves are learned",
+        options="ld3m_plugin.generators.pixel_options:PixelOptions",
+    )
 
 
 @hookimpl

@@ -10,13 +10,9 @@ import torch
 from torch import Tensor
 
 from ld3m_plugin.contracts import Latents, Task
-from ld3m_plugin.generators.ld3m.ld3m_options import PriorOptions
+from ld3m_plugin.generators.ld3m.ld3m_options import AutoencoderOptions
 from ld3m_plugin.generators.ld3m.ldm_prior import find_prior, load_autoencoder
 from ld3m_plugin.generators.ld3m.start import PriorGenerator
-
-
-class AutoencoderOptions(PriorOptions):
-    """Options of the autoencoder generator."""
 
 
 class AutoencoderGenerator(PriorGenerator):
@@ -36,6 +32,3 @@ class AutoencoderGenerator(PriorGenerator):
 
     def render(self, latents: Latents) -> Tensor:
         return self._images(latents["latent"])
-
-    def learning_rates(self) -> dict[str, float]:
-        return {"latent": 0.05}

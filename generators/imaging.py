@@ -6,14 +6,11 @@ normalised images, and normalises renders with another data set's mean, which ch
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from ld3m_plugin.contracts import Task
-
-Clamp = Literal["straight-through", "hard", "none"]
+from ld3m_plugin.generators.picture_options import Clamp
 
 
 class PictureSpace:

@@ -1,22 +1,10 @@
-"""The option that lets a prior render what it never saw: colours with a gray prior, another image size."""
+"""What a prior never saw and renders only when asked to: colours with a gray prior, another image size."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
-
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.errors import InvalidOptionError
-from ld3m_plugin.options import Place
 from ld3m_plugin.priors.class_matching import own_prior
-
-#: A permission decides no image: as a place, it is no part of a run's identity and may be given when a run goes on.
-Mismatch = Annotated[Literal["error", "allow"], Place(is_path=False)]
-MISMATCH: Any = Field(
-    "error",
-    description="colour images with a gray prior, and images of a size that the prior was not trained at: error, or allow",
-)
 
 
 def check_fits_prior(task: Task, channels: int, size: int | None, mismatch: str, kind: str = "ldm") -> None:

@@ -7,29 +7,12 @@ or from real images). Unlike the published scripts, real initial images are dist
 from __future__ import annotations
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from ld3m_plugin.contracts import Latents, Task
-from ld3m_plugin.generators.imaging import Clamp, PictureSpace
-from ld3m_plugin.initialisers.starting import StartOptions, StartsFromPictures
-
-
-class PixelOptions(StartOptions):
-    """Options of the pixel generator."""
-
-    added = StartOptions.added | {"clamp"}
-
-    init: str = Field(
-        "real",
-        description="first pixels: `real`, distinct real images of the class, another initialiser (`ld3m plugins` lists them), "
-        "or `noise`, Gaussian of unit variance (normalised pixels)",
-    )
-    clamp: Clamp = Field(
-        "none",
-        description="pixels of the images: `none` lets them leave the range [0, 1] (DC, DSA, DM, MTT, GLaD as published); "
-        "`straight-through` clamps and passes the gradient on; `hard` clamps and stops the gradient of saturated pixels",
-    )
+from ld3m_plugin.generators.imaging import PictureSpace
+from ld3m_plugin.generators.pixel_options import PixelOptions
+from ld3m_plugin.initialisers.starting import StartsFromPictures
 
 
 class PixelGenerator(StartsFromPictures):
@@ -56,6 +39,3 @@ class PixelGenerator(StartsFromPictures):
 
     def render(self, latents: Latents) -> Tensor:
         return latents["pixels"] if self.options.clamp == "none" else self._pictures.clamped(latents["pixels"])
-
-    def learning_rates(self) -> dict[str, float]:
-        return {"pixels": 0.05}

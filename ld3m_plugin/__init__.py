@@ -31,15 +31,16 @@ if TYPE_CHECKING:
     from ld3m_plugin.distillation.loop import distill
     from ld3m_plugin.distillation.step_record import Step
     from ld3m_plugin.evaluation import evaluate
+    from ld3m_plugin.images.image_options import DataOptions
     from ld3m_plugin.networks.build import get_network
     from ld3m_plugin.synthetic.module import Synthetic
     from ld3m_plugin.synthetic.own_generator import ModuleGenerator
-    from ld3m_plugin.task import DataOptions, ImagesByClass, Task
+    from ld3m_plugin.task import ImagesByClass, Task
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "DataOptions": "ld3m_plugin.task",
+    "DataOptions": "ld3m_plugin.images.image_options",
     "DifferentiableObjective": "ld3m_plugin.contracts",
     "DistilledSet": "ld3m_plugin.artefact.distilled_set",
     "Generator": "ld3m_plugin.contracts",

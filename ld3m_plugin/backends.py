@@ -11,13 +11,14 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ld3m_plugin.errors import PluginLoadError, UsageError, WrongResultError, one_line
-from ld3m_plugin.options import Options, build, options_model
+from ld3m_plugin.options import Options, RatedOptions, build, options_model
 from ld3m_plugin.registry import Registry, blaming, current_registry, described, use_registry
 
 if TYPE_CHECKING:
     from ld3m_plugin.contracts import Generator, Objective, Tracker
 
 _T = TypeVar("_T")
+_Model = TypeVar("_Model", bound=Options)
 _CONTRACTS = {"generator": "Generator", "objective": "Objective", "initialiser": "Initialiser"}
 _FLAGS = {"generator": "-G", "objective": "-O"}
 
@@ -38,11 +39,7 @@ def create(kind: str, name: str, options: Mapping[str, Any]) -> Any:
         raise PluginLoadError(
             f"Options of {described(kind, name)} must be a class derived from ld3m_plugin.contracts.Options"
         )
-    try:
-        built = None if model is None else build(model, options, f"{kind} {name!r}", _FLAGS.get(kind, ""))
-    except UsageError as error:
-        error.location = (kind, "options", *error.location)  # in a configuration
-        raise
+    built = None if model is None else _checked(model, kind, name, options)
     with blaming(kind, name, "its constructor"):
         backend = factory(**options) if built is None else factory(built)
     conforming(kind, name, backend, getattr(contracts, _CONTRACTS[kind]))
@@ -51,6 +48,44 @@ def create(kind: str, name: str, options: Mapping[str, Any]) -> Any:
             f"{described(kind, name)} has no options: its __init__ must call super().__init__(options)"
         )
     return backend
+
+
+def complete_options(kind: str, name: str, options: Mapping[str, Any]) -> Any:
+    """Check options of a backend, and fill in its defaults. A model that was registered apart is all that is imported for it;
+    else the backend is built, since it may have no model.
+
+    Raises:
+        UsageError, PluginLoadError, PluginFailedError: as `create`.
+    """
+    model = _declared(kind, name)
+    return create(kind, name, options).options if model is None else _checked(model, kind, name, options)
+
+
+def rates_of(name: str, options: Mapping[str, Any], objective: str) -> dict[str, float]:
+    """Adam's default learning rates of the generator `name`, by latent; it is built unless its options say them.
+
+    Args:
+        objective: as for `default_rates`.
+    """
+    model = _declared("generator", name)
+    if model is None or not issubclass(model, RatedOptions):
+        return default_rates(create("generator", name, options), objective, name)
+    with blaming("generator", name, "learning_rates"):
+        return _checked_rates(_checked(model, "generator", name, options).learning_rates())
+
+
+def _declared(kind: str, name: str) -> type[Options] | None:
+    """The options model that was registered apart from the backend."""
+    registry = current_registry()
+    return registry.options(kind, name) if registry.find(kind, name).options is not None else None
+
+
+def _checked(model: type[_Model], kind: str, name: str, options: Mapping[str, Any]) -> _Model:
+    try:
+        return build(model, options, f"{kind} {name!r}", _FLAGS.get(kind, ""))
+    except UsageError as error:
+        error.location = (kind, "options", *error.location)  # in a configuration
+        raise
 
 
 def conforming(kind: str, name: str, made: Any, contract: type[_T]) -> _T:
@@ -71,8 +106,8 @@ def conforming(kind: str, name: str, made: Any, contract: type[_T]) -> _T:
 def _exporting(contract: type) -> str:
     """The module that plugins import a contract from: its package, where that exports it."""
     package = contract.__module__.rpartition(".")[0]
-    # Not getattr: packages answer names that have moved, with a warning.
-    exports_it = package in sys.modules and vars(sys.modules[package]).get(contract.__name__) is contract
+    # Not any name: packages answer those that have moved, with a warning.
+    exports_it = contract.__name__ in getattr(sys.modules.get(package), "__all__", ())
     return package if exports_it else contract.__module__
 
 
@@ -104,9 +139,12 @@ def default_rates(generator: Generator, objective: str, name: str = "") -> dict[
         PluginFailedError: the generator raises, or gives something else than numbers above 0 by name.
     """
     with blaming("generator", name, "learning_rates") if name else nullcontext():
-        rates = _rates(generator, objective)
-        if not isinstance(rates, Mapping) or not all(map(_is_rate, rates.items())):
-            raise WrongResultError(f"learning_rates() gave {one_line(repr(rates))}, not numbers above 0 by latent")
+        return _checked_rates(_rates(generator, objective))
+
+
+def _checked_rates(rates: object) -> dict[str, float]:
+    if not isinstance(rates, Mapping) or not all(map(_is_rate, rates.items())):
+        raise WrongResultError(f"learning_rates() gave {one_line(repr(rates))}, not numbers above 0 by latent")
     return dict(rates)
 
 
@@ -136,5 +174,4 @@ def get_tracker(name: str, **options: Any) -> Tracker:
 
 def tracker_options(name: str, options: Mapping[str, Any]) -> Options:
     """`options` validated by the tracker's own model; see `create` for the errors."""
-    model = getattr(current_registry().resolve("tracker", name), "Options", Options)
-    return cast(Options, build(model, options, f"tracker {name!r}"))
+    return build(current_registry().options("tracker", name) or Options, options, f"tracker {name!r}")

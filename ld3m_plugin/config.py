@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ld3m_plugin.errors import UsageError
-from ld3m_plugin.options import GrownOptions, Options, build, options_model, places, recorded
+from ld3m_plugin.options import GrownOptions, Options, build, places, recorded
 from ld3m_plugin.plain_yaml import dump_yaml, parse_value, read_yaml
 from ld3m_plugin.presets import load_preset
 
@@ -187,7 +187,7 @@ def read_layer(path: Path) -> dict[str, Any]:
     layer = read_yaml(path)
     data = layer.get("data")
     if isinstance(data, dict) and isinstance(data.get("options"), dict):
-        from ld3m_plugin.data.load import recorded_options  # late: it imports torch
+        from ld3m_plugin.data.data_settings import recorded_options
 
         name = str(data.get("name", DataConfig().name))
         with _located("data"):  # the file may be a run's config.yaml
@@ -307,14 +307,14 @@ def decisive(config: RunConfig) -> dict[str, Any]:
     Raises:
         UsageError: the name of a data set, a generator or an objective is unknown.
     """
-    from ld3m_plugin.data.load import without_places
+    from ld3m_plugin.data.data_settings import without_places
     from ld3m_plugin.registry import current_registry
 
     at_default = {name for name in _YOUNGER if getattr(config, name) == RunConfig.model_fields[name].default}
     settings = config.model_dump(mode="json", exclude=_FREE | at_default)
     settings["data"] = without_places(config.data.name, settings["data"]["options"])
     for kind in ("generator", "objective"):
-        model = options_model(current_registry().resolve(kind, settings[kind]["name"]))
+        model = current_registry().options(kind, settings[kind]["name"])
         for name in places(model) if model is not None else ():
             settings[kind]["options"].pop(name, None)
     return settings
@@ -327,9 +327,8 @@ def completed(config: RunConfig) -> RunConfig:
     Raises:
         UsageError: an unknown name, option or value.
     """
-    # Imported here: they import torch, and settings should be read and rejected without waiting for it.
-    from ld3m_plugin.backends import create, default_rates
-    from ld3m_plugin.data.load import absolute_data
+    from ld3m_plugin.backends import complete_options, rates_of
+    from ld3m_plugin.data.data_settings import absolute_data
     from ld3m_plugin.evaluation.protocols import get_protocol
     from ld3m_plugin.registry import current_registry
 
@@ -344,19 +343,19 @@ def completed(config: RunConfig) -> RunConfig:
     with _located("data"):
         data = absolute_data(config.data.name, config.data.options)
     with _located("generator"):
-        generator = create("generator", config.generator.name, config.generator.options)
+        generator = complete_options("generator", config.generator.name, config.generator.options)
     with _located("objective"):
-        objective = create("objective", config.objective.name, config.objective.options)
+        objective = complete_options("objective", config.objective.name, config.objective.options)
     defaults = (
-        default_rates(generator, config.objective.name, config.generator.name)
+        rates_of(config.generator.name, config.generator.options, config.objective.name)
         if config.optimizer.name == "adam"
         else {}
     )
     rates = {**defaults, **config.optimizer.learning_rates}
     changes: dict[str, dict[str, Any]] = {
         "data": data,
-        "generator": {"options": recorded(generator.options)},
-        "objective": {"options": recorded(objective.options)},
+        "generator": {"options": recorded(generator)},
+        "objective": {"options": recorded(objective)},
         "optimizer": {"learning_rates": rates},
         "evaluation": {
             # A recipe that is not registered is recorded whole: its file may change.

@@ -6,6 +6,9 @@ Each hook is called once, when a command first needs to know what is installed, 
 
 `name` is lower-case letters, digits, `-`, `_` or `.` (networks may have capitals); `factory` is a callable or, so that
 listing plugins imports nothing heavy, a string `"package.module:Class"` that is imported when the backend is first used.
+`options="package.module:Model"` names the options model in a module of its own, beside a factory that is a string: settings
+are then checked, and a dry run ends, without importing the backend and torch. Without it the factory is imported for its
+options.
 A name that another distribution has registered for the same kind is refused, and both are named. Errors in one plugin
 are recorded and shown by `ld3m plugins`; all others go on.
 """
@@ -28,7 +31,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 class Register(Protocol):
     """The callback a hook receives."""
 
-    def __call__(self, name: str, factory: Any, summary: str = "") -> None: ...
+    def __call__(self, name: str, factory: Any, summary: str = "", options: str | None = None) -> None: ...
 
 
 @hookspec

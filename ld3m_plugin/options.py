@@ -67,6 +67,14 @@ class GrownOptions(Options):
         return {name: value for name, value in serialize(self).items() if name not in same}
 
 
+class RatedOptions(Options):
+    """Options of a generator that say Adam's default learning rates, which are then known before the generator is built."""
+
+    def learning_rates(self) -> dict[str, float]:
+        """The rate of each learned latent, by name."""
+        raise NotImplementedError(f"{type(self).__name__} says no learning rates")
+
+
 #: The former name of `Options`.
 BackendOptions = Options
 

@@ -19,7 +19,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -36,6 +36,9 @@ from ld3m_plugin.errors import (
     one_line,
     place_in_plugin,
 )
+
+if TYPE_CHECKING:
+    from ld3m_plugin.options import Options
 
 HOST_DISTRIBUTION = "ld3m-plugin"
 _ANY_NAME = (re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*"), "'-', '_' and '.'")
@@ -76,13 +79,19 @@ class Owner:
 
 @dataclass(frozen=True)
 class Backend:
-    """One registered name."""
+    """One registered name.
+
+    Attributes:
+        factory: a callable, or the import path of one.
+        options: the import path of its options model, where that was registered apart.
+    """
 
     kind: str
     name: str
     factory: Any
     summary: str
     owner: Owner
+    options: str | None = None
 
 
 @dataclass
@@ -169,13 +178,47 @@ class Registry:
             PluginLoadError: the string does not import.
         """
         backend = self.find(kind, name)
-        if not isinstance(backend.factory, str):
-            return backend.factory
-        module_name, _, attribute = backend.factory.partition(":")
-        try:
-            return getattr(importlib.import_module(module_name), attribute)
-        except Exception as error:  # a stranger's module may raise anything
-            raise PluginLoadError(f"{kind} {name!r} ({backend.owner}) does not import: {reason(error)}") from error
+        factory = _imported(backend, backend.factory) if isinstance(backend.factory, str) else backend.factory
+        if backend.options is not None:
+            _check_declared(backend, factory, self.options(kind, name))
+        return factory
+
+    def options(self, kind: str, name: str) -> type[Options] | None:
+        """The options model of that name, or None where the factory does not say; one registered apart is imported alone.
+
+        Raises:
+            PluginLoadError: the factory or the model does not import, or it is no `Options`.
+        """
+        from ld3m_plugin.options import Options, options_model  # late: `ld3m --help` needs no pydantic
+
+        backend = self.find(kind, name)
+        if backend.options is None:
+            return options_model(self.resolve(kind, name))
+        model = _imported(backend, backend.options)
+        if not (isinstance(model, type) and issubclass(model, Options)):
+            raise PluginLoadError(f"{kind} {name!r} ({backend.owner}): {backend.options} is no class of Options")
+        return model
+
+
+def _imported(backend: Backend, path: str) -> Any:
+    """The object at `package.module:name`."""
+    module_name, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except Exception as error:  # a stranger's module may raise anything
+        raise PluginLoadError(
+            f"{backend.kind} {backend.name!r} ({backend.owner}) does not import: {reason(error)}"
+        ) from error
+
+
+def _check_declared(backend: Backend, factory: Any, declared: type[Options] | None) -> None:
+    """Raise `PluginLoadError` if a factory takes other options than were registered apart for it."""
+    taken = getattr(factory, "Options", None)
+    if taken is not declared:
+        raise PluginLoadError(
+            f"{backend.kind} {backend.name!r} ({backend.owner}) is registered with the options {backend.options}, and takes "
+            f"{getattr(taken, '__qualname__', taken)}: name the same in both"
+        )
 
 
 def build_registry(found: Iterable[EntryPoint] | None = None, environ: Mapping[str, str] | None = None) -> Registry:
@@ -295,9 +338,17 @@ def _version_problem(plugin: object) -> str | None:
     return None
 
 
-def _register(registry: Registry, record: PluginRecord, kind: str, name: str, factory: Any, summary: str = "") -> None:
+def _register(
+    registry: Registry,
+    record: PluginRecord,
+    kind: str,
+    name: str,
+    factory: Any,
+    summary: str = "",
+    options: str | None = None,
+) -> None:
     try:
-        registry.add(Backend(kind, name, factory, summary, record.owner))
+        registry.add(Backend(kind, name, factory, summary, record.owner, options))
         record.has_names = True
     except (DuplicateBackendError, PluginLoadError) as error:
         # Recorded, not raised: the plugin's other names are still good.

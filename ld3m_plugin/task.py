@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Self
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from ld3m_plugin.devices.transfer import to_device
@@ -22,40 +20,12 @@ from ld3m_plugin.images.given_tensors import (
     dataset_tensors,
     given_images,
 )
+from ld3m_plugin.images.image_options import DataOptions, FileOptions, ImageOptions
 from ld3m_plugin.images.images_by_class import ImagesByClass
 from ld3m_plugin.images.whitening import Whitening
-from ld3m_plugin.options import Options
 from ld3m_plugin.randomness import spawn, stream
 
 __all__ = ["DataOptions", "DatasetFactory", "FileOptions", "ImageOptions", "ImagesByClass", "Task"]
-
-
-class ImageOptions(Options):
-    """Options that every data set of images has."""
-
-    image_size: int | None = Field(None, ge=4, description="height and width in pixels; default: the data set's own")
-    grayscale: bool | None = Field(None, description="one channel instead of three; default: the data set's own")
-    root: Path | None = Field(
-        None, description="folder that holds the data; default: the usual places of that data set"
-    )
-
-
-class FileOptions(ImageOptions):
-    """Options of data sets that are folders of image files."""
-
-    skip_unreadable: bool = Field(False, description="leave out files that cannot be read instead of stopping")
-
-
-class DataOptions(FileOptions):
-    """Options of a folder of images without a split of its own, and of data sets that state no options."""
-
-    test_fraction: float = Field(
-        0.2,
-        gt=0,
-        lt=1,
-        description="share of each class held out when a folder has no val/ or test/, train/ alone included",
-    )
-    split_seed: int = Field(0, ge=0, description="seed of that split")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from ld3m_plugin.contracts import DifferentiableObjective, Match, Network, Task
 from ld3m_plugin.devices.transfer import number, to_device
 from ld3m_plugin.networks.build import for_forward
 from ld3m_plugin.objectives.matching import (
-    MatchingOptions,
     augment_by_class,
     class_weights,
     draws_by_class,
@@ -28,7 +27,8 @@ from ld3m_plugin.objectives.matching import (
     real_counts,
     real_images_at_once,
 )
-from ld3m_plugin.objectives.network_pool import Balance, drawn, for_network, pool
+from ld3m_plugin.objectives.matching_options import MatchingOptions, pool
+from ld3m_plugin.objectives.network_pool import Balance, drawn, for_network
 from ld3m_plugin.randomness import lent_to_global
 
 

@@ -1,64 +1,26 @@
-"""Shared parts of the matching objectives: their network, its options, and how images are drawn and augmented."""
+"""Shared parts of the matching objectives: their network, and how images are drawn and augmented."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from ld3m_plugin.augmentation import DSA, FULL, DSADraw
-from ld3m_plugin.contracts import Network, Objective, Options, Task
+from ld3m_plugin.augmentation import DSA, DSADraw
+from ld3m_plugin.contracts import Network, Objective, Task
 from ld3m_plugin.devices.transfer import to_device
 from ld3m_plugin.errors import DataError, InvalidOptionError
 from ld3m_plugin.images.hard_labels import hard_labels
 from ld3m_plugin.networks.build import network_for
-from ld3m_plugin.objectives.network_pool import Networks, PoolOptions, check_settings, pool, settings_of
+from ld3m_plugin.objectives.matching_options import MatchingOptions, Networks, pool, settings_of
 
 #: Pixels of real images in one pass, 32 images of 32x32: as fast as more (docs/speed.md), and little memory. Bits depend on it.
 _PIXELS_AT_ONCE = 32 * 32 * 32
 _NAMED = 5  # classes in a note
-
-
-class NetworkOptions(Options):
-    """A network and its settings, except those that the task decides."""
-
-    read_later = frozenset({"network_settings"})
-
-    network: str = Field("ConvNet", description="registered network that compares the images")
-    network_settings: dict[str, Any] = Field(
-        default_factory=dict, description="its settings, such as depth, width, norm (default: the network's own)"
-    )
-
-    @field_validator("network_settings")
-    @classmethod
-    def _leave_what_the_task_decides(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        check_settings(settings)
-        return settings
-
-
-class MatchingOptions(PoolOptions):
-    """Options of every objective that compares real and synthetic images with networks."""
-
-    batch_real: int = Field(
-        256, ge=1, description="real images per class and step (published: 256); all of a class that has fewer"
-    )
-    dsa: str = Field(FULL, description="DSA operations joined by '_', one drawn per class and step; or 'none'")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_memory_budget(cls, values: Any) -> Any:
-        """Leave out an option of version 0.1, which settings of older runs have."""
-        if not isinstance(values, Mapping) or "memory_budget" not in values:
-            return values
-        warnings.warn("memory_budget has no effect on an objective any more: leave it out", FutureWarning, stacklevel=2)
-        return {name: value for name, value in values.items() if name != "memory_budget"}
 
 
 def real_images_at_once(task: Task) -> int:

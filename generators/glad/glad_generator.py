@@ -133,9 +133,5 @@ class GLaDGenerator(Generator):
     def prior_bytes(self) -> int:
         return weight_bytes(self._network)
 
-    def learning_rates(self) -> dict[str, float]:
-        # For Adam, whose step size does not depend on the objective's gradients; tuned on the embedded network.
-        return {"w": 0.05} if self.options.layer == -1 else {"features": 0.05, "w": 0.01}
-
     def provenance(self) -> dict[str, str]:
         return self._provenance

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ld3m_plugin.generators.mismatch import MISMATCH, Mismatch
-from ld3m_plugin.options import GrownOptions, Place
+from ld3m_plugin.generators.picture_options import MISMATCH, Clamp, Mismatch
+from ld3m_plugin.options import GrownOptions, Place, RatedOptions
 
 _NAMES = Place(frozenset({"embedded", "embedded-gan", "imagenet-128", "imagenet-256"}))
 
 
-class GLaDOptions(GrownOptions):
+class GLaDOptions(GrownOptions, RatedOptions):
     """Options of the GLaD generator."""
 
     added = frozenset({"mismatch"})
@@ -49,7 +49,7 @@ class GLaDOptions(GrownOptions):
         False,
         description="styles do not depend on the class (GLaD's ablation): a network with classes draws one for each image",
     )
-    clamp: Literal["straight-through", "hard", "none"] = Field(
+    clamp: Clamp = Field(
         "straight-through",
         description="keep rendered pixels in [0, 1]: clamp and pass the gradient on; clamp and stop the gradient of saturated "
         "pixels; or do not clamp (published)",
@@ -61,3 +61,7 @@ class GLaDOptions(GrownOptions):
         "error", description="for a class that the prior does not have: error, or the class of the prior to start from"
     )
     mismatch: Mismatch = MISMATCH
+
+    def learning_rates(self) -> dict[str, float]:
+        # For Adam, whose step size does not depend on the objective's gradients; tuned on the embedded network.
+        return {"w": 0.05} if self.layer == -1 else {"features": 0.05, "w": 0.01}

@@ -173,7 +173,3 @@ class LD3MGenerator(PriorGenerator):
     def prior_bytes(self) -> int:
         table = self._prior.class_embedding
         return super().prior_bytes() + weight_bytes(self._prior.denoiser) + (0 if table is None else table.nbytes)
-
-    def learning_rates(self) -> dict[str, float]:
-        rates = {"latent": 0.02, "class_embedding": 0.02}
-        return rates if self.options.learn == "both" else {self.options.learn: rates[self.options.learn]}

@@ -1,4 +1,4 @@
-"""Options of the LD3M generator, each with its source, and options shared with the autoencoder generator."""
+"""Options of the LD3M generator, each with its source, and of the autoencoder generator. Without torch."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ld3m_plugin.contracts import Options
-from ld3m_plugin.generators.mismatch import MISMATCH, Mismatch
-from ld3m_plugin.initialisers.starting import StartOptions
-from ld3m_plugin.options import Place
+from ld3m_plugin.generators.picture_options import MISMATCH, Clamp, Mismatch
+from ld3m_plugin.initialisers.start_options import StartOptions
+from ld3m_plugin.options import Options, Place
 
 
 class PriorPlace(Options):
@@ -36,7 +35,7 @@ class PriorOptions(PriorPlace, StartOptions):
         description="start latents: `real`, encoded distinct real images of the class, another initialiser (`ld3m plugins` lists "
         "them), whose pictures are encoded, or `gaussian`, unit Gaussians (paper, Table 8)",
     )
-    clamp: Literal["straight-through", "hard", "none"] = Field(
+    clamp: Clamp = Field(
         "straight-through",
         description="rendered pixels: clamp to [0, 1] and pass the gradient on; clamp and stop the gradient of saturated pixels "
         "(published code); or do not clamp (GLaD)",
@@ -47,6 +46,13 @@ class PriorOptions(PriorPlace, StartOptions):
         "rounding differs, the first step takes minutes, and ~/.cache/ld3m/compiled keeps the code for later runs",
     )
     mismatch: Mismatch = MISMATCH
+
+
+class AutoencoderOptions(PriorOptions):
+    """Options of the autoencoder generator."""
+
+    def learning_rates(self) -> dict[str, float]:
+        return {"latent": 0.05}
 
 
 class LD3MOptions(PriorOptions):
@@ -118,3 +124,7 @@ class LD3MOptions(PriorOptions):
                 "noise=redrawn, init=gaussian and learn=class_embedding together: nothing ties an image to its row; change one"
             )
         return self
+
+    def learning_rates(self) -> dict[str, float]:
+        rates = {"latent": 0.02, "class_embedding": 0.02}
+        return rates if self.learn == "both" else {self.learn: rates[self.learn]}

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ld3m_plugin.augmentation.cutout import DSACutout
     from ld3m_plugin.augmentation.geometric import DSACrop, DSAFlip, DSARotate, DSAScale
     from ld3m_plugin.augmentation.parameters import Operation, Parameters, UniformGenerator, broadcast
-    from ld3m_plugin.augmentation.strategy import DSA, FULL, DSADraw
+    from ld3m_plugin.augmentation.strategy import DSA, DSADraw
+    from ld3m_plugin.augmentation.strategy_names import FULL
 
 _HERE = "ld3m_plugin.augmentation"
 _HOMES = {
@@ -24,7 +25,8 @@ _HOMES = {
     "DSACutout": f"{_HERE}.cutout",
     **dict.fromkeys(("DSACrop", "DSAFlip", "DSARotate", "DSAScale"), f"{_HERE}.geometric"),
     **dict.fromkeys(("Operation", "Parameters", "UniformGenerator", "broadcast"), f"{_HERE}.parameters"),
-    **dict.fromkeys(("DSA", "DSADraw", "FULL"), f"{_HERE}.strategy"),
+    **dict.fromkeys(("DSA", "DSADraw"), f"{_HERE}.strategy"),
+    "FULL": f"{_HERE}.strategy_names",
 }
 
 __all__ = [

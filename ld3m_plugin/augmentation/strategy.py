@@ -24,14 +24,11 @@ import torch
 from torch import Tensor, nn
 
 from ld3m_plugin.augmentation.parameters import Operation
+from ld3m_plugin.augmentation.strategy_names import FULL, IDENTITY
 from ld3m_plugin.backends import conforming
 from ld3m_plugin.errors import InvalidOptionError, nearest
 from ld3m_plugin.randomness import lent_to_global
 from ld3m_plugin.registry import current_registry
-
-#: The strategy of all six operations, as DSA was published (Zhao and Bilen, ICML 2021).
-FULL = "color_crop_cutout_flip_scale_rotate"
-IDENTITY = "none"
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def data_of(
     Raises:
         HostError: the data cannot be read, or labels, sizes or scales differ.
     """
-    from ld3m_plugin.data.load import moved_data
+    from ld3m_plugin.data.data_settings import moved_data
     from ld3m_plugin.evaluation.same_data import check_data
 
     name, options = (named, options) if named else moved_data(*recorded_data(distilled, path), options)
@@ -49,7 +49,7 @@ def recorded_seed(distilled: DistilledSet) -> int:
 def recorded_data(distilled: DistilledSet, path: Path) -> tuple[str, dict[str, Any]]:
     """Name and options of the data set that a set was made from; raises `ArtefactError` where it does not say
     so, or no data set has that name."""
-    from ld3m_plugin.data.load import recorded_options
+    from ld3m_plugin.data.data_settings import recorded_options
 
     try:
         recorded = distilled.metadata["config"]["data"]

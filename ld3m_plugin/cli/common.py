@@ -126,7 +126,8 @@ def read_data(name: str | None, options: Mapping[str, Any], device: str | None) 
         HostError: an unknown option of the data set, rejected before anything is read; or as `load_task`.
     """
     from ld3m_plugin.config import RunConfig
-    from ld3m_plugin.data.load import data_options, load_task
+    from ld3m_plugin.data.data_settings import data_options
+    from ld3m_plugin.data.load import load_task
     from ld3m_plugin.distillation.loop import choose_device
 
     name = name or RunConfig().data.name

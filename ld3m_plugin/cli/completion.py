@@ -56,9 +56,8 @@ def _named(ctx: typer.Context, kind: str) -> str:
 
 
 def _options(kind: str, name: str) -> Iterable[tuple[str, str]]:
-    from ld3m_plugin.data.selection import full_options
-    from ld3m_plugin.options import options_model
+    from ld3m_plugin.data.data_settings import full_options
 
-    factory = current_registry().resolve(kind, name)
-    model: Any = full_options(factory) if kind == "dataset" else options_model(factory)
+    model: Any = current_registry().options(kind, name)
+    model = full_options(model) if kind == "dataset" else model
     return [(key, field.description or "") for key, field in model.model_fields.items()] if model is not None else []

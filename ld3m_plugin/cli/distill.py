@@ -6,7 +6,7 @@ import json
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -98,9 +98,13 @@ def distill_command(
             raise UsageError(
                 f"{refused[0]} cannot be given with --resume, since the run goes on with its own settings: leave it out"
             )
+    if dry_run:
+        with naming_lines(config or (), [path for path, _ in given]):
+            _print_plan(config, preset, given, as_json)
+        return
     from ld3m_plugin.cli.progress import ConsoleReporter
     from ld3m_plugin.cli.tables import print_accuracies
-    from ld3m_plugin.config import completed, dump, resolve
+    from ld3m_plugin.config import resolve
     from ld3m_plugin.runs import run
     from ld3m_plugin.runs.folder import START_NOW, new_folder, run_name
 
@@ -110,10 +114,6 @@ def distill_command(
             go = partial(run.resume, resume, device=device, places=places)
         else:
             resolved = resolve(config or (), preset or (), given)
-            if dry_run:
-                whole = completed(resolved)
-                typer.echo(json.dumps(whole.model_dump(mode="json"), indent=2) if as_json else dump(whole).rstrip())
-                return
             go = partial(run.start, resolved, out or claim.enter_context(new_folder(Path("runs"), run_name(resolved))))
         prepare_process()
         with ConsoleReporter() as reporter, orderly_end(reporter.stopped, kept=reporter.kept):
@@ -129,3 +129,13 @@ def distill_command(
     more = f", {strip}" if strip.is_file() else ""
     say(f"pictures: {distilled / 'grid.png'}{more} and {distilled / 'images'}")
     say(f"distilled set: {distilled} (ld3m_plugin.DistilledSet.load reads it)")
+
+
+def _print_plan(
+    config: list[Path] | None, preset: list[str] | None, given: list[tuple[str, Any]], as_json: bool
+) -> None:
+    """Print the settings that a run would have, complete; built-in backends are not loaded for it."""
+    from ld3m_plugin.config import completed, dump, resolve
+
+    whole = completed(resolve(config or (), preset or (), given))
+    typer.echo(json.dumps(whole.model_dump(mode="json"), indent=2) if as_json else dump(whole).rstrip())

@@ -137,10 +137,11 @@ def _options(kind: str, factory: Any) -> dict[str, list[dict[str, str]]]:
     if kind == "protocol":  # an object with all its settings
         options = _options_of_model(type(factory))
         return {"options": [{**option, "default": str(getattr(factory, option["name"]))} for option in options]}
-    from ld3m_plugin.data.selection import full_options
+    from ld3m_plugin.data.data_settings import full_options
     from ld3m_plugin.options import options_model
 
-    model = full_options(factory) if kind == "dataset" else options_model(factory)
+    model: Any = options_model(factory)
+    model = full_options(model) if kind == "dataset" else model
     return {"options": _options_of_model(model) if model else _options_of_signature(factory)}
 
 

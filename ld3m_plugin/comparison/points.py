@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, Literal
 
-from ld3m_plugin.backends import default_rates, get_generator
+from ld3m_plugin.backends import rates_of
 from ld3m_plugin.comparison.grid import GridConfig
 from ld3m_plugin.config import GeneratorConfig, OptimizerConfig, RunConfig, changed, completed, resolve
 from ld3m_plugin.errors import UsageError, nearest
 from ld3m_plugin.evaluation.protocols import get_protocol
-from ld3m_plugin.options import Options, options_model
+from ld3m_plugin.options import Options
 from ld3m_plugin.registry import current_registry
 
 #: Settings in which the rows of one comparison may differ: the questions that it asks.
@@ -178,12 +178,12 @@ def _lender(grid: GridConfig, wanted: type[Options] | None) -> str | None:
 
 
 def _options(kind: str, name: str) -> type[Options] | None:
-    return options_model(current_registry().resolve(kind, name))
+    return current_registry().options(kind, name)
 
 
 def _latents(config: RunConfig) -> set[str]:
     name = config.generator.name
-    return set(default_rates(get_generator(name, **config.generator.options), config.objective.name, name))
+    return set(rates_of(name, config.generator.options, config.objective.name))
 
 
 def _once_each_evaluation(runs: Iterable[Point]) -> Iterator[Point]:
@@ -201,7 +201,7 @@ def _start(grid: GridConfig, name: str, beside: Point) -> Point | None:
     """The pictures of an initialiser beside a run; None where no compared generator has the options that it takes."""
     if grid.controls_through is None:
         raise UsageError(f"control {name!r} is an initialiser: name in controls_through the generator that takes it")
-    wanted = options_model(current_registry().resolve("initialiser", name)) or Options
+    wanted = current_registry().options("initialiser", name) or Options
     given, lent = grid.generator_options.get(name, {}), {}
     if wanted.model_fields:
         lender = _lender(grid, wanted)

@@ -17,7 +17,7 @@ from ld3m_plugin.comparison.cells import of_generator
 from ld3m_plugin.comparison.made_rows import MadeRow, read_made
 from ld3m_plugin.comparison.manifest import Manifest, ManifestRow
 from ld3m_plugin.comparison.seed_results import SeedResult
-from ld3m_plugin.data.selection import SELECT_ON
+from ld3m_plugin.data.data_settings import SELECT_ON
 from ld3m_plugin.errors import ArtefactError
 from ld3m_plugin.evaluation.predictions import PREDICTIONS, Predictions, read_predictions
 from ld3m_plugin.evaluation.table import RANDOM_REAL

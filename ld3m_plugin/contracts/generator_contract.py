@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ld3m_plugin.contracts.backend_bases import StatefulBackend, WithOptions
 from ld3m_plugin.contracts.latent_tensors import Latents
+from ld3m_plugin.options import RatedOptions
 from ld3m_plugin.task import Task
 
 
@@ -83,8 +84,8 @@ class Generator(StatefulBackend, ABC):
         return latents
 
     def learning_rates(self) -> dict[str, float]:
-        """Adam's default learning rate for each learned latent, by name."""
-        return {}
+        """Adam's default learning rate for each learned latent, by name; those of its `RatedOptions` if it has such."""
+        return self.options.learning_rates() if isinstance(self.options, RatedOptions) else {}
 
     def start(self) -> str:
         """What the latents start from, for tables: `real images`, `noise`, `prior`, or words of its own; "" if it is not said."""

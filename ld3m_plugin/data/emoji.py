@@ -6,10 +6,9 @@ Part of this package; docs/benchmark.md describes it, `embedded/emoji/NOTICE` na
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from ld3m_plugin.data.emoji_index import (
@@ -21,12 +20,13 @@ from ld3m_plugin.data.emoji_index import (
     classes,
     pictures,
 )
+from ld3m_plugin.data.emoji_options import EmojiOptions
 from ld3m_plugin.data.emoji_sheets import read_tiles
 from ld3m_plugin.data.memory import InMemoryImages
 from ld3m_plugin.data.statistics import channel_statistics
 from ld3m_plugin.data.transforms import with_channels
 from ld3m_plugin.errors import DataError, InvalidOptionError
-from ld3m_plugin.options import Options, takes
+from ld3m_plugin.options import takes
 from ld3m_plugin.task import Task
 
 #: Of the 64x64 pictures of `task=all` that priors are trained on; every task and size is normalised with these.
@@ -38,27 +38,6 @@ _PARTS = {
     "validation": (("train",), VALIDATION),
     "equal-data": (("train",), "test"),
 }
-
-
-class EmojiOptions(Options):
-    """Options of the data set `emoji`."""
-
-    task: Literal["main", "nature", "people", "things", "travel", "all"] = Field(
-        "main", description="which classes; all has every category, for priors"
-    )
-    size: Literal[32, 64, 128] = Field(
-        64, description="height and width in pixels; 32 is the mean of blocks of 2x2; 128 needs root"
-    )
-    split: Literal["test", "validation", "equal-data"] = Field(
-        "test",
-        description="test; validation: test on the drawings held out for choosing settings, train without them; equal-data: "
-        "test, train without them, as priors are",
-    )
-    grayscale: bool | None = Field(None, description="one channel instead of three; default: three")
-    root: Path | None = Field(
-        None,
-        description="folder with larger pictures, made by scripts/make_embedded_emoji.py; default: the package's own",
-    )
 
 
 @takes(EmojiOptions)

@@ -23,14 +23,15 @@ from ld3m_plugin.data.picture_listing import LeftOut, check_folder, expanded, ha
 from ld3m_plugin.data.split_folders import Layout, find_layout
 from ld3m_plugin.data.statistics import channel_statistics
 from ld3m_plugin.errors import DataError, InvalidOptionError
-from ld3m_plugin.options import Place, takes
-from ld3m_plugin.task import DataOptions, Task
+from ld3m_plugin.images.image_options import DataOptions, FolderOptions
+from ld3m_plugin.options import takes
+from ld3m_plugin.task import Task
 
 _WORDNET_ID = re.compile(r"n\d{8}")
 _HEADERS_LOOKED_AT = 64
 
 
-@takes(DataOptions, argument=Place())
+@takes(FolderOptions)
 def load(argument: str, options: DataOptions) -> Task:
     """Read a folder of images.
 

@@ -3,57 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
-from typing import Any, Literal
 
 import torch
-from pydantic import Field, create_model
 from torch import Tensor
 
-from ld3m_plugin.data.zca import ZCA
 from ld3m_plugin.errors import DataError
-from ld3m_plugin.options import Options, options_model
 from ld3m_plugin.randomness import stream
-from ld3m_plugin.task import DataOptions, ImagesByClass, Task
+from ld3m_plugin.task import ImagesByClass, Task
 
-#: The option that every data set has.
-SELECT_ON = "select_on"
 #: Share of each class that is held out where the data set does not say which images are.
 _SHARE = 0.2
-
-
-def full_options(factory: Any) -> type[Options]:
-    """The options of a data set: its own, `select_on` and `zca`."""
-    return _with_common(options_model(factory) or DataOptions)
-
-
-@cache
-def _with_common(own: type[Options]) -> type[Options]:
-    if SELECT_ON in own.model_fields:
-        return own
-    choice: Any = (
-        Literal["test", "validation"],
-        Field(
-            "test",
-            description="what accuracies are of: the test set, or training images that are held out from everything else, for "
-            "choosing settings",
-        ),
-    )
-    whitening: Any = (
-        bool,
-        Field(
-            False,
-            description="ZCA whitening of all images (of up to 64x64 pixels), fitted on the training images with eps 0.1, "
-            "as for MTT; undone in pictures",
-        ),
-    )
-    return create_model(own.__name__, __base__=own, __doc__=own.__doc__, **{SELECT_ON: choice, ZCA: whitening})
-
-
-def own_options(settings: Options, factory: Any) -> Options:
-    """The settings as an instance of the data set's own options."""
-    model = options_model(factory) or DataOptions
-    return model(**{name: getattr(settings, name) for name in settings.model_fields_set & set(model.model_fields)})
 
 
 def for_selection(task: Task) -> Task:

@@ -17,8 +17,6 @@ from ld3m_plugin.errors import DataError
 from ld3m_plugin.images.whitening import Whitening
 from ld3m_plugin.task import Task
 
-#: The option that every data set has.
-ZCA = "zca"
 #: Added to each variance.
 EPS = 0.1
 #: The largest images, as numbers: 64x64 in colour. A matrix of their square has 604 MB in float32.

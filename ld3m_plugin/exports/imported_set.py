@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ld3m_plugin.artefact.distilled_set import DistilledSet
 from ld3m_plugin.artefact.reading import check_images
+from ld3m_plugin.data.data_settings import absolute_data
 from ld3m_plugin.data.identity import whitening_facts
-from ld3m_plugin.data.load import absolute_data
 from ld3m_plugin.data.safe_torch import load_tensors
 from ld3m_plugin.errors import ArtefactError, UsageError
 from ld3m_plugin.images.hard_labels import hard_labels

@@ -1,6 +1,6 @@
 """What generators start from, where nothing is learned yet: real images, class means, centres of clusters, medoids.
 
-- `starting`: the option `init` of generators that can start from pictures
+- `start_options`: the option `init` of generators that can start from pictures; `starting`: how they start
 - `pixel_statistics`: initialisers that need the training images alone
 
 An initialiser that needs a prior is registered by the package that reads such priors. Each one is a row of comparisons as well

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ld3m_plugin.config import DataConfig, RunConfig
-from ld3m_plugin.data.load import absolute_data, argument_place, data_model, moved_data, recorded_options
+from ld3m_plugin.data.data_settings import absolute_data, argument_place, data_model, moved_data, recorded_options
 from ld3m_plugin.errors import ArtefactError, HostError, UsageError
-from ld3m_plugin.options import Place, build, options_model, places, recorded
+from ld3m_plugin.options import Place, build, places, recorded
 from ld3m_plugin.registry import current_registry
 
 _FLAGS = {"data": "-D", "generator": "-G", "objective": "-O"}
@@ -91,12 +91,12 @@ def _places_of(config: RunConfig) -> list[Any]:
 
 
 def _places(part: str, name: str) -> dict[str, Place]:
-    model = data_model(name) if part == "data" else options_model(current_registry().resolve(part, name))
+    model = data_model(name) if part == "data" else current_registry().options(part, name)
     return {} if model is None else places(model)
 
 
 def _with(part: str, name: str, options: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    model = options_model(current_registry().resolve(part, name))
+    model = current_registry().options(part, name)
     if model is None:  # it has no places, and `moved` refused the option
         return dict(options)
     made = recorded(build(model, {**options, **new}, f"{part} {name!r}"))

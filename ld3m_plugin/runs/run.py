@@ -17,7 +17,8 @@ from ld3m_plugin.artefact.distilled_set import DistilledSet
 from ld3m_plugin.artefact.shown_images import MOST_SHOWN, shown_indices
 from ld3m_plugin.config import RunConfig, completed, digest, dump, former_digest
 from ld3m_plugin.contracts import Task
-from ld3m_plugin.data.load import load_task, recorded_options
+from ld3m_plugin.data.data_settings import recorded_options
+from ld3m_plugin.data.load import load_task
 from ld3m_plugin.distillation.loop import Distillation
 from ld3m_plugin.distillation.step_record import Step
 from ld3m_plugin.errors import ArtefactError, HostError, NonFiniteError, UsageError, one_line

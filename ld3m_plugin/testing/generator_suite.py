@@ -11,6 +11,7 @@ from torch import Tensor
 from ld3m_plugin.contracts import Generator, Initialiser, Latents, Task
 from ld3m_plugin.distillation.plugin_checks import check_latents
 from ld3m_plugin.distillation.rendering import render, render_with_pull_back
+from ld3m_plugin.options import RatedOptions
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.testing.tiny_task import PER_CLASS, check_each, class_indices
 
@@ -109,6 +110,11 @@ def _check_rates(generator: Generator, latents: Latents) -> None:
         )
     for name, rate in rates.items():
         assert 0 < rate < math.inf, f"learning_rates()[{name!r}] = {rate} must be finite and above 0"
+    if isinstance(generator.options, RatedOptions):
+        said = generator.options.learning_rates()
+        assert said == rates, (
+            f"learning_rates() of the options gave {said}, of the generator {rates}: leave out the latter"
+        )
 
 
 def _check_step(factory: Callable[[], Generator], task: Task) -> None:

@@ -13,10 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import groupby
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from ld3m_plugin.augmentation import DSA, DSADraw
@@ -24,6 +22,7 @@ from ld3m_plugin.contracts import Match, Network, Objective, Task
 from ld3m_plugin.devices.transfer import number, to_device
 from ld3m_plugin.errors import InvalidOptionError
 from ld3m_plugin.images.hard_labels import hard_labels
+from ld3m_plugin.objectives.dc.dc_options import DCOptions
 from ld3m_plugin.objectives.dc.distances import DISTANCES
 from ld3m_plugin.objectives.dc.gradients import (
     classes_at_once,
@@ -34,7 +33,6 @@ from ld3m_plugin.objectives.dc.gradients import (
 )
 from ld3m_plugin.objectives.dc.student import Student
 from ld3m_plugin.objectives.matching import (
-    MatchingOptions,
     augment_by_class,
     draws_by_class,
     has_batch_norm,
@@ -43,32 +41,12 @@ from ld3m_plugin.objectives.matching import (
     real_counts,
     real_images_at_once,
 )
-from ld3m_plugin.objectives.network_pool import Balance, drawn, for_network, pool
+from ld3m_plugin.objectives.matching_options import pool
+from ld3m_plugin.objectives.network_pool import Balance, drawn, for_network
 from ld3m_plugin.randomness import lent_to_global
 
 #: Real images of each class for the statistics of batch norm; the published number.
 _FOR_BATCH_NORM = 16
-
-
-class DCOptions(MatchingOptions):
-    """Options of gradient matching."""
-
-    distance: Literal["ours", "mse", "cos"] = Field(
-        "ours",
-        description="of two gradients: 1 - cosine of each output by layer, squared difference, or 1 - cosine of all",
-    )
-    outer_loop: int = Field(1, ge=1, description="steps with one network (published for 1/10/50 a class: 1/10/50)")
-    inner_loop: int = Field(
-        1, ge=0, description="its training epochs on the synthetic images between two steps (published: 1/50/10)"
-    )
-    lr_net: float = Field(0.01, gt=0, description="learning rate of that training (SGD)")
-    momentum_net: float = Field(0.5, ge=0, lt=1, description="its momentum (published: DC 0.5, later code for DSA 0)")
-    batch_train: int = Field(256, ge=1, description="its batch size")
-    classes_at_once: int | None = Field(
-        None,
-        ge=1,
-        description="classes whose synthetic gradients are computed in one pass; default: by the size of what they keep",
-    )
 
 
 class DC(Objective):

@@ -38,7 +38,9 @@ class Recorder:
 
 def test_the_module_registers_every_data_set_with_a_summary():
     calls = {}
-    ld3m_plugin.data.register_datasets(lambda name, factory, summary="": calls.update({name: (factory, summary)}))
+    ld3m_plugin.data.register_datasets(
+        lambda name, factory, summary="", options=None: calls.update({name: (factory, summary)})
+    )
     assert list(calls) == NAMES
     assert all(summary for _, summary in calls.values())
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ld3m_plugin.data.load import absolute_data, load_task
+from ld3m_plugin.data.data_settings import absolute_data
+from ld3m_plugin.data.load import load_task
 from ld3m_plugin.data.memory import InMemoryImages
 from ld3m_plugin.data.selection import for_selection
 from ld3m_plugin.data.task_checks import checked_task

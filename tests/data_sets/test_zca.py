@@ -10,8 +10,9 @@ from kornia.enhance import ZCAWhitening
 from safetensors.torch import load_file, save_file
 
 from ld3m_plugin.artefact.distilled_set import WHITENING, DistilledSet
+from ld3m_plugin.data.data_settings import absolute_data
 from ld3m_plugin.data.identity import data_difference, data_facts, task_digest
-from ld3m_plugin.data.load import absolute_data, load_task
+from ld3m_plugin.data.load import load_task
 from ld3m_plugin.data.memory import InMemoryImages
 from ld3m_plugin.data.zca import EPS, whitened
 from ld3m_plugin.errors import ArtefactError, DataError

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import ld3m_plugin
-from ld3m_plugin import augmentation, evaluation
+from ld3m_plugin import augmentation, contracts, evaluation
 
 ROOT = Path(__file__).parents[2]
 SOURCES = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-dir"]
@@ -73,7 +73,7 @@ def reached(path):
 #: Names that a package imports on first use, such as `from ld3m_plugin import distill` -> the module that has it.
 LAZY = {
     f"{package.__name__}.{name}": sys.modules[getattr(package, name).__module__].__name__
-    for package in (ld3m_plugin, evaluation, augmentation)
+    for package in (ld3m_plugin, augmentation, contracts, evaluation)
     for name in package.__all__
     if hasattr(getattr(package, name), "__module__")
 }

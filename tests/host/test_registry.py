@@ -13,7 +13,7 @@ import torch
 from ld3m_plugin import hookspecs
 from ld3m_plugin.augmentation import DSA
 from ld3m_plugin.backends import create, default_rates, get_generator, get_objective
-from ld3m_plugin.config import resolve
+from ld3m_plugin.config import RunConfig, completed, resolve
 from ld3m_plugin.data.load import load_task
 from ld3m_plugin.distillation.loop import distill
 from ld3m_plugin.errors import (
@@ -282,6 +282,41 @@ def test_options_are_checked_by_name_and_range(load):
         get_objective("dm", registry=registry, batch_real=0)
     with pytest.raises(InvalidOptionError, match=r"generator 'pixel': init = 'zero': .*noise, real"):
         get_generator("pixel", registry=registry, init="zero")
+
+
+APART = (
+    GOOD
+    + """
+    register("apart", "nobody_has:This", options="apart_options:Own")
+    register("other", "ld3m_plugin.generators.pixel:PixelGenerator", options="apart_options:Own")
+    register("not", "ld3m_plugin.generators.pixel:PixelGenerator", options="json:JSONDecoder")
+    register("gone", "ld3m_plugin.generators.pixel:PixelGenerator", options="apart_options:Gone")
+"""
+)
+OWN_OPTIONS = """
+from ld3m_plugin.contracts import RatedOptions
+
+class Own(RatedOptions):
+    level: float = 0.5
+
+    def learning_rates(self):
+        return {"x": self.level}
+"""
+
+
+def test_options_registered_apart_are_read_without_the_backend(site, load):
+    site.add("apart", {"apart": APART, "apart_options": OWN_OPTIONS})
+    with use_registry(load()) as registry:
+        whole = completed(RunConfig.model_validate({"generator": {"name": "apart", "options": {"level": 0.25}}}))
+        assert (whole.generator.options, whole.optimizer.learning_rates) == ({"level": 0.25}, {"x": 0.25})
+        with pytest.raises(UnknownOptionError, match=r"generator 'apart' has no option 'lewel'"):
+            completed(RunConfig.model_validate({"generator": {"name": "apart", "options": {"lewel": 1}}}))
+        with pytest.raises(PluginLoadError, match=r"'apart'.*does not import"):
+            create("generator", "apart", {})
+        # The class takes other options than were registered; no options; nothing there.
+        for name, reason in {"other": "PixelOptions", "not": "no class of Options", "gone": "does not import"}.items():
+            with pytest.raises(PluginLoadError, match=f"generator {name!r}.*{reason}"):
+                registry.resolve("generator", name)
 
 
 def test_nearest_ignores_case_and_lists_what_is_known():

@@ -6,7 +6,8 @@ import torch
 from ld3m_plugin.backends import get_objective
 from ld3m_plugin.contracts import Match
 from ld3m_plugin.errors import HostError, InvalidOptionError
-from ld3m_plugin.objectives.matching import MatchingOptions, random_network, settings_of
+from ld3m_plugin.objectives.matching import random_network
+from ld3m_plugin.objectives.matching_options import MatchingOptions, settings_of
 from ld3m_plugin.objectives.network_pool import Balance, drawn
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.testing import tiny_task

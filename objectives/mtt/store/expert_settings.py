@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from ld3m_plugin.augmentation import FULL
-from ld3m_plugin.augmentation.strategy import IDENTITY, parse
-from ld3m_plugin.objectives.matching import NetworkOptions
+from ld3m_plugin.augmentation.strategy import parse
+from ld3m_plugin.augmentation.strategy_names import FULL, IDENTITY
+from ld3m_plugin.objectives.matching_options import NetworkOptions
 
 #: Settings of a store's extent: experts and epochs can be added to it later.
 EXTENT = frozenset({"count", "epochs"})

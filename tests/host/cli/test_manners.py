@@ -1,6 +1,7 @@
 """Help texts, completion, errors, quiet and dry runs of the command line."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 from ld3m_plugin.cli import app, completion
 from ld3m_plugin.cli.command_loading import load_command
-from ld3m_plugin.registry import current_registry
+from ld3m_plugin.registry import build_registry, current_registry
 
 
 def run(*arguments):
@@ -127,6 +128,29 @@ def test_dry_runs_import_no_torch(arguments, shown, tmp_path):
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert result.stderr.split() == ["False"]
     assert shown in result.stdout
+
+
+@pytest.mark.slow
+def test_dry_runs_of_all_pairs_import_no_torch():
+    """All shipped generators, objectives and data sets in one process; the last pair with every kind of further option."""
+    registry = build_registry(environ={"LD3M_PLUGINS": ""})
+    runs = [["-g", g, "-o", o] for g in registry.names("generator") for o in registry.names("objective")]
+    runs += [["--data", name] for name in registry.names("dataset")]
+    runs += [
+        ["-g", "pixel", "-G", "init=noise", "-O", "network={ConvNet: 2, MLP: 1}", "--data", "imagefolder:pictures"],
+        ["-g", "ld3m", "-G", "learn=latent", "--data", "emoji", "-D", "task=all", "--protocol", "unseen"],
+        *(["--preset", name] for name in ("demo", "demo-mtt", "glad-2023/glad-128-ipc1-dc")),
+    ]
+    code = (
+        "import sys; from ld3m_plugin.cli import app\n"
+        f"for one in {runs!r}: app(['distill', *one, '--dry-run'], standalone_mode=False)\n"
+        "print('torch' in sys.modules, file=sys.stderr)"
+    )
+    environ = {**os.environ, "LD3M_PLUGINS": ""}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ)
+    assert result.stderr.split() == ["False"]
+    assert result.stdout.count("learning_rates:") == len(runs)
+    assert {"pixels: 0.05", "features: 0.05", "latent: 0.02"} <= {line.strip() for line in result.stdout.splitlines()}
 
 
 def test_quiet_leaves_warnings(monkeypatch):

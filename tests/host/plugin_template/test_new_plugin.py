@@ -125,3 +125,13 @@ def test_a_new_generator_and_objective_run(installed):
     record = json.loads((installed[0] / "run" / "distilled" / "metadata.json").read_text("utf-8"))
     assert record["generator"]["distribution"] == "plugin 'dots' of ld3m-dots 0.1.0"
     assert record["objective"]["distribution"] == "plugin 'dots' of ld3m-dots 0.1.0"
+
+
+@pytest.mark.slow
+def test_a_new_plugins_dry_run_imports_no_torch(installed):
+    words = ["distill", "-g", "dots-upsample", "-o", "dots-moments", "--data", "dots-stripes", "--dry-run"]
+    code = f"import sys; from ld3m_plugin.cli import app; app({words!r}, standalone_mode=False); print('torch' in sys.modules)"
+    done = subprocess.run([installed[1], "-c", code], cwd=installed[0], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "False"
+    assert "small: 0.05" in done.stdout
