@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ld3m_plugin.contracts import Task
-from ld3m_plugin.errors import InvalidOptionError
+from ld3m_plugin.errors import InvalidOptionError, typed
 from ld3m_plugin.priors.class_matching import own_prior
 
 
@@ -21,11 +21,11 @@ def check_fits_prior(task: Task, channels: int, size: int | None, mismatch: str,
     found, fits = [], []
     if channels == 1 and task.channels == 3:
         found.append("the prior makes gray images and the data is in colour")
-        fits.append("-D grayscale=true")
+        fits.append(typed("-D", "grayscale", True))
     if size is not None and size != task.image_size:
         found.append(f"the prior was trained on images of {size} pixels and the data has {task.image_size}")
-        fits.append(f"-D image_size={size}")
+        fits.append(typed("-D", "image_size", size))
     if found and mismatch == "error":
         raise InvalidOptionError(
-            f"{'; '.join(found)}: {own_prior(task, kind)}, give {' '.join(fits)}, or -G mismatch=allow"
+            f"{'; '.join(found)}: {own_prior(task, kind)}, give {' and '.join(fits)}, or {typed('-G', 'mismatch', 'allow')}"
         )

@@ -112,6 +112,14 @@ class ArtefactError(HostError):
     """A distilled set or a run folder is missing, incomplete or damaged."""
 
 
+class MissingArtefactError(ArtefactError, UsageError):
+    """There is no distilled set, run or comparison at the path that a command was given: exit code 2."""
+
+
+class MissingPriorError(PriorError, UsageError):
+    """There is nothing at the path of a prior that a command was given: exit code 2."""
+
+
 def nearest(name: str, known: Iterable[str], how_many: int = 3) -> str:
     """The known names closest to `name`, nearest first, for an error message.
 
@@ -125,6 +133,15 @@ def nearest(name: str, known: Iterable[str], how_many: int = 3) -> str:
     if not close:
         return f"known: {listed}"
     return f"did you mean {' or '.join(repr(match) for match in close)}? known: {listed}"
+
+
+def typed(flag: str, name: str, value: object) -> str:
+    """An option as it is typed on the command line, and as an argument in Python.
+
+    >>> typed("-D", "grayscale", True)
+    '-D grayscale=true (Python: grayscale=True)'
+    """
+    return f"{flag} {name}={str(value).lower() if isinstance(value, bool) else value} (Python: {name}={value!r})"
 
 
 def one_line(text: str, most: int = 200) -> str:

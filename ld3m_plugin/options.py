@@ -113,7 +113,8 @@ def _refusal(
         field = model.model_fields.get(path)
         meaning = f" ({field.description})" if field is not None and field.description else ""
         return InvalidOptionError(
-            f"{owner} needs a value for {path}{meaning}" + (f": give {flag} {path}=VALUE" if flag else "")
+            f"{owner} needs a value for {path}{meaning}"
+            + (f": give {flag} {path}=VALUE (Python: {path}=VALUE)" if flag else "")
         )
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error" and isinstance(problem["input"], Mapping):

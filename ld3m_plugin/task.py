@@ -14,6 +14,7 @@ from ld3m_plugin.devices.transfer import to_device
 from ld3m_plugin.errors import DataError
 from ld3m_plugin.images.given_tensors import (
     Pair,
+    as_tensor,
     checked_names,
     checked_statistics,
     dataset_statistics,
@@ -49,7 +50,7 @@ class Task:
         broader: for each class, the name that it has in a prior of the whole data set, of which the task is a part.
         whitening: what normalised images go through before anything sees them (`zca=true`): real ones in `normalise`, those of a
             generator by `whitened`. None: nothing.
-        notes: what is wrong with the data and does not stop a run, one line each; shown as warnings.
+        notes: what is wrong with the data and does not stop a run, one line each; `load_task` logs them as warnings.
     """
 
     name: str
@@ -92,7 +93,7 @@ class Task:
         Args:
             images: training images (n, C, H, H): uint8 pixels, or floats normalised with `mean` and `std`. Normalised images are
                 kept as they are, as float32: not clipped, not rounded to pixels.
-            labels: class indices (n,).
+            labels: class indices (n,). Images and labels may be arrays of numpy as well, and labels a list.
             mean, std: a number for each channel, of pixels in [0, 1].
             class_names: in label order; default: `class 0`, `class 1`, ... A prior finds its classes by name.
             test: test images and labels, of the same kind. Without them only evaluation is refused.
@@ -102,6 +103,8 @@ class Task:
         Raises:
             DataError: something does not fit, or float images are not normalised; the message says which.
         """
+        images, labels = as_tensor(images), as_tensor(labels)
+        test = None if test is None else (as_tensor(test[0]), as_tensor(test[1]))
         means, stds = checked_statistics(mean, std)
         names = checked_names(labels, class_names)
         train = given_images((images, labels), means, names, "the training tensors")
@@ -178,9 +181,9 @@ class Task:
         """C."""
         return len(self.mean)
 
-    def described(self) -> tuple[str, ...]:
-        """Lines that a command shows before it works with the data: `source`, and a warning for each note."""
-        return f"data: {self.source}", *(f"warning: {note}" for note in self.notes)
+    def described(self) -> str:
+        """The line that a command shows before it works with the data."""
+        return f"data: {self.source}"
 
     def check_classes(self) -> None:
         """Check that there is something to tell apart.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ld3m_plugin.budgets import images_at_once, weight_bytes
 from ld3m_plugin.contracts import Generator, Latents, Task
-from ld3m_plugin.errors import InvalidOptionError
+from ld3m_plugin.errors import InvalidOptionError, typed
 from ld3m_plugin.generators.glad.glad_options import GLaDOptions
 from ld3m_plugin.generators.glad.pretrained import open_network
 from ld3m_plugin.generators.glad.stylegan_network import GeneratorNetwork
@@ -47,8 +47,8 @@ class GLaDGenerator(Generator):
         shape = self._network.shape
         if shape.image_size != task.image_size:
             raise InvalidOptionError(
-                f"images of {task.image_size} pixels, this network makes {shape.image_size}: give -D "
-                f"image_size={shape.image_size}, or another network"
+                f"images of {task.image_size} pixels, this network makes {shape.image_size}: give "
+                f"{typed('-D', 'image_size', shape.image_size)}, or another network"
             )
         if shape.image_channels != task.channels and {shape.image_channels, task.channels} != {1, 3}:
             raise InvalidOptionError(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ld3m_plugin.generators.picture_options import MISMATCH, Clamp, Mismatch
+from ld3m_plugin.generators.picture_options import MISMATCH, Clamp, ClassMap, Mismatch
 from ld3m_plugin.options import GrownOptions, Place, RatedOptions
 
 _NAMES = Place(frozenset({"embedded", "embedded-gan", "imagenet-128", "imagenet-256"}))
@@ -54,8 +53,9 @@ class GLaDOptions(GrownOptions, RatedOptions):
         description="keep rendered pixels in [0, 1]: clamp and pass the gradient on; clamp and stop the gradient of saturated "
         "pixels; or do not clamp (published)",
     )
-    class_map: Path | None = Field(
-        None, description="YAML or JSON file: class of the task -> class of the prior (name or WordNet id)"
+    class_map: ClassMap | None = Field(
+        None,
+        description="file (YAML, JSON) or mapping: class of the task -> class of the prior (name or WordNet id)",
     )
     unmatched: str = Field(
         "error", description="for a class that the prior does not have: error, or the class of the prior to start from"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ld3m_plugin.generators.picture_options import MISMATCH, Clamp, Mismatch
+from ld3m_plugin.generators.picture_options import MISMATCH, Clamp, ClassMap, Mismatch
 from ld3m_plugin.initialisers.start_options import StartOptions
 from ld3m_plugin.options import Options, Place
 
@@ -108,9 +107,9 @@ class LD3MOptions(PriorOptions):
         description="full: exact. last-K: differentiate the U-Net only in the last K steps; in earlier steps, its output counts "
         "as a constant and the gradient follows the linear path through states and residual",
     )
-    class_map: Path | None = Field(
+    class_map: ClassMap | None = Field(
         None,
-        description="YAML or JSON file: class of the task -> class of the prior (name, WordNet id or unconditional)",
+        description="file (YAML, JSON) or mapping: class of the task -> class of the prior (name, WordNet id or unconditional)",
     )
     unmatched: str = Field(
         "error",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -17,6 +15,7 @@ from ld3m_plugin.generators.ld3m.ldm_folder import digest
 from ld3m_plugin.generators.ld3m.ldm_prior import Prior, find_prior, load_prior
 from ld3m_plugin.generators.ld3m.sampler import Sampling, sample
 from ld3m_plugin.generators.ld3m.schedule import make_chain
+from ld3m_plugin.generators.picture_options import ClassMap
 from ld3m_plugin.priors.class_matching import rows_of_classes
 
 _AT_ONCE = 64
@@ -27,8 +26,9 @@ class SampleOptions(PriorPlace):
 
     steps: int = Field(10, ge=1, description="number of denoising steps, counted back from the noisiest timestep")
     guidance_scale: float = Field(1.0, ge=0, description="classifier-free guidance; 1 is none")
-    class_map: Path | None = Field(
-        None, description="YAML or JSON file: class of the task -> class of the prior, as for the generator ld3m"
+    class_map: ClassMap | None = Field(
+        None,
+        description="file (YAML, JSON) or mapping: class of the task -> class of the prior, as for the generator ld3m",
     )
     unmatched: str = Field("error", description="for a class that the prior does not have, as for the generator ld3m")
 

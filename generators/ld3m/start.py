@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ld3m_plugin.budgets import weight_bytes
 from ld3m_plugin.contracts import Task
-from ld3m_plugin.errors import InvalidOptionError
+from ld3m_plugin.errors import InvalidOptionError, typed
 from ld3m_plugin.generators.imaging import PictureSpace
 from ld3m_plugin.generators.ld3m.compiled_blocks import CompiledBlocks, check_can_compile, once
 from ld3m_plugin.generators.ld3m.latent_centres import LatentCentres, encoded
@@ -25,7 +25,7 @@ def check_multiple(task: Task, factor: int, alternative: str = "or another prior
     if task.image_size % factor:
         raise InvalidOptionError(
             f"image size {task.image_size}: this prior downsamples by {factor}: the image size must be a multiple of "
-            f"{factor}: give -D image_size={-(-task.image_size // factor) * factor}, {alternative}"
+            f"{factor}: give {typed('-D', 'image_size', -(-task.image_size // factor) * factor)}, {alternative}"
         )
 
 
@@ -69,7 +69,7 @@ class PriorGenerator(StartsFromPictures):
         if prior.image_size not in (None, task.image_size):
             raise InvalidOptionError(
                 f"image size {task.image_size}: this prior's transformer has positions for {prior.image_size} alone: give "
-                f"-D image_size={prior.image_size}, or another prior"
+                f"{typed('-D', 'image_size', prior.image_size)}, or another prior"
             )
         check_multiple(task, prior.downsampling)
         check_fits_prior(task, made, prior.trained_size, self.options.mismatch)

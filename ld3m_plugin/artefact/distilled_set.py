@@ -20,7 +20,7 @@ from ld3m_plugin.artefact.picture_folder import save_pictures
 from ld3m_plugin.artefact.pictures import save_class_grid
 from ld3m_plugin.artefact.reading import FORMAT, check_metadata, read_images, read_metadata, read_whitening
 from ld3m_plugin.contracts import Latents
-from ld3m_plugin.errors import ArtefactError
+from ld3m_plugin.errors import MissingArtefactError
 from ld3m_plugin.images.hard_labels import hard_labels
 from ld3m_plugin.images.whitening import Whitening
 from ld3m_plugin.storage import write_json, write_tensors, write_text
@@ -120,7 +120,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         candidates = (Path(path), Path(path) / "distilled")
         folder = next((candidate for candidate in candidates if (candidate / METADATA).is_file()), None)
         if folder is None:
-            raise ArtefactError(f"no distilled set at {path}: {METADATA} is missing")
+            raise MissingArtefactError(f"no distilled set at {path}: {METADATA} is missing")
         metadata = read_metadata(folder / METADATA)
         images, labels = read_images(folder / IMAGES, len(metadata["mean"]), len(metadata["class_names"]))
         latents = Latents.load(folder / LATENTS) if (folder / LATENTS).is_file() else None

@@ -116,6 +116,7 @@ def _root(
     ] = False,
 ) -> None:
     verbosity.start(quiet, verbose)
+    context.call_on_close(verbosity.end)
     if context.invoked_subcommand is None:
         # Printed here and not by `no_args_is_help`, whose exit code differs between versions.
         typer.echo(context.get_help(), err=True)

@@ -11,7 +11,7 @@ import typer
 from ld3m_plugin.cli import flags
 from ld3m_plugin.cli.artefact_data import data_of, recorded_seed
 from ld3m_plugin.cli.common import assignments, check_name, comma_list, prepare_process, say
-from ld3m_plugin.errors import ArtefactError, UsageError
+from ld3m_plugin.errors import MissingArtefactError, UsageError
 
 
 def evaluate_command(
@@ -74,8 +74,7 @@ def evaluate_command(
             raise UsageError(f"--out {out} is a folder: name a file")
         out.parent.mkdir(parents=True, exist_ok=True)
         check_writable(out.parent, "choose another --out")
-    for line in task.described():
-        say(line, err=True)
+    say(task.described(), err=True)
     recipe = get_protocol(protocol or RunConfig().evaluation.protocol)
     chosen = comma_list(networks)
     with ConsoleReporter() as reporter:
@@ -109,7 +108,7 @@ def _print_plan(path: Path, data: str | None, protocol: str | None, networks: li
 
     registry, recipe = current_registry(), protocol or RunConfig().evaluation.protocol
     if not any((folder / "metadata.json").is_file() for folder in (path, path / "distilled")):
-        raise ArtefactError(f"no distilled set at {path}: metadata.json is missing")
+        raise MissingArtefactError(f"no distilled set at {path}: metadata.json is missing")
     if isinstance(recipe, str) and not recipe.endswith((".yaml", ".yml")):
         registry.find("protocol", recipe)
     for network in networks:

@@ -63,8 +63,7 @@ def train_command(
     smaller = f"choose a smaller batch or model with -S (`ld3m plugins show {kind}`)"
     with TrainingConsole() as reporter, orderly_end(reporter.stopped, smaller, reporter.kept):
         task = read_data(data, assignments(data_options), device)
-        for line in task.described():
-            reporter.say(line)
+        reporter.say(task.described())
         reporter.say(f"training a prior of kind {kind!r} on {task.device}, folder {out}")
         train_prior(kind, task, out, options, seed=seed, reporter=reporter)
     say(f"prior: {out} (`ld3m prior info {out}` describes it)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,13 +18,12 @@ from ld3m_plugin.distillation.loop import Distillation
 from ld3m_plugin.distillation.step_record import Step
 from ld3m_plugin.errors import visible
 from ld3m_plugin.evaluation import Evaluation
+from ld3m_plugin.evaluation.evaluating import TrainingBegins
 from ld3m_plugin.runs.checkpoints import checkpoint_folders
 from ld3m_plugin.runs.folder import CONFIG
 from ld3m_plugin.runs.run import Reporter
 
 _PLAIN_INTERVAL, _FIRST_INTERVAL = 60.0, 5.0
-# Which of the networks of a row a line of an evaluation is about.
-_NETWORKS = re.compile(r", (\d+)(?: to (\d+))? of \d+\b")
 # Weight of the newest step in the displayed speed: the first steps of a run are slow and must not count for long.
 _SMOOTHING = 0.1
 
@@ -115,8 +113,7 @@ class ConsoleReporter(LiveConsole, Reporter):
         self._soon()
         tests = config.evaluation
         self.expect_trainings(len(tests.networks) * (tests.repeats or 1) * (1 + tests.random_real))
-        for line in state.task.described():
-            self.say(line)
+        self.say(state.task.described())
         self.say(
             f"distilling {len(state.labels)} images ({config.images_per_class} a class, {state.task.image_size}x"
             f"{state.task.image_size}) with generator {config.generator.name!r} and objective {config.objective.name!r} "
@@ -145,13 +142,12 @@ class ConsoleReporter(LiveConsole, Reporter):
             self.say(f"evaluating {what}")
 
     def _trainings_to_go(self, what: str) -> str:
-        """Count the networks that a line such as "..., 1 of 3" or "..., 1 to 3 of 3 together" begins; tell the time to go."""
-        begun = _NETWORKS.search(what)
-        if begun is None or not self._trainings:
+        """Count the networks whose training begins; tell the time to go."""
+        if not isinstance(what, TrainingBegins) or not self._trainings:
             return ""
         if self._trained == 0 or self._trained >= self._trainings:  # the first one, also of the next evaluation
             self.expect_trainings(self._trainings)
-        done, self._trained = self._trained, self._trained + int(begun[2] or begun[1]) - int(begun[1]) + 1
+        done, self._trained = self._trained, self._trained + what.networks
         left = (time.monotonic() - self._training_since) / done * (self._trainings - done) if done else None
         return f" (network {done + 1} of {self._trainings}{'' if left is None else f', {clock(left)} to go'})"
 
@@ -197,6 +193,9 @@ class GridConsole(GridReporter):
         if not is_heard(message):
             return
         self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+    def warn(self, message: str) -> None:
+        self.say(f"warning: {message}")
 
     def changed(self, manifest: Manifest, counts: Mapping[str, int], left_seconds: float | None) -> None:
         to_go = "" if left_seconds is None else f", {clock(left_seconds)} to go"

@@ -47,8 +47,7 @@ def train_on_command(
     task = data_of(distilled, path, data, assignments(data_options), device)
     chosen = protocol or RunConfig().evaluation.protocol
     check_network(distilled, task, network, chosen)
-    for line in task.described():
-        say(line, err=True)
+    say(task.described(), err=True)
     say(f"training {network} on {len(distilled)} images", err=True)
     trained = train_on(
         distilled, task, network, protocol=chosen, seed=recorded_seed(distilled) if seed is None else seed

@@ -21,11 +21,35 @@ class _Said:
 said = _Said()
 
 
+class _Lines(logging.Handler):
+    """Prints what this library logs: a warning as the program's own, anything else, with `-v`, with its logger."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        told = "warning" if record.levelno >= logging.WARNING else record.name
+        typer.echo(visible(f"{told}: {record.getMessage()}"), err=True)
+
+
+_library, _lines = logging.getLogger("ld3m_plugin"), _Lines()
+
+
 def start(quiet: bool, verbose: bool) -> None:
-    """Begin a command: nothing of the one before in this process counts."""
+    """Begin a command: nothing of the one before in this process counts.
+
+    What the library logs is printed here alone: reporters of commands print the rest themselves and log nothing.
+    """
     said.quiet, said.verbose, said.as_json = quiet, verbose, False
     if verbose:
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    _library.setLevel(logging.INFO if verbose else logging.WARNING)
+    _library.propagate = False
+    _library.addHandler(_lines)
+
+
+def end() -> None:
+    """End a command: what the library logs goes where the program that called the command wants it."""
+    _library.removeHandler(_lines)
+    _library.propagate = True
+    _library.setLevel(logging.NOTSET)
 
 
 def wants_json(value: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import stat
@@ -23,18 +24,25 @@ from ld3m_plugin.launchers.launcher import Job, Launcher
 from ld3m_plugin.runs.folder import claimed
 from ld3m_plugin.storage import LOCK, complete_folder
 
+_log = logging.getLogger(__name__)
 _POLL = 0.2  # seconds
 _OURS = {MANIFEST, ROWS, STATES, LOGS, LAUNCHER}
 
 
 class GridReporter:
-    """Receives what a grid tells; the base class ignores all of it."""
+    """Receives what a grid tells; the base class logs it."""
 
     def say(self, message: str) -> None:
         """Called with a line that is worth showing."""
+        _log.info("%s", message)
+
+    def warn(self, message: str) -> None:
+        """Called with a problem that does not stop the comparison."""
+        _log.warning("%s", message)
 
     def changed(self, manifest: Manifest, counts: Mapping[str, int], left_seconds: float | None) -> None:
         """Called when a row began or ended, with how many rows are how far, and an estimate of the time to go."""
+        _log.info("rows: %s", ", ".join(f"{count} {state}" for state, count in counts.items()))
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ def run_grid(
     identities = Identities(grid)
     rows = {row.id: row for row in map(identities.row, points(grid))}
     for problem in dict.fromkeys(row.problem for row in rows.values() if row.problem):
-        reporter.say(f"warning: some rows will fail: {problem}")  # now, and not only when their turn comes
+        reporter.warn(f"some rows will fail: {problem}")  # now, and not only when their turn comes
     with claimed(folder):
         planned = [ManifestRow.of(row, grid.threads) for row in rows.values()]
         manifest = Manifest(folder, _where_they_lie(folder, planned), grid.model_dump(mode="json"))

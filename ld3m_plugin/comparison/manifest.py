@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ld3m_plugin.comparison.points import RowKind
 from ld3m_plugin.comparison.row_identity import Row, code_version
-from ld3m_plugin.errors import ArtefactError, UsageError, one_line
+from ld3m_plugin.errors import ArtefactError, MissingArtefactError, UsageError, one_line
 from ld3m_plugin.storage import InUseError, locked, read_json, write_json
 
 MANIFEST, STATES, ROWS, LOGS, LAUNCHER = "manifest.json", "states", "rows", "logs", "launcher"
@@ -120,7 +120,10 @@ class Manifest:
             ArtefactError: there is none, or it is damaged.
         """
         path = folder / MANIFEST
-        content = read_json(path, lambda text: ArtefactError(f"{text}: is {folder} the --out of a comparison?"))
+        advice = f"is {folder} the --out of a comparison?"
+        if not path.exists():
+            raise MissingArtefactError(f"{path} is missing: {advice}")
+        content = read_json(path, lambda text: ArtefactError(f"{text}: {advice}"))
         try:
             if content["format"] != FORMAT:
                 raise ArtefactError(

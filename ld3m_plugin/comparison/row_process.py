@@ -33,8 +33,11 @@ _PATIENCE = 5.0  # seconds
 def end_with_input() -> None:
     """From now on, end as SIGTERM does when standard input ends: the program that started this one is dead, or wants it."""
 
+    descriptor = sys.stdin.fileno()
+
     def wait() -> None:
-        while sys.stdin.buffer.read(4096):
+        # Not through `sys.stdin`, whose lock this thread would hold when Python ends, which is then a fatal error.
+        while os.read(descriptor, 4096):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
 

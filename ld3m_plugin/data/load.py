@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +19,8 @@ from ld3m_plugin.errors import DataError, PluginLoadError, one_line
 from ld3m_plugin.options import build, options_model
 from ld3m_plugin.registry import Registry, blaming, current_registry, described, use_registry
 from ld3m_plugin.task import Task
+
+_log = logging.getLogger(__name__)
 
 #: Of places that no program of this user can look at: no rights, a name too long, links in a circle.
 _CLOSED = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
@@ -54,6 +57,9 @@ def load_task(
         if getattr(settings, ZCA):  # after the choice: what is held out does not take part in the fit
             task = whitened(task)
         task = task.to(device)
+    _log.info("data: %s", task.source)
+    for note in task.notes:
+        _log.warning("%s", note)
     return replace(task, read_with=settings.model_dump(mode="json", exclude_defaults=True))
 
 

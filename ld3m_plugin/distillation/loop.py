@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -32,6 +33,8 @@ from ld3m_plugin.options import build
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.registry import Registry, blaming, described, use_registry
 from ld3m_plugin.synthetic.own_parts import Loss, with_own_parts
+
+_log = logging.getLogger(__name__)
 
 #: Steps between readings of the finite checks of a device other than the CPU.
 READ_EVERY = 10
@@ -71,6 +74,8 @@ def distill(
     state = Distillation(config, task=task, registry=registry, generator=generator, objective=objective)
     if resume is not None:
         state.load_state_dict(resume)
+    for note in state.objective.notes():
+        _log.info("%s", note)
     return _steps(state)
 
 
@@ -290,5 +295,7 @@ def choose_device(name: str) -> torch.device:
         torch.zeros(1, device=device).item()  # the device `meta` exists, but nothing can be read from it
     except Exception as error:  # a device of another package may be missing in any way
         reason = one_line(str(error) or type(error).__name__)
-        raise UsageError(f"device {name!r} cannot be used here ({reason}); try --device cpu") from error
+        raise UsageError(
+            f"device {name!r} cannot be used here ({reason}); try --device cpu (Python: device='cpu')"
+        ) from error
     return device

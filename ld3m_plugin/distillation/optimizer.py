@@ -120,6 +120,7 @@ class LatentOptimizer:
         if missing:
             raise UsageError(
                 f"no learning rate for {', '.join(missing)} with {self._config.name}: "
-                f"give --set optimizer.learning_rates.{missing[0]}=VALUE, or use a preset"
+                f"give the setting optimizer.learning_rates.{missing[0]} (--set optimizer.learning_rates.{missing[0]}=VALUE), "
+                "or use a preset"
             )
         return rates

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -30,7 +31,24 @@ from ld3m_plugin.networks.build import network_for
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.registry import Registry, use_registry
 
+_log = logging.getLogger(__name__)
 Progress = Callable[[str], None]
+
+
+class TrainingBegins(str):
+    """The line of `on_progress` before a training; `networks` is how many networks it trains at once."""
+
+    networks: int
+
+    def __new__(cls, line: str, networks: int) -> Self:
+        made = super().__new__(cls, line)
+        made.networks = networks
+        return made
+
+
+def logged(line: str) -> None:
+    """Log a line of progress: what evaluations do that were given no `on_progress`."""
+    _log.info("evaluating %s", line)
 
 
 class ImageSet(typing.Protocol):
@@ -55,7 +73,7 @@ def evaluate(
     together: Together = "auto",
     seed: int = 0,
     registry: Registry | None = None,
-    on_progress: Progress = lambda _: None,
+    on_progress: Progress = logged,
 ) -> Evaluation:
     """Train networks on a distilled set, and on as many random real images, and test them.
 
@@ -74,7 +92,7 @@ def evaluate(
         together: networks of a row that are trained at once, at most; 1: one by one; `auto`: by their sizes alone
             (`group_sizes.group_sizes`). Random numbers are the same in all cases. Networks that cannot be trained together are
             trained one by one, and `on_progress` is told.
-        on_progress: called with one line before each training.
+        on_progress: called with one line, a `TrainingBegins`, before each training; default: it is logged.
 
     Raises:
         UsageError: an unknown protocol or network, a protocol whose learned rate is missing, or `test_per_class` or `together`
@@ -102,7 +120,7 @@ def evaluate_random_real(
     test_per_class: int | None = None,
     together: Together = "auto",
     seed: int = 0,
-    on_progress: Progress = lambda _: None,
+    on_progress: Progress = logged,
 ) -> Evaluation:
     """Train networks on random real images alone; the rows equal those that `evaluate` puts beside a distilled set.
 
@@ -149,7 +167,8 @@ def check_evaluation(task: Task, protocol: Protocol, networks: Sequence[str], re
         if count < real_images:
             raise DataError(
                 f"class {name!r} has {count} images and the row of random real images needs {real_images} "
-                f"({task.train.origin}): lower --ipc, or leave that row or the evaluation out"
+                f"({task.train.origin}): lower the images per class (--ipc), or leave out that row (random_real) or the "
+                "evaluation"
             )
 
 
@@ -209,7 +228,9 @@ class _Test:
         """The networks `which` of a row after their training, and how many were trained at once."""
         what, rate = f"{network} on {images} images", self.protocol.rate(network)
         if len(which) > 1:
-            self.on_progress(f"{what}, {which[0] + 1} to {which[-1] + 1} of {repeats} together")
+            self.on_progress(
+                TrainingBegins(f"{what}, {which[0] + 1} to {which[-1] + 1} of {repeats} together", len(which))
+            )
             members = [self._member(images, network, repeat) for repeat in which]
             stacked = stack(members)
             if isinstance(stacked, StackedNetworks):
@@ -219,7 +240,7 @@ class _Test:
 
         def alone() -> Iterator[Member]:
             for repeat in which:
-                self.on_progress(f"{what}, {repeat + 1} of {repeats}")
+                self.on_progress(TrainingBegins(f"{what}, {repeat + 1} of {repeats}", 1))
                 member = self._member(images, network, repeat)
                 trained = train(member.network, member.images, member.labels, self.protocol, rate, member.rng)
                 yield replace(member, network=trained)

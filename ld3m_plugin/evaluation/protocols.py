@@ -76,7 +76,8 @@ def check_learned(protocol: Protocol, learned: Iterable[str]) -> None:
     if protocol.learned_rate and LEARNED_RATE not in learned:
         raise UsageError(
             f"protocol {protocol.name!r} trains at a learning rate that was learned with the images, and these have none "
-            "(distill with an objective that learns one): take --protocol dsa-2021, the same at a fixed rate, or another"
+            "(distill with an objective that learns one): take the protocol dsa-2021 (--protocol dsa-2021), the same at a "
+            "fixed rate, or another"
         )
 
 

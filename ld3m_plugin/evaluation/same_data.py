@@ -24,13 +24,13 @@ def check_labels(metadata: Mapping[str, Any], task: Task) -> None:
     if recorded != names and sorted(recorded) == sorted(names):
         raise ArtefactError(
             f"data set {task.name!r} has the classes of the distilled set in another order, so that labels mean other "
-            "classes: give --data the data set that it was made from"
+            "classes: give the data set that it was made from (--data)"
         )
     exchanged = exchanged_classes(recorded_facts(metadata), task)
     if exchanged is not None:
         raise ArtefactError(
             f"the distilled set was made from {_source(metadata)}, and now the data is {task.source!r}, {exchanged}: rename "
-            "them back, or give --data the data set that it was made from"
+            "them back, or give the data set that it was made from (--data)"
         )
 
 
@@ -78,7 +78,7 @@ def _check_facts(metadata: Mapping[str, Any], task: Task, names: Iterable[str]) 
         if not _fits(metadata, task, name):
             raise ArtefactError(
                 f"the distilled set has {name} {one_line(str(metadata[name]))}, data set {task.name!r} has "
-                f"{one_line(str(_plain(task, name)))}: give --data the data set that it was made from"
+                f"{one_line(str(_plain(task, name)))}: give the data set that it was made from (--data)"
             )
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,6 +37,23 @@ def checked_statistics(mean: Any, std: Any) -> tuple[tuple[float, ...], tuple[fl
     return means, stds
 
 
+def as_tensor(given: Any) -> Any:
+    """A tensor of what a caller gave: an array of numpy, or integers in a list; anything else, which is refused, as it is.
+
+    >>> as_tensor([0, 1]).dtype
+    torch.int64
+    """
+    if isinstance(given, Tensor):
+        return given
+    is_array = hasattr(given, "__array__")
+    if not (is_array or (isinstance(given, list | tuple) and all(isinstance(item, int) for item in given))):
+        return given
+    try:
+        return torch.as_tensor(np.array(given) if is_array else given)  # a copy: the caller's array may be read-only
+    except (TypeError, ValueError, RuntimeError):  # text, or objects
+        return given
+
+
 def checked_names(labels: Any, class_names: Sequence[str] | None) -> tuple[str, ...]:
     """The class names, in label order; those of classes 0, 1, ... up to the largest label where none are given.
 
@@ -44,7 +62,7 @@ def checked_names(labels: Any, class_names: Sequence[str] | None) -> tuple[str, 
     """
     if not isinstance(labels, Tensor) or labels.ndim != 1 or not len(labels) or labels.is_floating_point():
         what = f"{tuple(labels.shape)} {labels.dtype}" if isinstance(labels, Tensor) else type(labels).__name__
-        raise DataError(f"labels are {what}: give a tensor (n,) of class indices")
+        raise DataError(f"labels are {what}: give integers (n,), the index of each image's class")
     if class_names is None:
         # Each class needs an image; without this, one wild label asks for names without end.
         if int(labels.max()) >= len(labels):

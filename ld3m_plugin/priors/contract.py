@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +14,11 @@ if TYPE_CHECKING:  # the options of a kind are read without torch
     from ld3m_plugin.task import Task
 
 
+_log = logging.getLogger(__name__)
+
+
 class TrainingReporter:
-    """Receives the progress of a training; the base class ignores it."""
+    """Receives the progress of a training; the base class logs it, each step at the level DEBUG."""
 
     def phase(self, name: str, total: int, done: int = 0, unit: str = "step") -> None:
         """Begin a phase of `total` steps, of which a stopped training already made `done`. Called before the first `step`.
@@ -22,12 +26,15 @@ class TrainingReporter:
         Args:
             unit: what is counted, in the singular, such as "epoch".
         """
+        _log.info("%s: %d of %d (%s)", name, done, total, unit)
 
     def step(self, done: int, values: Mapping[str, float]) -> None:
         """Report that `done` steps of the phase are made; `values` are numbers by name, such as the loss."""
+        _log.debug("%d: %s", done, ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
 
     def say(self, text: str) -> None:
         """Show one line to the user, such as a measured quality."""
+        _log.info("%s", text)
 
 
 class PriorKind(ABC):

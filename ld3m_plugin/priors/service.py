@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ld3m_plugin.backends import conforming
-from ld3m_plugin.errors import HostError, PluginFailedError, PriorError, UsageError, one_line
+from ld3m_plugin.errors import HostError, MissingPriorError, PluginFailedError, PriorError, UsageError, one_line
 from ld3m_plugin.options import Options, build
 from ld3m_plugin.priors.contract import PriorKind, TrainingReporter
 from ld3m_plugin.registry import blaming, current_registry, described
@@ -43,7 +43,7 @@ def kind_of(path: Path, name: str | None = None) -> tuple[str, PriorKind]:
         UsageError: no kind has that name.
     """
     if not path.exists():
-        raise PriorError(f"{path} does not exist: name the file or folder of a prior")
+        raise MissingPriorError(f"{path} does not exist: name the file or folder of a prior")
     found, problems = _recognising(path) if name is None else ({name: get_prior_kind(name)}, [])
     if len(found) == 1:
         return next(iter(found.items()))

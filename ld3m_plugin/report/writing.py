@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ld3m_plugin.comparison.manifest import MANIFEST
-from ld3m_plugin.errors import ArtefactError
+from ld3m_plugin.errors import MissingArtefactError
 from ld3m_plugin.report.comparison_view import read_comparison
 from ld3m_plugin.report.page import rendered
 from ld3m_plugin.report.run_view import is_run, read_run
@@ -24,7 +24,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         The file.
 
     Raises:
-        ArtefactError: `folder` is none of these, or a file in it is damaged.
+        MissingArtefactError, ArtefactError: `folder` is none of these, or a file in it is damaged.
     """
     out = folder / REPORT if out is None else out
     if (folder / MANIFEST).is_file():
@@ -32,7 +32,9 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     elif is_run(folder):
         page = rendered("run.html", view=read_run(folder))
     else:
-        raise ArtefactError(f"there is no run and no comparison in {folder}: give the folder that was their --out")
+        raise MissingArtefactError(
+            f"there is no run and no comparison in {folder}: give the folder that was their --out"
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, page)
     return out

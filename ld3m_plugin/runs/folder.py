@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ld3m_plugin.config import RunConfig, dump
-from ld3m_plugin.errors import ArtefactError, HostError
+from ld3m_plugin.errors import ArtefactError, HostError, MissingArtefactError
 from ld3m_plugin.options import build
 from ld3m_plugin.plain_yaml import read_yaml
 from ld3m_plugin.storage import (
@@ -127,7 +127,7 @@ def read_config(folder: Path) -> RunConfig:
     """The settings of the run in `folder`.
 
     Raises:
-        ArtefactError: there is no run.
+        MissingArtefactError: there is no run.
         UsageError: `config.yaml` is damaged, or has a setting that this version does not have.
     """
     path = folder / CONFIG
@@ -135,7 +135,7 @@ def read_config(folder: Path) -> RunConfig:
         advice = ""
         if folder.is_dir() and not is_taken(folder):
             advice = " (one that was stopped before its first step is started again with the same command)"
-        raise ArtefactError(f"there is no run in {folder}: {CONFIG} is missing{advice}")
+        raise MissingArtefactError(f"there is no run in {folder}: {CONFIG} is missing{advice}")
     return build(RunConfig, read_yaml(path), str(path))
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from ld3m_plugin.config import RunConfig
 from ld3m_plugin.contracts import Generator, Latents, Objective, Task
-from ld3m_plugin.data.identity import data_difference, data_facts, recorded_facts
+from ld3m_plugin.data.identity import data_difference, data_facts, recorded_facts, sha256
 from ld3m_plugin.distillation.loop import Distillation
 from ld3m_plugin.errors import ArtefactError
 from ld3m_plugin.options import places
@@ -112,10 +112,13 @@ def facts_of(backend: Generator | Objective) -> dict[str, str]:
 
 
 def _files(options: BaseModel) -> dict[str, str]:
-    """SHA-256 of the files that options name, such as a class map; a backend's own facts say what folders hold."""
+    """SHA-256 of the files that options name, such as a class map, and of what was given in place of a file; a backend's own
+    facts say what folders hold."""
     found = {}
-    for name in places(type(options)):
+    for name, place in places(type(options)).items():
         path = getattr(options, name)
+        if isinstance(path, Mapping) and place.is_path:
+            found[f"{name}{_DIGEST}"] = sha256(path)
         if isinstance(path, Path) and path.expanduser().is_file():
             with path.expanduser().open("rb") as file:
                 found[f"{name}{_DIGEST}"] = hashlib.file_digest(file, "sha256").hexdigest()

@@ -93,8 +93,7 @@ def train_command(
     smaller = "lower -S together, or choose a smaller -S batch_size or network"
     with TrainingConsole() as reporter, orderly_end(reporter.stopped, smaller):
         task = read_data(data, assignments(data_options), device).for_training()
-        for line in task.described():
-            reporter.say(line)
+        reporter.say(task.described())
         folder = train_experts(root, task, options, first=first, reporter=reporter)
     say(f"experts: {folder} (`ld3m experts list --root {root}` lists the stores)")
 

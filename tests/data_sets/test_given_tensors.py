@@ -1,5 +1,6 @@
 """Tasks of a caller's tensors and torch data sets: kept as they are, sorted by class, refused in one line."""
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -50,6 +51,19 @@ def test_pixels_become_what_a_data_set_of_pixels_gives():
     assert task.train.read(0, torch.arange(2)).dtype == torch.uint8
     assert task.class_names == ("class 0", "class 1")
     assert (task.channels, task.image_size, task.num_classes) == (3, 8, 2)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.int32, np.int64, list], ids=str)
+def test_arrays_of_numpy_are_taken_and_copied(kind):
+    labels = LABELS.tolist() if kind is list else LABELS.numpy().astype(kind)
+    images = pixels().numpy().copy()
+    images.setflags(write=False)
+    task = Task.from_tensors(images, labels, np.array(MEAN), np.array(STD), test=(images, labels))
+    for split in (task.train, task.test):
+        assert torch.equal(split.read(0, torch.arange(2)), pixels()[[1, 3]])
+    images.setflags(write=True)
+    images[:] = 0
+    assert torch.equal(task.train.read(0, torch.arange(2)), pixels()[[1, 3]])
 
 
 def test_gray_images_take_numbers_for_mean_and_std():
@@ -126,11 +140,13 @@ def test_a_data_set_of_tensors():
         ({"images": pixels().int()}, "int32"),
         ({"images": pixels()[0]}, "(3, 8, 8)"),
         ({"images": pixels()[..., :4]}, "square"),
-        ({"images": pixels().numpy()}, "ndarray"),
+        ({"images": [pixels()]}, "list"),
+        ({"images": np.array(["a"])}, "ndarray"),
         ({"images": pixels()[:, :2]}, "channels"),
         ({"labels": LABELS[:3]}, "3 labels"),
-        ({"labels": LABELS.float()}, "class indices"),
-        ({"labels": [0, 1, 0, 1, 0]}, "list"),
+        ({"labels": LABELS.float()}, "index of each image's class"),
+        ({"labels": ["0", "1", "0", "1", "0"]}, "list"),
+        ({"labels": np.array([0.0, 1.0, 0.0, 1.0, 0.0])}, "class"),
         ({"labels": LABELS + 1}, "class 0"),
         ({"labels": LABELS + 10**12}, "labels go to"),
         ({"mean": (0.5, float("nan"), 0.5)}, "finite"),

@@ -20,8 +20,8 @@ def test_colours_and_size_are_one_message():
         "32 pixels",
         "64",
         "ld3m prior train ldm",
-        "-D image_size=32",
-        "-D grayscale=true",
+        "-D image_size=32 (Python: image_size=32)",
+        "-D grayscale=true (Python: grayscale=True)",
         "mismatch=allow",
     ):
         assert needed in str(error.value)

@@ -2,12 +2,17 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from ld3m_plugin.backends import get_generator
+from ld3m_plugin.config import completed, resolve
 from ld3m_plugin.errors import InvalidOptionError
 from ld3m_plugin.generators.ld3m.ldm_folder import PriorClass, PriorFacts
 from ld3m_plugin.priors.class_matching import rows_of_classes
+from ld3m_plugin.runs.provenance import facts_of
 from ld3m_plugin.testing import tiny_task
 
 FACTS = PriorFacts(
@@ -47,7 +52,7 @@ def test_a_class_without_match_names_the_command_that_trains_a_prior():
         with pytest.raises(InvalidOptionError) as error:
             rows_of_classes(named, FACTS, None, "error", kind)
         assert command in str(error.value)
-        assert f"-G {option}=my-prior" in str(error.value)
+        assert f"-G {option}=my-prior (Python: {option}='my-prior')" in str(error.value)
         assert "-g pixel" in str(error.value)
 
 
@@ -119,6 +124,36 @@ def test_class_map_goes_first(tmp_path):
     path = tmp_path / "map.yaml"
     path.write_text("tench: n03126707\nother: unconditional\nn02012849: tench\n")
     assert rows(["tench", "other", "crane"], [None, None, "n02012849"], path) == [2, 4, 0]
+
+
+def test_a_class_map_may_be_a_mapping():
+    mapping = {"tench": "n03126707", "other": "unconditional", "n02012849": "tench"}
+    assert rows(["tench", "other", "crane"], [None, None, "n02012849"], mapping) == [2, 4, 0]
+    with pytest.raises(InvalidOptionError, match=r"^class_map: the task has no class 'tenhc'.*'tench'"):
+        rows(["tench"], class_map={"tenhc": "tench"})
+    with pytest.raises(InvalidOptionError, match=r"^class_map must map class names"):
+        rows(["tench"], class_map={"tench": 3})
+
+
+@pytest.mark.parametrize("name", ["ld3m", "glad"])
+def test_generators_take_a_mapping_and_runs_record_it(name):
+    options = get_generator(name, class_map={"a": "Bag", "0": "Coat"}).options
+    assert options.class_map == {"a": "Bag", "0": "Coat"}
+    whole = completed(resolve(settings=[("generator.name", name), ("generator.options.class_map", {"a": "Bag"})]))
+    assert whole.generator.options["class_map"] == {"a": "Bag"}
+    assert get_generator(name, class_map="map.yaml").options.class_map == Path("map.yaml")
+    for wrong in ({"a": 1}, 3, ["a"]):
+        with pytest.raises(InvalidOptionError, match=f"generator {name!r}: class_map"):
+            get_generator(name, class_map=wrong)
+
+
+def test_a_mapping_is_known_again_by_its_digest():
+    """A class map is a place, which identifies no run: what it says is in the facts that are compared when a run goes on."""
+    facts = []
+    for mapping in ({"Bag": "Dress"}, {"Bag": "Dress"}, {"Bag": "Shirt"}):
+        options = get_generator("glad", class_map=mapping).options
+        facts.append(facts_of(SimpleNamespace(options=options, provenance=dict))["class_map_sha256"])
+    assert facts[0] == facts[1] != facts[2]
 
 
 def test_keys_and_values_of_a_class_map_are_the_text_that_is_written(tmp_path):

@@ -211,7 +211,7 @@ def test_a_kind_that_raises_or_does_not_import_stops_no_other(family, greedy, ld
 
 
 CONVERT_REFUSED = {
-    "missing": (["nowhere.means", "prior"], 1, "nowhere.means does not exist"),
+    "missing": (["nowhere.means", "prior"], 2, "nowhere.means does not exist"),
     "kind": (["published.means", "prior", "--kind", "meens"], 2, "unknown prior 'meens': did you mean 'means'"),
     "option": (
         ["published.means", "prior", "-S", "scael=2"],
