@@ -120,6 +120,9 @@ class MissingPriorError(PriorError, UsageError):
     """There is nothing at the path of a prior that a command was given: exit code 2."""
 
 
+_LISTED = 30  # names in a message
+
+
 def nearest(name: str, known: Iterable[str], how_many: int = 3) -> str:
     """The known names closest to `name`, nearest first, for an error message.
 
@@ -129,7 +132,9 @@ def nearest(name: str, known: Iterable[str], how_many: int = 3) -> str:
     names = sorted(set(known))
     lowered = {candidate.lower(): candidate for candidate in names}
     close = [lowered[match] for match in get_close_matches(name.lower(), lowered, how_many, 0.5)]
-    listed = ", ".join(names) or "none"
+    listed = ", ".join(names[:_LISTED]) or "none"
+    if len(names) > _LISTED:
+        listed += f", ... ({len(names)} in all)"
     if not close:
         return f"known: {listed}"
     return f"did you mean {' or '.join(repr(match) for match in close)}? known: {listed}"

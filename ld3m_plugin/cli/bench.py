@@ -25,7 +25,7 @@ def bench_command(
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="PATTERN", help="Cases to run, such as 'ld3m/*'; repeatable.")
     ] = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Measured runs of each case.")] = 3,
+    rounds: Annotated[int, typer.Option("--rounds", metavar="N", min=1, help="Measured runs of each case.")] = 3,
     against: Annotated[
         Path | None,
         typer.Option("--against", metavar="WORKTREE", help="Run the sources in that folder in turns with these."),
@@ -42,7 +42,7 @@ def bench_command(
     full_size: Annotated[
         bool, typer.Option("--full-size", help="At 128: priors of the published layouts with random weights.")
     ] = False,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of each process.")] = 1,
+    threads: Annotated[int, typer.Option("--threads", metavar="N", min=1, help="Threads of each process.")] = 1,
     device: flags.Device = None,
 ) -> None:
     """Measure speed and memory: steps of every pair, evaluation, experts, growth; each case in a process of its own.

@@ -109,11 +109,13 @@ def compare_command(
     settings: flags.Settings = None,
     grid: Annotated[
         list[Path] | None,
-        typer.Option("--grid", help="YAML file with all of this; other options override it; repeatable."),
+        typer.Option(
+            "--grid", metavar="FILE", help="YAML file with all of this; other options override it; repeatable."
+        ),
     ] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Rows made at a time [1].")] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", metavar="N", min=1, help="Rows made at a time [1].")] = None,
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Threads of each row; they decide its bits [1].")
+        int | None, typer.Option("--threads", metavar="N", min=1, help="Threads of each row; they decide its bits [1].")
     ] = None,
     launcher: Annotated[
         str, typer.Option("--launcher", help="Where rows run (`ld3m plugins` lists launchers).")
@@ -124,7 +126,9 @@ def compare_command(
     reuse: Annotated[
         list[Path] | None,
         typer.Option(
-            "--reuse", help="Take finished rows from this comparison, whatever version made them; repeatable."
+            "--reuse",
+            metavar="FOLDER",
+            help="Take finished rows from this comparison, whatever version made them; repeatable.",
         ),
     ] = None,
     out: Annotated[

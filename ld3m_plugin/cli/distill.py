@@ -47,7 +47,9 @@ def distill_command(
     seed: flags.Seed = None,
     render_batch: Annotated[
         int | None,
-        typer.Option("--render-batch", min=1, help="Latents rendered at once; fewer need less memory [all]."),
+        typer.Option(
+            "--render-batch", metavar="N", min=1, help="Latents rendered at once; fewer need less memory [all]."
+        ),
     ] = None,
     autocast: Annotated[str | None, typer.Option("--autocast", help="Mixed precision: none or bf16.")] = None,
     device: flags.Device = None,

@@ -27,7 +27,9 @@ def evaluate_command(
     ] = True,
     test_per_class: Annotated[
         int | None,
-        typer.Option("--test-per-class", min=1, help="Test images used of each class, evenly spaced [all]."),
+        typer.Option(
+            "--test-per-class", metavar="N", min=1, help="Test images used of each class, evenly spaced [all]."
+        ),
     ] = None,
     together: Annotated[
         str,
@@ -37,7 +39,8 @@ def evaluate_command(
     ] = "auto",
     data_options: flags.DataSettings = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Seed of weights, order and augmentation [the run's].")
+        int | None,
+        typer.Option("--seed", metavar="N", min=0, help="Seed of weights, order and augmentation [the run's]."),
     ] = None,
     device: flags.Device = None,
     out: flags.OutFile = None,

@@ -22,7 +22,7 @@ def export_command(
         bool, typer.Option("--half", help="Latents as numbers of 16 bits; images then differ slightly.")
     ] = False,
     per_shard: Annotated[
-        int | None, typer.Option("--per-shard", min=1, help="Images in a webdataset shard [1000].")
+        int | None, typer.Option("--per-shard", metavar="N", min=1, help="Images in a webdataset shard [1000].")
     ] = None,
 ) -> None:
     """Write a distilled set in the format of another tool.

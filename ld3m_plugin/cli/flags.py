@@ -33,7 +33,9 @@ ProtocolName = Annotated[
         help=f"Training recipe of the evaluation: {listed('protocol')}, or a YAML file [quick].",
     ),
 ]
-Repeats = Annotated[int | None, typer.Option("--repeats", min=1, help="Networks trained for each row of the table.")]
+Repeats = Annotated[
+    int | None, typer.Option("--repeats", metavar="N", min=1, help="Networks trained for each row of the table.")
+]
 OutFile = Annotated[Path | None, typer.Option("--out", help="File to write.")]
 ObjectiveName = Annotated[
     str | None,
@@ -77,13 +79,22 @@ SelectOn = Annotated[
         help="What accuracies are of; validation: held-out training images [test].",
     ),
 ]
-ImagesPerClass = Annotated[int | None, typer.Option("--ipc", min=1, help="Synthetic images per class [1].")]
-Steps = Annotated[int | None, typer.Option("--steps", min=0, help="Updates of the latents [200].")]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all random streams [0].")]
-ConfigFiles = Annotated[list[Path] | None, typer.Option("--config", help="YAML file with settings; repeatable.")]
+ImagesPerClass = Annotated[
+    int | None, typer.Option("--ipc", metavar="N", min=1, help="Synthetic images per class [1].")
+]
+Steps = Annotated[int | None, typer.Option("--steps", metavar="N", min=0, help="Updates of the latents [200].")]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="Seed of all random streams [0].")]
+ConfigFiles = Annotated[
+    list[Path] | None, typer.Option("--config", metavar="FILE", help="YAML file with settings; repeatable.")
+]
 PresetNames = Annotated[
     list[str] | None,
-    typer.Option("--preset", autocompletion=presets, help="Shipped settings (`ld3m presets` lists them); repeatable."),
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        autocompletion=presets,
+        help="Shipped settings (`ld3m presets` lists them); repeatable.",
+    ),
 ]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="One setting by its path; repeatable.")

@@ -123,7 +123,9 @@ def _describe(registry: Registry, backend: Backend) -> dict[str, Any]:
     if backend.kind == "command":
         return {**described, "options": []}
     factory = registry.resolve(backend.kind, backend.name)
-    text = (inspect.getdoc(factory) if callable(factory) else None) or backend.summary
+    # Not of a base class, which `inspect.getdoc` takes where a class has none of its own.
+    own = getattr(factory, "__doc__", None) if callable(factory) else None
+    text = (inspect.cleandoc(own) if own else "") or backend.summary
     return {**described, "summary": text.split("\n\n")[0].replace("\n", " "), **_options(backend.kind, factory)}
 
 
@@ -182,6 +184,8 @@ def _options_of_signature(factory: Any) -> list[dict[str, str]]:
 
 
 def _type_name(annotation: Any) -> str:
+    if annotation is inspect.Parameter.empty:
+        return "any"
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
     return name.replace("typing.", "").replace("pathlib._local.", "").replace("pathlib.", "")
 

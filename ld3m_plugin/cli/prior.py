@@ -34,7 +34,7 @@ def train_command(
     data: flags.DataName = None,
     data_options: flags.DataSettings = None,
     settings: Settings = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of all random streams.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of all random streams.")] = 0,
     device: flags.Device = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the options of the training and stop.")] = False,
 ) -> None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def show_command(
     path: Annotated[Path, typer.Argument(help="Folder of a run or of a distilled set.")],
-    images: Annotated[int, typer.Option("--images", min=0, help="Pictures shown at most.")] = 10,
-    width: Annotated[int, typer.Option("--width", min=4, help="Columns of a picture.")] = 24,
+    images: Annotated[int, typer.Option("--images", metavar="N", min=0, help="Pictures shown at most.")] = 10,
+    width: Annotated[int, typer.Option("--width", metavar="N", min=4, help="Columns of a picture.")] = 24,
     as_json: flags.Json = False,
 ) -> None:
     """Show a distilled set in the terminal: its pictures in half blocks, what made it, and its accuracies.

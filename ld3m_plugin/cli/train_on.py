@@ -25,7 +25,8 @@ def train_on_command(
     data_options: flags.DataSettings = None,
     protocol: flags.ProtocolName = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Seed of weights, order and augmentation [the run's].")
+        int | None,
+        typer.Option("--seed", metavar="N", min=0, help="Seed of weights, order and augmentation [the run's]."),
     ] = None,
     device: flags.Device = None,
 ) -> None:

@@ -32,8 +32,8 @@ Settings = Annotated[
         help="Setting of the experts, such as rate=0.02; repeatable. A wrong name lists the right ones.",
     ),
 ]
-Count = Annotated[int | None, typer.Option("--count", min=1, help="Experts in all [100].")]
-Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs of each expert [15].")]
+Count = Annotated[int | None, typer.Option("--count", metavar="N", min=1, help="Experts in all [100].")]
+Epochs = Annotated[int | None, typer.Option("--epochs", metavar="N", min=1, help="Epochs of each expert [15].")]
 
 
 @app.command("plan")
@@ -45,7 +45,9 @@ def plan_command(
     count: Count = None,
     epochs: Epochs = None,
     seed: Seed = None,
-    timed: Annotated[int, typer.Option("--timed", min=0, help="Updates to time for the estimate; 0: none.")] = 3,
+    timed: Annotated[
+        int, typer.Option("--timed", metavar="N", min=0, help="Updates to time for the estimate; 0: none.")
+    ] = 3,
     device: Device = None,
     as_json: Json = False,
 ) -> None:
@@ -75,7 +77,9 @@ def train_command(
     count: Count = None,
     epochs: Epochs = None,
     seed: Seed = None,
-    first: Annotated[int, typer.Option("--first", min=0, help="Index of the first expert to train here.")] = 0,
+    first: Annotated[
+        int, typer.Option("--first", metavar="N", min=0, help="Index of the first expert to train here.")
+    ] = 0,
     device: Device = None,
 ) -> None:
     """Train the missing experts. The same command continues a training that was stopped.

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ld3m_plugin.backends import get_generator
-from ld3m_plugin.contracts import Generator, Latents
+from ld3m_plugin.contracts import Generator, Latents, RatedOptions
 from ld3m_plugin.errors import DataError
 from ld3m_plugin.registry import default_registry
 from ld3m_plugin.testing import check_generator, tiny_task
@@ -109,6 +109,12 @@ class RateOfZero(Sound):
         return {"x": 0.0}
 
 
+class SaysOtherRates(Sound):
+    class Options(RatedOptions):
+        def learning_rates(self):
+            return {"x": 0.2}
+
+
 class LosesItsLatents(Sound):
     def on_step(self, latents, step, rng):
         return latents.rows(slice(0, 2))
@@ -132,6 +138,7 @@ class LatentsAsDict(Sound):
         (RendersFloat64, "float32"),
         (NoRate, "no rate for the learned latent 'x'"),
         (RateOfZero, "above 0"),
+        (SaysOtherRates, "leave out the latter"),
         (LosesItsLatents, "on_step"),
         (GrayAlone, r"not \(9, 3, 16, 16\)"),
         (LatentsAsDict, "dict"),

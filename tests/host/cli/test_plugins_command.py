@@ -146,3 +146,30 @@ def test_a_protocol_is_shown_with_its_settings(site, ld3m):
     (entry,) = json.loads(ld3m("plugins", "show", "brief", "--json").out)
     assert entry["summary"] == "seven epochs"
     assert {option["name"]: option["default"] for option in entry["options"]}["epochs"] == "7"
+
+
+BARE = """
+from ld3m_plugin import hookimpl
+from ld3m_plugin.contracts import Network
+
+
+class Bare(Network):
+    def __init__(self, channels, image_size, num_classes, wide=3):
+        super().__init__()
+
+
+@hookimpl
+def register_networks(register):
+    register("bare", Bare, summary="nothing in it")
+"""
+
+
+@pytest.mark.slow
+def test_a_network_without_docstring_and_types_is_shown_by_its_own_words(site, ld3m):
+    site.add("bare", {"bare_network": BARE})
+    (entry,) = json.loads(ld3m("plugins", "show", "bare", "--json").out)
+    assert entry["summary"] == "nothing in it"
+    assert {option["name"]: (option["type"], option["default"]) for option in entry["options"]} == {
+        **dict.fromkeys(("channels", "image_size", "num_classes"), ("any", "from the task")),
+        "wide": ("any", "3"),
+    }
