@@ -41,6 +41,24 @@ def test_a_varied_setting_of_all_is_a_row_for_each(grid):
     assert len([row for row in rows if row.generator is None]) == 1  # real images take no steps
 
 
+def test_a_varied_rate_is_of_the_generators_with_such_a_latent_and_wins_over_that_of_all(grid):
+    rates = {"w": 0.3, "pixels": 0.4}
+    rows = points(
+        grid(
+            "scaled",
+            "pixel",
+            config={"optimizer": {"learning_rates": rates}},
+            vary={"optimizer.learning_rates.w": [1.0, 2.0]},
+            random_real=False,
+        )
+    )
+    assert [(row.generator, dict(row.varied), row.config.optimizer.learning_rates) for row in rows] == [
+        ("scaled", {"optimizer.learning_rates.w": 1.0}, {"w": 1.0}),
+        ("scaled", {"optimizer.learning_rates.w": 2.0}, {"w": 2.0}),
+        ("pixel", {}, {"pixels": 0.4}),
+    ]
+
+
 def test_options_by_name_reach_their_backend_alone(grid):
     rows = points(grid("scaled", "other", generator_options={"other": {"factor": 5}}, random_real=False))
     assert [row.config.generator.options["factor"] for row in rows] == [2.0, 5.0]
