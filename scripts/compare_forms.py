@@ -4,7 +4,8 @@
     python scripts/compare_forms.py --read FILE ...               # the table
 
 Cases: ld3m+dm, pixel+dm, pixel+mtt, on the embedded Fashion-MNIST with a ConvNet of width 32. The forms that were replaced:
-layers of networks and of priors as torch and diffusers have them, all real images in one pass, the adjoint form of trajectory matching.
+layers of networks and of priors as torch and diffusers have them, all real images in one pass, the adjoint form of trajectory
+matching.
 """
 
 from __future__ import annotations

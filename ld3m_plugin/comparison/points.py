@@ -216,7 +216,8 @@ def _start(grid: GridConfig, name: str, beside: Point) -> Point | None:
         if lender is None and not given:
             return None
         base = resolve(presets=grid.presets, layers=[grid.config])
-        lent = {} if lender is None else _configuration(grid, base, lender, []).generator.options
+        data = [("data.name", beside.config.data.name)]
+        lent = {} if lender is None else _configuration(grid, base, lender, data).generator.options
     shared = {key: value for key, value in lent.items() if key in wanted.model_fields}
     options = {"init": name, "init_options": {**shared, **given}}
     chosen = GeneratorConfig(name=grid.controls_through, options={k: v for k, v in options.items() if v})
