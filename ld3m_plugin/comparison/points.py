@@ -79,11 +79,18 @@ def _combinations(grid: GridConfig, base: RunConfig, generators: list[str]) -> I
     for name, count, objective, generator, varied, seed in product(
         data, images, objectives, generators, list(product(*values)), seeds
     ):
-        settings = [("data.name", name), ("images_per_class", count), ("objective.name", objective), ("seed", seed)]
+        settings = [("images_per_class", count), ("objective.name", objective), ("seed", seed), *_of_data(grid, name)]
         options = [(f"objective.options.{k}", v) for k, v in grid.objective_options.get(objective, {}).items()]
         applying = [(path, value) for path, value in varied if _applies(path, generator, objective)]
         config = _configuration(grid, base, generator, [*settings, *options, *applying])
         yield Point(config, generator, {path: value for path, value in applying if _is_rate_of(config, path)})
+
+
+def _of_data(grid: GridConfig, name: str) -> list[tuple[str, Any]]:
+    """The settings of one data set: options that the grid gives without a name are for all of its data sets."""
+    given = grid.config.get("data", {})
+    options = given.get("options", {}) if "name" not in given else {}
+    return [("data.name", name), *((f"data.options.{key}", value) for key, value in options.items())]
 
 
 def _configuration(grid: GridConfig, base: RunConfig, generator: str, settings: Sequence[tuple[str, Any]]) -> RunConfig:
@@ -216,7 +223,7 @@ def _start(grid: GridConfig, name: str, beside: Point) -> Point | None:
         if lender is None and not given:
             return None
         base = resolve(presets=grid.presets, layers=[grid.config])
-        data = [("data.name", beside.config.data.name)]
+        data = _of_data(grid, beside.config.data.name)
         lent = {} if lender is None else _configuration(grid, base, lender, data).generator.options
     shared = {key: value for key, value in lent.items() if key in wanted.model_fields}
     options = {"init": name, "init_options": {**shared, **given}}

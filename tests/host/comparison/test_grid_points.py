@@ -59,6 +59,15 @@ def test_a_varied_rate_is_of_the_generators_with_such_a_latent_and_wins_over_tha
     ]
 
 
+@pytest.mark.parametrize("option", ["split=equal-data", "select_on=validation"])
+def test_options_of_the_data_hold_for_data_that_is_named(option):
+    """They were lost where the presets name another data set."""
+    grid = read_grid(settings=grid_settings(arguments(generators="pixel", data=["emoji"], data_options=[option])))
+    key, value = option.split("=")
+    assert {point.config.data.options[key] for point in points(grid)} == {value}
+    assert {point.kind for point in points(grid)} == {"run", "start", "random real"}
+
+
 def test_options_by_name_reach_their_backend_alone(grid):
     rows = points(grid("scaled", "other", generator_options={"other": {"factor": 5}}, random_real=False))
     assert [row.config.generator.options["factor"] for row in rows] == [2.0, 5.0]
