@@ -18,14 +18,17 @@ from ld3m_plugin.images.hard_labels import hard_labels
 from ld3m_plugin.networks.build import network_for
 from ld3m_plugin.objectives.matching_options import MatchingOptions, Networks, pool, settings_of
 
-#: Pixels of real images in one pass, 32 images of 32x32: as fast as more (docs/speed.md), and little memory. Bits depend on it.
-_PIXELS_AT_ONCE = 32 * 32 * 32
+#: Pixels of real images in one pass on a CPU, 32 images of 32x32: as fast as more (docs/speed.md), and little memory. Elsewhere
+#: a pass is launches first of all, so it has more. Bits depend on it.
+_PIXELS_AT_ONCE = {"cpu": 2**15}
+_PIXELS_AT_ONCE_ELSEWHERE = 2**20
 _NAMED = 5  # classes in a note
 
 
 def real_images_at_once(task: Task) -> int:
-    """How many real images of the task go through a network in one pass: a constant of their size, at least 1."""
-    return max(1, _PIXELS_AT_ONCE // task.image_size**2)
+    """How many real images of the task go through a network in one pass: a constant of their size and the device, at least 1."""
+    pixels = _PIXELS_AT_ONCE.get(task.device.type, _PIXELS_AT_ONCE_ELSEWHERE)
+    return max(1, pixels // task.image_size**2)
 
 
 def real_counts(options: MatchingOptions, task: Task) -> list[int]:

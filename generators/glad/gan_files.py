@@ -11,4 +11,5 @@ _EMBEDDED = Path(__file__).parent / "embedded"
 SHIPPED = {
     "embedded": _EMBEDDED / "fashion-mnist",
     "embedded-gan": _EMBEDDED / "fashion-mnist",
+    "embedded-emoji-gan": _EMBEDDED / "emoji",
 }

@@ -9,7 +9,7 @@ from pydantic import Field
 from ld3m_plugin.generators.picture_options import MISMATCH, Clamp, ClassMap, Mismatch
 from ld3m_plugin.options import GrownOptions, Place, RatedOptions
 
-_NAMES = Place(frozenset({"embedded", "embedded-gan", "imagenet-128", "imagenet-256"}))
+_NAMES = Place(frozenset({"embedded", "embedded-gan", "embedded-emoji-gan", "imagenet-128", "imagenet-256"}))
 
 
 class GLaDOptions(GrownOptions, RatedOptions):

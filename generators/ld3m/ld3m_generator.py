@@ -16,6 +16,7 @@ from ld3m_plugin.budgets import GIB, weight_bytes
 from ld3m_plugin.contracts import Latents, RenderPlan, Task
 from ld3m_plugin.devices.transfer import to_device
 from ld3m_plugin.errors import InvalidOptionError
+from ld3m_plugin.generators.ld3m.cuda_graphs import Replayed, are_possible
 from ld3m_plugin.generators.ld3m.ld3m_options import LD3MOptions
 from ld3m_plugin.generators.ld3m.ldm_prior import Prior, find_prior, load_prior
 from ld3m_plugin.generators.ld3m.memory_plan import Kept, choose, measured
@@ -23,6 +24,10 @@ from ld3m_plugin.generators.ld3m.sampler import Sampling, guided, sample
 from ld3m_plugin.generators.ld3m.schedule import Chain, make_chain
 from ld3m_plugin.generators.ld3m.start import PriorGenerator
 from ld3m_plugin.priors.class_matching import rows_of_classes
+
+#: Bytes of activations of a pass up to which it is replayed: of more, computing takes longer than launching, and the second
+#: forward pass of a replay costs more than it saves.
+MOST_REPLAYED = GIB
 
 
 class LD3MGenerator(PriorGenerator):
@@ -53,6 +58,7 @@ class LD3MGenerator(PriorGenerator):
                 f"guidance_scale={options.guidance_scale}: the prior has no null class, which guidance needs: use 1"
             )
         self._memory: str = options.memory
+        self._replayed = Replayed(self._prior.predict_at), Replayed(self._prior.codec.decode)
         self._kept: tuple[Kept, Kept] | None = None
         if self._prior.class_embedding is not None:
             self._rows = rows_of_classes(task, self._prior.facts, options.class_map, options.unmatched)
@@ -96,6 +102,8 @@ class LD3MGenerator(PriorGenerator):
         return Latents(tensors, tuple(learned & set(tensors)))
 
     def render(self, latents: Latents) -> Tensor:
+        if self._replays(latents):
+            return self._once(self._pictures.images(self._replayed[1](self.denoise(latents))))
         checkpointed = torch.is_grad_enabled() and self.recomputes(latents)
         return self._images(self.denoise(latents), checkpointed)
 
@@ -104,7 +112,7 @@ class LD3MGenerator(PriorGenerator):
         start, options = latents["latent"], self.options
         quantised = options.residual_quantized and options.residual == "x0"  # only this residual reads it
         code = sample(
-            self._prior.predict,
+            self._predict_again if self._replays(latents) else self._prior.predict,
             self._sampling(latents),
             start,
             latents["noise"],
@@ -115,9 +123,19 @@ class LD3MGenerator(PriorGenerator):
         )
         return self._once(code)
 
+    def _predict_again(self, state: Tensor, time: float, embedding: Tensor | None) -> Tensor:
+        """As `Prior.predict`, by a CUDA graph."""
+        return self._replayed[0](state, torch.full((), time, device=state.device), embedding)
+
+    def _replays(self, latents: Latents) -> bool:
+        """Whether the card would wait for launches: by sizes, so that bits do not depend on anything else."""
+        if self.options.cuda_graphs == "none" or self._blocks is not None or not are_possible(latents["noise"].device):
+            return False
+        return all(part.of(len(latents)) <= MOST_REPLAYED for part in self._sizes(latents))
+
     def _sampling(self, latents: Latents) -> Sampling:
         options = self.options
-        checkpointed = torch.is_grad_enabled() and self.recomputes(latents)
+        checkpointed = torch.is_grad_enabled() and not self._replays(latents) and self.recomputes(latents)
         return Sampling(
             self._chain, options.residual, options.guidance_scale, options.eta, self._exact_steps, checkpointed
         )
@@ -139,6 +157,11 @@ class LD3MGenerator(PriorGenerator):
         return memory == "checkpoint"
 
     def _chosen(self, latents: Latents, rows: int | None) -> tuple[Literal["graph", "checkpoint"], int | None]:
+        kept = self._sizes(latents)
+        return choose(len(latents), rows, self._exact_steps, *kept, self.options.memory_budget * GIB)
+
+    def _sizes(self, latents: Latents) -> tuple[Kept, Kept]:
+        """What a pass of the network and of the decoder keep."""
         if self._kept is None:
             model, codec = self._prior.denoiser, self._prior.codec.model
             with self._as_written():  # for sizes of one and two rows, nothing is compiled
@@ -146,7 +169,7 @@ class LD3MGenerator(PriorGenerator):
                     measured(partial(self._one_step, latents), model.parameters()),
                     measured(partial(self._decoded, latents), codec.parameters()),
                 )
-        return choose(len(latents), rows, self._exact_steps, *self._kept, self.options.memory_budget * GIB)
+        return self._kept
 
     def _one_step(self, latents: Latents, rows: int) -> Tensor:
         """Evaluate the network for rows like the first one, which need gradients."""

@@ -57,6 +57,8 @@ class AutoencoderOptions(PriorOptions):
 class LD3MOptions(PriorOptions):
     """Options of the LD3M generator."""
 
+    added = PriorOptions.added | {"cuda_graphs"}
+
     steps: int = Field(10, ge=1, description="T, number of denoising steps and of U-Net evaluations (paper: 10 to 40)")
     spacing: Literal["leading", "trailing"] = Field(
         "leading",
@@ -100,6 +102,12 @@ class LD3MOptions(PriorOptions):
         gt=0,
         allow_inf_nan=False,
         description="GiB of activations of chain and decoder that auto may keep, by their sizes",
+    )
+    cuda_graphs: Literal["auto", "none"] = Field(
+        "auto",
+        description="auto: on CUDA, record the passes of network and decoder where their activations for all rows take at most 1 "
+        "GiB each, and replay them; activations are then recomputed in the backward pass, whatever `memory` says. none: launch "
+        "each kernel",
     )
     gradient: str = Field(
         "full",

@@ -90,7 +90,10 @@ class Prior(FrozenAutoencoder):
     def predict(self, state: Tensor, time: float, embedding: Tensor | None) -> Tensor:
         """Run the network; see `sampler.Model`."""
         # A tensor that the device fills: diffusers copies a number there and waits, and UNet2DModel cuts it to a whole one.
-        when = torch.full((), time, device=state.device)
+        return self.predict_at(state, torch.full((), time, device=state.device), embedding)
+
+    def predict_at(self, state: Tensor, when: Tensor, embedding: Tensor | None) -> Tensor:
+        """Run the network at a time () that lies on the device."""
         if embedding is None:
             output: Tensor = self.denoiser(state, when).sample
             return output
@@ -114,10 +117,10 @@ class TransformerPrior(Prior):
     def image_size(self) -> int:
         return int(self.codec.factor * self.denoiser.config.sample_size)
 
-    def predict(self, state: Tensor, time: float, embedding: Tensor | None) -> Tensor:
+    def predict_at(self, state: Tensor, when: Tensor, embedding: Tensor | None) -> Tensor:
         """Run the transformer on vectors (k·n, 1, d); a learned variance is left out."""
         state = state if embedding is None else copied(state, len(embedding))
-        times = torch.full((len(state),), time, device=state.device)
+        times = when.expand(len(state))
         vectors = None if embedding is None else embedding.flatten(1)
         output: Tensor = self.denoiser(state, timestep=times, class_labels=vectors).sample
         return output[:, : state.shape[1]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from ld3m_plugin.registry import current_registry
 #: Settings in which the rows of one comparison may differ: the questions that it asks.
 _ASKED = {"generator", "objective", "data", "images_per_class", "seed", "optimizer"}
 _BACKENDS = ("generator", "objective")
+_RATES = "optimizer.learning_rates."
 #: A run that distils; an initialiser's pictures, written by a generator in no step; real images, drawn anew for each network.
 RowKind = Literal["run", "start", "random real"]
 #: What every grid has lists of, and their options: a varied one would be no seed, and no question, of the statistics.
@@ -78,14 +79,21 @@ def _combinations(grid: GridConfig, base: RunConfig, generators: list[str]) -> I
     for name, count, objective, generator, varied, seed in product(
         data, images, objectives, generators, list(product(*values)), seeds
     ):
-        settings = [("data.name", name), ("images_per_class", count), ("objective.name", objective), ("seed", seed)]
+        settings = [("images_per_class", count), ("objective.name", objective), ("seed", seed), *_of_data(grid, name)]
         options = [(f"objective.options.{k}", v) for k, v in grid.objective_options.get(objective, {}).items()]
         applying = [(path, value) for path, value in varied if _applies(path, generator, objective)]
         config = _configuration(grid, base, generator, [*settings, *options, *applying])
-        yield Point(config, generator, dict(applying))
+        yield Point(config, generator, {path: value for path, value in applying if _is_rate_of(config, path)})
 
 
-def _configuration(grid: GridConfig, base: RunConfig, generator: str, settings: Iterable[tuple[str, Any]]) -> RunConfig:
+def _of_data(grid: GridConfig, name: str) -> list[tuple[str, Any]]:
+    """The settings of one data set: options that the grid gives without a name are for all of its data sets."""
+    given = grid.config.get("data", {})
+    options = given.get("options", {}) if "name" not in given else {}
+    return [("data.name", name), *((f"data.options.{key}", value) for key, value in options.items())]
+
+
+def _configuration(grid: GridConfig, base: RunConfig, generator: str, settings: Sequence[tuple[str, Any]]) -> RunConfig:
     """The completed settings of one run.
 
     Options that presets and `config` give to their own generator apply to every generator with an option of that name: two
@@ -103,7 +111,8 @@ def _configuration(grid: GridConfig, base: RunConfig, generator: str, settings: 
     varied = [(path, value) for path, value in settings if path.startswith("generator.")]
     others = [(path, value) for path, value in settings if not path.startswith("generator.")]
     config = resolve(presets=grid.presets, layers=[grid.config], settings=[*others, *paths, *varied])
-    given = base.optimizer.learning_rates
+    rates = {path.removeprefix(_RATES): value for path, value in others if path.startswith(_RATES)}
+    given = {**base.optimizer.learning_rates, **rates}
     if given:
         latents = _latents(config)
         config = changed(
@@ -153,6 +162,12 @@ def _applies(path: str, generator: str, objective: str) -> bool:
     name = {"generator": generator, "objective": objective}.get(kind)
     model = _options(kind, name) if name else None
     return name is None or model is None or key.split(".")[0] in model.model_fields
+
+
+def _is_rate_of(config: RunConfig, path: str) -> bool:
+    """Whether a varied setting is the learning rate of a latent that the generator of `config` has, or no rate at all."""
+    rate = path.removeprefix(_RATES)
+    return rate == path or rate in config.optimizer.learning_rates
 
 
 def is_initialiser(control: str) -> bool:
@@ -208,7 +223,8 @@ def _start(grid: GridConfig, name: str, beside: Point) -> Point | None:
         if lender is None and not given:
             return None
         base = resolve(presets=grid.presets, layers=[grid.config])
-        lent = {} if lender is None else _configuration(grid, base, lender, []).generator.options
+        data = _of_data(grid, beside.config.data.name)
+        lent = {} if lender is None else _configuration(grid, base, lender, data).generator.options
     shared = {key: value for key, value in lent.items() if key in wanted.model_fields}
     options = {"init": name, "init_options": {**shared, **given}}
     chosen = GeneratorConfig(name=grid.controls_through, options={k: v for k, v in options.items() if v})

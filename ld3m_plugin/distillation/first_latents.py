@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ld3m_plugin.config import RunConfig, changed
 from ld3m_plugin.contracts import Generator, Latents, RenderPlan, Task
+from ld3m_plugin.devices.tf32 import tf32
 from ld3m_plugin.distillation.plugin_checks import check_latents, check_plan
 from ld3m_plugin.errors import HostError, UsageError
 from ld3m_plugin.randomness import stream
@@ -26,7 +27,7 @@ def first_latents(generator: Generator, config: RunConfig, task: Task) -> tuple[
         UsageError: the images of a class are no multiple of those that a latent renders.
     """
     name, per_class = config.generator.name, config.images_per_class
-    with blaming("generator", name, "prepare"):
+    with blaming("generator", name, "prepare"), tf32(config.tf32, task.device):
         generator.prepare(task)
     who, per_latent = described("generator", name), generator.images_per_latent
     if type(per_latent) is not int or per_latent < 1:
@@ -38,7 +39,7 @@ def first_latents(generator: Generator, config: RunConfig, task: Task) -> tuple[
         )
     classes = torch.arange(task.num_classes)
     rows = classes.repeat_interleave(per_class // per_latent)
-    with blaming("generator", name, "initial_latents"):
+    with blaming("generator", name, "initial_latents"), tf32(config.tf32, task.device):
         start = generator.initial_latents(task, rows, stream(config.seed, "latents"))
     return classes.repeat_interleave(per_class), check_latents(start, who, len(rows)).clone()
 

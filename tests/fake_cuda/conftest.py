@@ -10,6 +10,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -19,6 +20,13 @@ from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_a
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ld3m_plugin.networks import fast_layers
+from ld3m_plugin.networks.build import network_for
+from ld3m_plugin.objectives.dm import DM
+from ld3m_plugin.objectives.mtt.experts import MemoryExperts, flat
+from ld3m_plugin.objectives.mtt.mtt_objective import MTT
+from ld3m_plugin.randomness import stream
+from ld3m_plugin.registry import Backend, Owner, build_registry
+from ld3m_plugin.testing import tiny_task
 
 CARD = torch.device("cuda", 0)
 aten = torch.ops.aten
@@ -226,3 +234,62 @@ def card(monkeypatch):
         stack.enter_context(_Kernels(made))
         stack.enter_context(_Calls(made))
         yield made
+
+
+SMALL = {"network_settings": {"depth": 2, "width": 8}}
+MATCHING = {**SMALL, "batch_real": 6}
+#: By name, options with which an objective's second step also goes on with the network of the first.
+OBJECTIVES = {
+    "breaks": MATCHING,
+    "dm": MATCHING,
+    "dc": {**MATCHING, "outer_loop": 2, "inner_loop": 2, "batch_train": 2},
+    "dc one by one": {**MATCHING, "classes_at_once": 1},
+    "mtt": {**SMALL, "syn_steps": 2, "expert_epochs": 1, "max_start_epoch": 1, "batch_syn": 2},
+}
+GENERATORS = {
+    "autoencoder": {},
+    "ld3m": {"steps": 2, "guidance_scale": 3.0, "noise": "redrawn"},
+    "ld3m in parts": {"steps": 2, "memory": "checkpoint", "eta": 1.0},
+    "glad": {},
+    "pixel": {},
+}
+
+
+class Breaks(DM):
+    """Not finite at its fourth step."""
+
+    def loss(self, images, labels, step):
+        return super().loss(images, labels, step) * (float("nan") if step == 3 else 1)
+
+
+@cache
+def trajectories():
+    networks = [network_for(tiny_task(), "ConvNet", SMALL["network_settings"], stream(0, epoch)) for epoch in range(2)]
+    return MemoryExperts([{epoch: flat(network) for epoch, network in enumerate(networks)}])
+
+
+@pytest.fixture
+def registry():
+    registry = build_registry()
+
+    class Given(MTT):
+        experts = trajectories()
+
+    for name, factory in {"given": Given, "breaks": Breaks}.items():
+        registry.add(Backend("objective", name, factory, "", Owner("tests", "tests", "0")))
+    return registry
+
+
+@pytest.fixture
+def config():
+    """Makes the settings of a pair; a name ends where its variant begins."""
+
+    def make(generator="pixel", objective="dm", **settings):
+        name = {"mtt": "given"}.get(objective, objective.partition(" ")[0])
+        return {
+            "generator": {"name": generator.partition(" ")[0], "options": GENERATORS[generator]},
+            "objective": {"name": name, "options": OBJECTIVES[objective]},
+            **settings,
+        }
+
+    return make

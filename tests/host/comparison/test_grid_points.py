@@ -41,6 +41,33 @@ def test_a_varied_setting_of_all_is_a_row_for_each(grid):
     assert len([row for row in rows if row.generator is None]) == 1  # real images take no steps
 
 
+def test_a_varied_rate_is_of_the_generators_with_such_a_latent_and_wins_over_that_of_all(grid):
+    rates = {"w": 0.3, "pixels": 0.4}
+    rows = points(
+        grid(
+            "scaled",
+            "pixel",
+            config={"optimizer": {"learning_rates": rates}},
+            vary={"optimizer.learning_rates.w": [1.0, 2.0]},
+            random_real=False,
+        )
+    )
+    assert [(row.generator, dict(row.varied), row.config.optimizer.learning_rates) for row in rows] == [
+        ("scaled", {"optimizer.learning_rates.w": 1.0}, {"w": 1.0}),
+        ("scaled", {"optimizer.learning_rates.w": 2.0}, {"w": 2.0}),
+        ("pixel", {}, {"pixels": 0.4}),
+    ]
+
+
+@pytest.mark.parametrize("option", ["split=equal-data", "select_on=validation"])
+def test_options_of_the_data_hold_for_data_that_is_named(option):
+    """They were lost where the presets name another data set."""
+    grid = read_grid(settings=grid_settings(arguments(generators="pixel", data=["emoji"], data_options=[option])))
+    key, value = option.split("=")
+    assert {point.config.data.options[key] for point in points(grid)} == {value}
+    assert {point.kind for point in points(grid)} == {"run", "start", "random real"}
+
+
 def test_options_by_name_reach_their_backend_alone(grid):
     rows = points(grid("scaled", "other", generator_options={"other": {"factor": 5}}, random_real=False))
     assert [row.config.generator.options["factor"] for row in rows] == [2.0, 5.0]

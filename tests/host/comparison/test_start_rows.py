@@ -75,6 +75,19 @@ def test_an_initialiser_with_options_takes_them_from_a_compared_generator(plain,
     assert given[0].options["init_options"] == {"prior": "embedded"}
 
 
+def test_an_initialiser_with_options_is_read_with_the_data_of_its_row():
+    """Whose options the data set of the presets need not have."""
+    settings = {
+        "generators": ["ld3m"],
+        "controls": ["latent-centres"],
+        "data": ["emoji"],
+        "config": {"data": {"options": {"split": "equal-data"}}},
+    }
+    (start,) = (point for point in points(read_grid(settings=settings)) if point.kind == "start")
+    assert start.config.data.options["split"] == "equal-data"
+    assert start.config.generator.options["init_options"]["prior"] == "embedded"
+
+
 def test_names_of_controls_are_checked(grid):
     with pytest.raises(UsageError, match=r"control 'medoid' is neither.*did you mean 'medoids'"):
         points(grid("scaled", controls=["medoid"]))
