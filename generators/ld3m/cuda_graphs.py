@@ -68,6 +68,7 @@ class _Recording:
     def __init__(self, function: Callable[..., Tensor], inputs: Given) -> None:
         self._function = function
         self._inputs = [None if given is None else given.detach().clone() for given in inputs]
+        self._output: Tensor
         with torch.no_grad():
             self._output, self._replay = record(lambda: function(*self._inputs))
         self._backward: dict[tuple[bool, ...], tuple[Tensor, tuple[Tensor, ...], Callable[[], None]]] = {}
