@@ -21,10 +21,10 @@ LAYOUT = (
 )
 
 
-#: Other updates and rates of a training that starts from a prior.
+#: Updates of a training that starts from a prior, by size.
 FINETUNED: Mapping[str, Mapping[str, Any]] = {
-    "tiny": {"autoencoder_steps": 150, "steps": 300, "autoencoder_rate": 1e-3},
-    "small": {"autoencoder_steps": 500, "steps": 1000, "autoencoder_rate": 1e-3},
+    "tiny": {"autoencoder_steps": 150, "steps": 300},
+    "small": {"autoencoder_steps": 500, "steps": 1000},
 }
 
 
@@ -46,8 +46,8 @@ class LdmTrainingOptions(SizedTrainingOptions):
 
     finetune: str | None = Field(
         None,
-        description="prior to start from: embedded-emoji (64 pixels, colour), embedded (Fashion-MNIST, 32 pixels, gray), a folder "
-        "or a hub id; autoencoder and U-Net are trained further, and the prior decides the layout",
+        description="prior to start from: embedded-emoji (64 pixels, colour), embedded (Fashion-MNIST, 32, gray), a folder or "
+        "a hub id; autoencoder and U-Net are trained further, and the prior decides the layout",
     )
     latent_channels: int = Field(4, ge=1, description="L, channels of the latent grid")
     autoencoder_channels: tuple[int, ...] = Field(

@@ -171,7 +171,9 @@ def train_autoencoder(training: Training) -> Any:
 def train_denoiser(training: Training, latents: Tensor, labels: Tensor, codec: Codec) -> Denoiser:
     """Train the U-Net and its class embeddings on `latents` (n, L, h, w) of classes `labels` (n,)."""
     task, options = training.task, training.options
-    with lent_to_global(stream(training.seed, "denoiser weights")):
+    # The prior's own training drew its classes from the other stream, and the seed is often the same.
+    drawn = "denoiser weights" if training.prior is None else "new classes"
+    with lent_to_global(stream(training.seed, drawn)):
         model = Denoiser(task.num_classes, task.image_size // options.factor, options)
     if training.prior is not None:
         training.prior.put_in_denoiser(model, task)
