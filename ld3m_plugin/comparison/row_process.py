@@ -34,7 +34,8 @@ def end_with_input() -> None:
     """From now on, end as SIGTERM does when standard input ends: the program that started this one is dead, or wants it."""
 
     def wait() -> None:
-        while sys.stdin.buffer.read(4096):
+        # Not through sys.stdin: its lock, held while it waits, makes Python abort when the row is done and input is still open.
+        while os.read(sys.stdin.fileno(), 4096):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
 

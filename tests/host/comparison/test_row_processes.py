@@ -145,3 +145,12 @@ def register_launchers(register):
     ended = [line.split("-level")[0] for line in told.splitlines() if line.endswith(": finished")]
     assert ended == ["pixel", "scaled"]
     assert list((tmp_path / "out" / "launcher").iterdir()) == []
+
+
+def test_a_row_that_is_done_ends_well_while_its_input_is_open():
+    code = (
+        "import time; from ld3m_plugin.comparison.row_process import end_with_input; end_with_input(); time.sleep(0.1)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert (process.wait(60), process.stderr.read()) == (0, b"")
+    process.stdin.close()
