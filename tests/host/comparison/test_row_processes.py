@@ -151,6 +151,5 @@ def test_a_row_that_is_done_ends_well_while_its_input_is_open():
     code = (
         "import time; from ld3m_plugin.comparison.row_process import end_with_input; end_with_input(); time.sleep(0.1)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert (process.wait(60), process.stderr.read()) == (0, b"")
-    process.stdin.close()
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert (process.wait(60), process.stderr.read()) == (0, b"")
