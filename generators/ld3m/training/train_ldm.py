@@ -211,9 +211,8 @@ def train_prior(task: Task, options: LdmTrainingOptions, seed: int, out: Path, r
         class_embedding=prior.class_embedding,
         half=options.half,
     )
-    record_training(
-        out, task, training.public_options(), seed, training.seconds, training.prior and training.prior.record()
-    )
+    started = None if training.prior is None else training.prior.record()
+    record_training(out, task, training.public_options(), seed, training.seconds, started)
     stored = load_prior(out, task.device)
     how = {"guidance_scale": options.guidance_scale, "sample_steps": options.sample_steps}
     rebuilt = _reconstruct(stored.codec, task)
