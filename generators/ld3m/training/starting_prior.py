@@ -1,7 +1,7 @@
 """Fine-tuning: a training that starts from the weights of a prior in place of random ones.
 
 Autoencoder, U-Net and the embedding of "no class" are taken over, and those of classes that both have by the same name; the other
-classes are new to it. Source: the training is the same as from random weights; only its start and its defaults differ.
+classes are new to it. Losses and updates are those of a training from random weights.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def starting_prior(task: Task, options: LdmTrainingOptions) -> tuple[LdmTraining
     if rows is None or len(levels.signal) != len(wanted.signal) or not torch.allclose(levels.signal, wanted.signal):
         what = "has no class embedding" if rows is None else "was trained with another noise schedule"
         raise InvalidOptionError(f"finetune = {name!r} {what}: choose one of `ld3m prior train ldm`")
-    shown = name if name in files.SHIPPED else folder.name
+    shown = folder.resolve().name if Path(name).expanduser() == folder else name  # a hub id has no path to hide
     return options, StartingPrior(shown, files.digest(folder), facts, autoencoder, unet, rows)
 
 

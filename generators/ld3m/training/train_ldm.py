@@ -235,7 +235,7 @@ def _as_prior(training: Training, codec: Codec, model: Denoiser) -> Prior:
     source = f"trained with `ld3m prior train ldm` on {images} images of {name}, seed {training.seed}"
     licence = options.licence
     if training.prior is not None:
-        source += f"; fine-tuned from {training.prior}, which was {training.prior.facts.source}"
+        source += f"; fine-tuned from {training.prior}: {training.prior.facts.source}"
         licence = licence or training.prior.facts.licence
     null = len(classes) if options.drop_class > 0 else None  # otherwise that row is untrained
     return Prior(

@@ -57,7 +57,7 @@ def test_records_say_what_it_started_from_and_name_no_folder(finetuned, trained)
     out, notes = finetuned
     sha256, facts, record = digest(trained[0]), read_json(out / "prior.json"), read_json(out / "training.json")
     saw = "trained with `ld3m prior train ldm` on 36 images of tiny, seed 0"
-    assert facts["source"] == f"{saw}; fine-tuned from prior (SHA-256 {sha256[:12]}), which was {saw}"
+    assert facts["source"] == f"{saw}; fine-tuned from prior (SHA-256 {sha256[:12]}): {saw}"
     assert record["started_from"] == {"name": "prior", "sha256": sha256, "source": saw, "licence": None}
     assert record["options"]["finetune"] == "prior"
     assert any("fine-tuning prior" in line for line in notes.said)
