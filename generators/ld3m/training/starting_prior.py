@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from ld3m_plugin.errors import InvalidOptionError, PriorError, one_line
 from ld3m_plugin.generators.ld3m import ldm_folder as files
 from ld3m_plugin.generators.ld3m.diffusers_parts import load_embedding, load_levels, load_model
 from ld3m_plugin.generators.ld3m.ldm_prior import find_prior
-from ld3m_plugin.generators.ld3m.schedule import noise_levels
+from ld3m_plugin.generators.ld3m.schedule import NoiseLevels, noise_levels
 from ld3m_plugin.generators.ld3m.training.ldm_training_options import LAYOUT, LdmTrainingOptions
 from ld3m_plugin.generators.ld3m.training.train_autoencoder import build_autoencoder
 from ld3m_plugin.generators.ld3m.training.train_denoiser import Denoiser, build_scheduler
@@ -82,25 +83,34 @@ def starting_prior(task: Task, options: LdmTrainingOptions) -> tuple[LdmTraining
     if options.finetune is None:
         return options, None
     name, folder = options.finetune, find_prior(options.finetune, task=task)
+    shown = folder.resolve().name if Path(name).expanduser() == folder else name  # a hub id has no path to hide
+    start, levels = _read(name, shown, folder)
+    autoencoder, unet = start.autoencoder.config, start.unet.config
+    _check_images(task, name, autoencoder)
+    options = _with_layout(options, name, _layout(autoencoder, unet, levels.prediction))
+    with torch.device("meta"):
+        _check_config(f"{name}: vae/config.json", autoencoder, build_autoencoder(task, options).config)
+        _check_config(f"{name}: unet/config.json", unet, Denoiser(1, 1, options).unet.config)
+    wanted = noise_levels(build_scheduler(options)).signal
+    if len(levels.signal) != len(wanted) or not torch.allclose(levels.signal, wanted):
+        raise InvalidOptionError(
+            f"finetune = {name!r} was trained with another noise schedule: choose a prior of `ld3m prior train ldm`"
+        )
+    return options, start
+
+
+def _read(name: str, shown: str, folder: Path) -> tuple[StartingPrior, NoiseLevels]:
+    """Read a prior in `folder`; the message of an error has its `name`."""
     try:
         unet = load_model(folder / "unet", ("UNet2DConditionModel",))
         autoencoder = load_model(folder / "vae", ("AutoencoderKL",))
         facts = files.read_facts(folder)
         rows, levels = load_embedding(folder, unet, facts, "cpu"), load_levels(folder / "scheduler")
+        if rows is None:
+            raise PriorError(f"{folder} has no class embedding")
     except PriorError as error:
-        raise PriorError(f"finetune = {name!r} cannot be trained on: {error}") from error
-    _check_images(task, name, autoencoder.config)
-    options = _with_layout(options, name, _layout(autoencoder.config, unet.config, levels.prediction))
-    with torch.device("meta"):
-        built = {"vae": build_autoencoder(task, options), "unet": Denoiser(1, 1, options).unet}
-    for part, model in {"vae": autoencoder, "unet": unet}.items():
-        _check_config(f"{name}: {part}/config.json", model.config, built[part].config)
-    wanted = noise_levels(build_scheduler(options))
-    if rows is None or len(levels.signal) != len(wanted.signal) or not torch.allclose(levels.signal, wanted.signal):
-        what = "has no class embedding" if rows is None else "was trained with another noise schedule"
-        raise InvalidOptionError(f"finetune = {name!r} {what}: choose one of `ld3m prior train ldm`")
-    shown = folder.resolve().name if Path(name).expanduser() == folder else name  # a hub id has no path to hide
-    return options, StartingPrior(shown, files.digest(folder), facts, autoencoder, unet, rows)
+        raise PriorError(f"finetune = {name!r} cannot be trained further: {error}") from error
+    return StartingPrior(shown, files.digest(folder), facts, autoencoder, unet, rows), levels
 
 
 def _check_images(task: Task, name: str, autoencoder: Mapping[str, Any]) -> None:
