@@ -44,7 +44,7 @@ def train_command(
 
     \b
     Examples:
-      ld3m prior train ldm --data imagefolder:PATH -D image_size=64 -S size=tiny --out my-prior
+      ld3m prior train ldm --data imagefolder:PATH -D image_size=64 -S size=tiny -S finetune=embedded-emoji --out my-prior
       ld3m prior train gan --data cifar10 -S augment=crop_cutout --out my-gan
     """
     from ld3m_plugin.priors.service import check_training, train_prior

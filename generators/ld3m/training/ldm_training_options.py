@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -12,6 +13,19 @@ from ld3m_plugin.priors.training.training_sizes import SMALL_REPORT, TINY_REPORT
 #: latents costs a quarter of one on 16x16.
 _WIDTHS = {"tiny": ((16, 32, 48), (16, 24, 32, 48)), "small": ((24, 48, 64), (16, 32, 48, 64))}
 _LARGE = 64  # pixels
+
+#: Options that the weights of a prior decide: a training that starts from one takes them from it.
+LAYOUT = (
+    *("latent_channels", "autoencoder_channels", "autoencoder_layers", "norm_groups"),
+    *("channels", "layers", "heads", "embedding_size", "prediction"),
+)
+
+
+#: Updates of a training that starts from a prior, by size.
+FINETUNED: Mapping[str, Mapping[str, Any]] = {
+    "tiny": {"autoencoder_steps": 150, "steps": 300},
+    "small": {"autoencoder_steps": 500, "steps": 1000},
+}
 
 
 class LdmTrainingOptions(SizedTrainingOptions):
@@ -30,6 +44,11 @@ class LdmTrainingOptions(SizedTrainingOptions):
         },
     }
 
+    finetune: str | None = Field(
+        None,
+        description="prior to start from: embedded-emoji (64 pixels, colour), embedded (Fashion-MNIST, 32, gray), a folder or "
+        "a hub id; autoencoder and U-Net are trained further, and the prior decides the layout",
+    )
     latent_channels: int = Field(4, ge=1, description="L, channels of the latent grid")
     autoencoder_channels: tuple[int, ...] = Field(
         (24, 48, 64),
@@ -82,9 +101,17 @@ class LdmTrainingOptions(SizedTrainingOptions):
                     )
         return self
 
+    @classmethod
+    def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Of a size, without the layout where a prior decides it: then a layout among the fields that are set was asked for."""
+        sized = super().defaults(given)
+        if given.get("finetune") is None or not sized:
+            return sized
+        return {**{k: v for k, v in sized.items() if k not in LAYOUT}, **FINETUNED[given["size"]]}
+
     def fitted(self, image_size: int) -> Self:
         """The same options with widths of the autoencoder for that image size, where `size` chooses them."""
-        if self.size not in _WIDTHS or "autoencoder_channels" in self.model_fields_set:
+        if self.size not in _WIDTHS or self.finetune is not None or "autoencoder_channels" in self.model_fields_set:
             return self
         widths: dict[str, Any] = {"autoencoder_channels": _WIDTHS[self.size][image_size >= _LARGE]}
         return type(self)(**{**self.model_dump(), **widths})

@@ -21,6 +21,7 @@ from ld3m_plugin.generators.ld3m.prior_samples import draw_samples
 from ld3m_plugin.generators.ld3m.schedule import noise_levels
 from ld3m_plugin.generators.ld3m.start import check_multiple
 from ld3m_plugin.generators.ld3m.training.ldm_training_options import LdmTrainingOptions
+from ld3m_plugin.generators.ld3m.training.starting_prior import StartingPrior, starting_prior
 from ld3m_plugin.generators.ld3m.training.train_autoencoder import (
     AutoencoderTraining,
     build_autoencoder,
@@ -52,6 +53,7 @@ class Training:
 
     Attributes:
         folder: for states and pictures; it is kept when the prior is finished.
+        prior: that is fine-tuned; None: the weights are random at first.
         seconds: duration of each finished phase.
     """
 
@@ -61,12 +63,16 @@ class Training:
     folder: Path
     accelerator: Accelerator
     reporter: TrainingReporter
+    prior: StartingPrior | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     def run(
         self, name: str, model: nn.Module, loss: Loss, steps: int, rate: float, pictures: Pictures | None = None
     ) -> None:
         """Train one part, and record its duration, stops not counted."""
+        # Its digest decides, not its name. Without a prior as in states that were saved before there was the option.
+        prior = {"finetune": "" if self.prior is None else self.prior.sha256}
+        named = {"finetune": None if self.prior is None else str(self.prior)}
         phase = Phase(
             name=name,
             model=model,
@@ -74,13 +80,17 @@ class Training:
             steps=steps,
             rate=rate,
             rng=stream(self.seed, name, self.accelerator.process_index),
-            origin=origin(self.task, self.options, self.seed, _DECISIVE[name]),
-            settings={"seed": self.seed, **decisive(self.options, _DECISIVE[name])},
+            origin={**origin(self.task, self.options, self.seed, _DECISIVE[name]), **prior},
+            settings={"seed": self.seed, **named, **decisive(self.options, _DECISIVE[name])},
             pictures=pictures,
         )
         run(phase, self.options, self.folder, self.accelerator, self.reporter)
         self.seconds[name] = round(phase.seconds, 1)
         self.reporter.say(f"{name}: {steps} updates in {phase.seconds:.0f} s")
+
+    def public_options(self) -> LdmTrainingOptions:
+        """The options for a record that is shared: the prior by its name, without a path."""
+        return self.options.model_copy(update={"finetune": None if self.prior is None else self.prior.name})
 
 
 _OURS = ("autoencoder.safetensors", "autoencoder.partial", "denoiser.*", "samples-*.png", "reconstruction-*.png")
@@ -97,11 +107,13 @@ def start(task: Task, options: LdmTrainingOptions, seed: int, folder: Path, repo
     """Check everything that can be checked before any work, and make the folder.
 
     Raises:
-        InvalidOptionError: the image size does not fit the widths, diffusers cannot build the models, or the device does not
-            support the precision.
+        InvalidOptionError: the image size does not fit the widths, diffusers cannot build the models, the device does not
+            support the precision, or the prior of `finetune` does not fit data or options.
+        PriorError: there is no such prior.
         UsageError: `folder` holds other files.
         DataError: there are too few images for the quality report.
     """
+    options, prior = starting_prior(task, options)
     factor = options.factor * 2 ** (len(options.channels) - 1)
     check_multiple(task, factor, "or fewer widths in autoencoder_channels or channels")
     check_data(task)
@@ -112,7 +124,9 @@ def start(task: Task, options: LdmTrainingOptions, seed: int, folder: Path, repo
         task = task.to(accelerator.device)
     folder.mkdir(parents=True, exist_ok=True)
     reporter = reporter if accelerator.is_main_process else TrainingReporter()
-    return Training(task, options, seed, folder, accelerator, reporter)
+    if prior is not None:
+        reporter.say(f"fine-tuning {prior}: {prior.facts.source}; licence {prior.facts.licence or 'not stated'}")
+    return Training(task, options, seed, folder, accelerator, reporter, prior)
 
 
 def _check_models(task: Task, options: LdmTrainingOptions) -> None:
@@ -133,7 +147,10 @@ def train_autoencoder(training: Training) -> Any:
     task, options = training.task, training.options
     batches = RealBatches(task, options.autoencoder_batch_size, options.mirror)
     with lent_to_global(stream(training.seed, "autoencoder weights")):
-        model = AutoencoderTraining(build_autoencoder(task, options)).to(task.device)
+        autoencoder = build_autoencoder(task, options)
+    if training.prior is not None:
+        training.prior.put_in_autoencoder(autoencoder)
+    model = AutoencoderTraining(autoencoder).to(task.device)
     grid = task.image_size // options.factor
     shape = (options.autoencoder_batch_size, options.latent_channels, grid, grid)
 
@@ -154,8 +171,13 @@ def train_autoencoder(training: Training) -> Any:
 def train_denoiser(training: Training, latents: Tensor, labels: Tensor, codec: Codec) -> Denoiser:
     """Train the U-Net and its class embeddings on `latents` (n, L, h, w) of classes `labels` (n,)."""
     task, options = training.task, training.options
-    with lent_to_global(stream(training.seed, "denoiser weights")):
-        model = Denoiser(task.num_classes, task.image_size // options.factor, options).to(task.device)
+    # The prior's own training drew its classes from the other stream, and the seed is often the same.
+    drawn = "denoiser weights" if training.prior is None else "new classes"
+    with lent_to_global(stream(training.seed, drawn)):
+        model = Denoiser(task.num_classes, task.image_size // options.factor, options)
+    if training.prior is not None:
+        training.prior.put_in_denoiser(model, task)
+    model = model.to(task.device)
 
     def pictures(model: nn.Module, done: int) -> None:
         prior = _as_prior(training, codec, cast(Denoiser, model))
@@ -174,7 +196,7 @@ def train_prior(task: Task, options: LdmTrainingOptions, seed: int, out: Path, r
     """
     options = options.fitted(task.image_size)
     training = start(task, options, seed, out.with_name(out.name + ".training"), reporter)
-    task, autoencoder = training.task, train_autoencoder(training)
+    task, options, autoencoder = training.task, training.options, train_autoencoder(training)
     latents, labels = encode_everything(autoencoder, RealBatches(task, options.autoencoder_batch_size, options.mirror))
     codec = Codec(autoencoder)
     prior = _as_prior(training, codec, train_denoiser(training, latents, labels, codec))
@@ -189,7 +211,8 @@ def train_prior(task: Task, options: LdmTrainingOptions, seed: int, out: Path, r
         class_embedding=prior.class_embedding,
         half=options.half,
     )
-    record_training(out, task, options, seed, training.seconds)
+    started = None if training.prior is None else training.prior.record()
+    record_training(out, task, training.public_options(), seed, training.seconds, started)
     stored = load_prior(out, task.device)
     how = {"guidance_scale": options.guidance_scale, "sample_steps": options.sample_steps}
     rebuilt = _reconstruct(stored.codec, task)
@@ -210,10 +233,14 @@ def _as_prior(training: Training, codec: Codec, model: Denoiser) -> Prior:
     task, options, classes = training.task, training.options, classes_of(training.task)
     images, name = sum(task.train.counts()), name_without_path(task.name)
     source = f"trained with `ld3m prior train ldm` on {images} images of {name}, seed {training.seed}"
+    licence = options.licence
+    if training.prior is not None:
+        source += f"; fine-tuned from {training.prior}: {training.prior.facts.source}"
+        licence = licence or training.prior.facts.licence
     null = len(classes) if options.drop_class > 0 else None  # otherwise that row is untrained
     return Prior(
         codec=codec,
-        facts=PriorFacts(classes, null, source, options.licence),
+        facts=PriorFacts(classes, null, source, licence),
         folder=training.folder,
         denoiser=model.unet,
         levels=noise_levels(build_scheduler(options)),

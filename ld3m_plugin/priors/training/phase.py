@@ -254,7 +254,7 @@ def _load(state: _State) -> None:
 
 
 def _check_origin(state: _State, header: Mapping[str, str], processes: int) -> None:
-    other = [name for name, digest in state.phase.origin.items() if header[f"origin.{name}"] != digest]
+    other = [name for name, digest in state.phase.origin.items() if header.get(f"origin.{name}", "") != digest]
     if other:
         values = differences(header.get("settings"), state.phase.settings)
         what = ["data"] * ("data" in other) + [values or ", ".join(name for name in other if name != "data")]

@@ -68,14 +68,20 @@ def _shown(task: Task, source: ImagesByClass, class_index: int, count: int) -> T
 
 
 def record_training(
-    out: Path, task: Task, options: PriorTrainingOptions, seed: int, seconds: Mapping[str, float]
+    out: Path,
+    task: Task,
+    options: PriorTrainingOptions,
+    seed: int,
+    seconds: Mapping[str, float],
+    started_from: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `training.json`: options, seed, data, seconds and versions of a training."""
+    """Write `training.json`: options, seed, data, seconds and versions of a training, and the prior that it fine-tuned."""
     record = {
         "options": options.model_dump(mode="json"),
         "seed": seed,
         "data": name_without_path(task.name),
         "images": sum(task.train.counts()),
+        **({} if started_from is None else {"started_from": dict(started_from)}),
         "seconds": dict(seconds),
         "threads": torch.get_num_threads(),
         "device": str(task.device),

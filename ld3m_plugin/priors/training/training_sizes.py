@@ -27,8 +27,13 @@ class SizedTrainingOptions(PriorTrainingOptions):
     def _of_size(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        size = values.get("size", "base")
-        return {**(cls.sizes.get(size, {}) if isinstance(size, str) else {}), **values}
+        return {**cls.defaults(values), **values}
+
+    @classmethod
+    def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The defaults that differ from those of the fields, beside the options that are `given`, of which one is the size."""
+        size = given.get("size", "base")
+        return cls.sizes.get(size, {}) if isinstance(size, str) else {}
 
 
 #: Of the report of a small training: fewer samples, and a classifier that is trained for less long.
