@@ -19,6 +19,7 @@ from ld3m_plugin.registry import current_registry
 _ASKED = {"generator", "objective", "data", "images_per_class", "seed", "optimizer"}
 _BACKENDS = ("generator", "objective")
 _RATES = "optimizer.learning_rates."
+_WHOLE_RATES = ("optimizer", "optimizer.learning_rates")
 #: A run that distils; an initialiser's pictures, written by a generator in no step; real images, drawn anew for each network.
 RowKind = Literal["run", "start", "random real"]
 #: What every grid has lists of, and their options: a varied one would be no seed, and no question, of the statistics.
@@ -68,7 +69,8 @@ def points(grid: GridConfig) -> list[Point]:
     check_equal_terms(runs, grid)
     unmatched = list(_once_each_evaluation(runs))
     starts = [_start(grid, name, point) for name in grid.controls if is_initialiser(name) for point in unmatched]
-    real = [replace(point, generator=None, kind="random real") for point in unmatched] if grid.random_real else []
+    wants_real = grid.random_real and base.evaluation.random_real
+    real = [replace(point, generator=None, kind="random real") for point in unmatched] if wants_real else []
     return [*runs, *(point for point in starts if point is not None), *real]
 
 
@@ -79,8 +81,8 @@ def _combinations(grid: GridConfig, base: RunConfig, generators: list[str]) -> I
     for name, count, objective, generator, varied, seed in product(
         data, images, objectives, generators, list(product(*values)), seeds
     ):
-        settings = [("images_per_class", count), ("objective.name", objective), ("seed", seed), *_of_data(grid, name)]
-        options = [(f"objective.options.{k}", v) for k, v in grid.objective_options.get(objective, {}).items()]
+        settings = [("images_per_class", count), ("seed", seed), *_of_data(grid, name), *_of_all_protocols(grid)]
+        options = [*_of_objective(grid, objective, objectives)]
         applying = [(path, value) for path, value in varied if _applies(path, generator, objective)]
         config = _configuration(grid, base, generator, [*settings, *options, *applying])
         yield Point(config, generator, {path: value for path, value in applying if _is_rate_of(config, path)})
@@ -91,6 +93,26 @@ def _of_data(grid: GridConfig, name: str) -> list[tuple[str, Any]]:
     given = grid.config.get("data", {})
     options = given.get("options", {}) if "name" not in given else {}
     return [("data.name", name), *((f"data.options.{key}", value) for key, value in options.items())]
+
+
+def _of_objective(grid: GridConfig, name: str, compared: Sequence[str]) -> list[tuple[str, Any]]:
+    """The settings of one objective: options that the grid gives without a name are for all that have them, then its own.
+
+    One that no compared objective has stays, and is refused.
+    """
+    given = grid.config.get("objective", {})
+    paths = {f"objective.options.{key}": value for key, value in given.get("options", {}).items()}
+    shared = {} if "name" in given else paths
+    meant = [path for path in shared if _applies(path, "", name) or not any(_applies(path, "", n) for n in compared)]
+    own = [(f"objective.options.{key}", value) for key, value in grid.objective_options.get(name, {}).items()]
+    return [("objective.name", name), *((path, shared[path]) for path in meant), *own]
+
+
+def _of_all_protocols(grid: GridConfig) -> list[tuple[str, Any]]:
+    """Networks, repeats and test images that the grid gives without a protocol: for all protocols that it varies."""
+    given = grid.config.get("evaluation", {})
+    kept = () if "protocol" in given else ("networks", "repeats", "test_per_class")
+    return [(f"evaluation.{key}", given[key]) for key in kept if key in given]
 
 
 def _configuration(grid: GridConfig, base: RunConfig, generator: str, settings: Sequence[tuple[str, Any]]) -> RunConfig:
@@ -112,7 +134,8 @@ def _configuration(grid: GridConfig, base: RunConfig, generator: str, settings: 
     others = [(path, value) for path, value in settings if not path.startswith("generator.")]
     config = resolve(presets=grid.presets, layers=[grid.config], settings=[*others, *paths, *varied])
     rates = {path.removeprefix(_RATES): value for path, value in others if path.startswith(_RATES)}
-    given = {**base.optimizer.learning_rates, **rates}
+    whole = any(path in _WHOLE_RATES for path, _ in others)
+    given = {**(config if whole else base).optimizer.learning_rates, **rates}
     if given:
         latents = _latents(config)
         config = changed(
@@ -150,7 +173,8 @@ def _check_names(grid: GridConfig, base: RunConfig) -> None:
             raise UsageError(f"vary: {path} is an option of nothing that is compared")
     latents = [_latents(resolve(settings=[("generator.name", name)])) for name in grid.generators]
     known = set().union(*latents) | _latents(base)
-    unclaimed = [latent for latent in base.optimizer.learning_rates if latent not in known]
+    varied = [path.removeprefix(_RATES) for path in grid.vary if path.startswith(_RATES)]
+    unclaimed = [latent for latent in (*base.optimizer.learning_rates, *varied) if latent not in known]
     # A generator without default rates does not name its latents: any rate may be its.
     if unclaimed and all(latents):
         raise UsageError(f"optimizer.learning_rates has {unclaimed[0]!r}; {nearest(unclaimed[0], known)}")
