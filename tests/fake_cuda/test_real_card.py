@@ -61,6 +61,15 @@ def test_a_step_waits_for_nothing(state, generator, objective):
         torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one CUDA device")
+def test_a_card_that_is_not_the_current_one_has_the_same_numbers(state, relative_error):
+    other, current = (state("ld3m", "dm", device) for device in ("cuda:1", "cuda:0"))
+    for _ in range(3):
+        other.step()
+        current.step()
+    assert relative_error(other.images().cpu(), current.images().cpu()) < 10 * LOSS["dm"]
+
+
 @pytest.mark.parametrize("siamese", [True, False])
 @pytest.mark.parametrize("name", [*FULL.split("_"), FULL])
 def test_augmentation(name, siamese, relative_error):
