@@ -135,13 +135,21 @@ def _configuration(grid: GridConfig, base: RunConfig, generator: str, settings: 
     config = resolve(presets=grid.presets, layers=[grid.config], settings=[*others, *paths, *varied])
     rates = {path.removeprefix(_RATES): value for path, value in others if path.startswith(_RATES)}
     whole = any(path in _WHOLE_RATES for path, _ in others)
-    given = {**(config if whole else base).optimizer.learning_rates, **rates}
+    given = {**(config.optimizer.learning_rates if whole else _rates_of_all(grid, base, config)), **rates}
     if given:
         latents = _latents(config)
         config = changed(
             config, "optimizer", learning_rates={k: v for k, v in given.items() if k in (latents or given)}
         )
     return completed(changed(config, "evaluation", random_real=False))
+
+
+def _rates_of_all(grid: GridConfig, base: RunConfig, config: RunConfig) -> dict[str, float]:
+    """The learning rates that presets and `config` give; of a varied optimiser, those that are given without an optimiser."""
+    if config.optimizer.name == base.optimizer.name:
+        return base.optimizer.learning_rates
+    given = grid.config.get("optimizer", {})
+    return {} if "name" in given else given.get("learning_rates", {})
 
 
 def _check_names(grid: GridConfig, base: RunConfig) -> None:

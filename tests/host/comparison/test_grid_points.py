@@ -118,6 +118,13 @@ def test_varied_rates_as_a_mapping_win_over_those_of_all(grid):
     assert [row.config.optimizer.learning_rates for row in rows] == [{"w": 1.0}, {"w": 2.0}]
 
 
+@pytest.mark.parametrize(("name", "other"), [({}, {"pixels": 0.3}), ({"name": "sgd"}, {"pixels": 0.05})])
+def test_rates_of_one_optimizer_are_not_those_of_another(grid, name, other):
+    given = {"optimizer": {**name, "learning_rates": {"pixels": 0.3}}}
+    rows = points(grid("pixel", config=given, vary={"optimizer.name": ["sgd", "adam"]}, random_real=False))
+    assert [row.config.optimizer.learning_rates for row in rows] == [{"pixels": 0.3}, other]
+
+
 def test_a_comparison_without_random_real_images_by_its_settings(grid):
     rows = points(grid("scaled", config={"evaluation": {"random_real": False}}))
     assert [row.kind for row in rows] == ["run"]
