@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from ld3m_plugin.backends import rates_of
 from ld3m_plugin.comparison.grid import GridConfig
+from ld3m_plugin.comparison.unnamed_settings import applies, of_all_protocols, of_data, of_objective, rates_of_all
 from ld3m_plugin.config import GeneratorConfig, OptimizerConfig, RunConfig, changed, completed, resolve
 from ld3m_plugin.errors import UsageError, nearest
 from ld3m_plugin.evaluation.protocols import get_protocol
@@ -81,38 +82,11 @@ def _combinations(grid: GridConfig, base: RunConfig, generators: list[str]) -> I
     for name, count, objective, generator, varied, seed in product(
         data, images, objectives, generators, list(product(*values)), seeds
     ):
-        settings = [("images_per_class", count), ("seed", seed), *_of_data(grid, name), *_of_all_protocols(grid)]
-        options = [*_of_objective(grid, objective, objectives)]
-        applying = [(path, value) for path, value in varied if _applies(path, generator, objective)]
+        settings = [("images_per_class", count), ("seed", seed), *of_data(grid, name), *of_all_protocols(grid)]
+        options = [*of_objective(grid, objective, objectives)]
+        applying = [(path, value) for path, value in varied if applies(path, generator, objective)]
         config = _configuration(grid, base, generator, [*settings, *options, *applying])
         yield Point(config, generator, {path: value for path, value in applying if _is_rate_of(config, path)})
-
-
-def _of_data(grid: GridConfig, name: str) -> list[tuple[str, Any]]:
-    """The settings of one data set: options that the grid gives without a name are for all of its data sets."""
-    given = grid.config.get("data", {})
-    options = given.get("options", {}) if "name" not in given else {}
-    return [("data.name", name), *((f"data.options.{key}", value) for key, value in options.items())]
-
-
-def _of_objective(grid: GridConfig, name: str, compared: Sequence[str]) -> list[tuple[str, Any]]:
-    """The settings of one objective: options that the grid gives without a name are for all that have them, then its own.
-
-    One that no compared objective has stays, and is refused.
-    """
-    given = grid.config.get("objective", {})
-    paths = {f"objective.options.{key}": value for key, value in given.get("options", {}).items()}
-    shared = {} if "name" in given else paths
-    meant = [path for path in shared if _applies(path, "", name) or not any(_applies(path, "", n) for n in compared)]
-    own = [(f"objective.options.{key}", value) for key, value in grid.objective_options.get(name, {}).items()]
-    return [("objective.name", name), *((path, shared[path]) for path in meant), *own]
-
-
-def _of_all_protocols(grid: GridConfig) -> list[tuple[str, Any]]:
-    """Networks, repeats and test images that the grid gives without a protocol: for all protocols that it varies."""
-    given = grid.config.get("evaluation", {})
-    kept = () if "protocol" in given else ("networks", "repeats", "test_per_class")
-    return [(f"evaluation.{key}", given[key]) for key in kept if key in given]
 
 
 def _configuration(grid: GridConfig, base: RunConfig, generator: str, settings: Sequence[tuple[str, Any]]) -> RunConfig:
@@ -135,21 +109,13 @@ def _configuration(grid: GridConfig, base: RunConfig, generator: str, settings: 
     config = resolve(presets=grid.presets, layers=[grid.config], settings=[*others, *paths, *varied])
     rates = {path.removeprefix(_RATES): value for path, value in others if path.startswith(_RATES)}
     whole = any(path in _WHOLE_RATES for path, _ in others)
-    given = {**(config.optimizer.learning_rates if whole else _rates_of_all(grid, base, config)), **rates}
+    given = {**(config.optimizer.learning_rates if whole else rates_of_all(grid, base, config)), **rates}
     if given:
         latents = _latents(config)
         config = changed(
             config, "optimizer", learning_rates={k: v for k, v in given.items() if k in (latents or given)}
         )
     return completed(changed(config, "evaluation", random_real=False))
-
-
-def _rates_of_all(grid: GridConfig, base: RunConfig, config: RunConfig) -> dict[str, float]:
-    """The learning rates that presets and `config` give; of a varied optimiser, those that are given without an optimiser."""
-    if config.optimizer.name == base.optimizer.name:
-        return base.optimizer.learning_rates
-    given = grid.config.get("optimizer", {})
-    return {} if "name" in given else given.get("learning_rates", {})
 
 
 def _check_names(grid: GridConfig, base: RunConfig) -> None:
@@ -177,7 +143,7 @@ def _check_names(grid: GridConfig, base: RunConfig) -> None:
             raise UsageError(f"vary: {path} changes no result: leave it out")
         if path.split(".")[0] in _BACKENDS and not path.startswith(tuple(f"{kind}.options." for kind in _BACKENDS)):
             raise UsageError(f"vary: {path} is no option: vary generator.options.KEY or objective.options.KEY")
-        if not any(_applies(path, g, o) for g, o in product(grid.generators, objectives)):
+        if not any(applies(path, g, o) for g, o in product(grid.generators, objectives)):
             raise UsageError(f"vary: {path} is an option of nothing that is compared")
     latents = [_latents(resolve(settings=[("generator.name", name)])) for name in grid.generators]
     known = set().union(*latents) | _latents(base)
@@ -186,14 +152,6 @@ def _check_names(grid: GridConfig, base: RunConfig) -> None:
     # A generator without default rates does not name its latents: any rate may be its.
     if unclaimed and all(latents):
         raise UsageError(f"optimizer.learning_rates has {unclaimed[0]!r}; {nearest(unclaimed[0], known)}")
-
-
-def _applies(path: str, generator: str, objective: str) -> bool:
-    """Whether a varied setting means something to this pair: an option of a backend that has it, or any other setting."""
-    kind, _, key = path.partition(".options.")
-    name = {"generator": generator, "objective": objective}.get(kind)
-    model = _options(kind, name) if name else None
-    return name is None or model is None or key.split(".")[0] in model.model_fields
 
 
 def _is_rate_of(config: RunConfig, path: str) -> bool:
@@ -255,7 +213,7 @@ def _start(grid: GridConfig, name: str, beside: Point) -> Point | None:
         if lender is None and not given:
             return None
         base = resolve(presets=grid.presets, layers=[grid.config])
-        data = _of_data(grid, beside.config.data.name)
+        data = of_data(grid, beside.config.data.name)
         lent = {} if lender is None else _configuration(grid, base, lender, data).generator.options
     shared = {key: value for key, value in lent.items() if key in wanted.model_fields}
     options = {"init": name, "init_options": {**shared, **given}}
