@@ -1,4 +1,4 @@
-"""Settings of a grid without a choice: what `config` gives and names none is for every data set, objective, protocol, optimiser."""
+"""Settings of a grid without a choice: those that `config` gives without a name are for all that the grid compares."""
 
 from __future__ import annotations
 
