@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -35,6 +36,11 @@ class Replayed:
     def __init__(self, function: Callable[..., Tensor]) -> None:
         self._function = function
         self._recordings: dict[object, _Recording | None] = {}
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a recording was tried in vain: passes of its sizes keep their activations."""
+        return None in self._recordings.values()
 
     def __call__(self, *inputs: Tensor | None) -> Tensor:
         asked = tuple(torch.is_grad_enabled() and given is not None and given.requires_grad for given in inputs)
@@ -70,7 +76,7 @@ class _Recording:
         self._inputs = [None if given is None else given.detach().clone() for given in inputs]
         self._output: Tensor
         with torch.no_grad():
-            self._output, self._replay = record(lambda: function(*self._inputs))
+            self._output, self._replay = record(lambda: function(*self._inputs), self._device)
         self._backward: dict[tuple[bool, ...], tuple[Tensor, tuple[Tensor, ...], Callable[[], None]]] = {}
 
     def forward(self, inputs: Given) -> Tensor:
@@ -101,7 +107,11 @@ class _Recording:
             return torch.autograd.grad(self._function(*leaves), wanted, slot)
 
         with torch.enable_grad():
-            self._backward[asked] = (slot, *record(work))
+            self._backward[asked] = (slot, *record(work, self._device))
+
+    @property
+    def _device(self) -> torch.device:
+        return next(given.device for given in self._inputs if given is not None)
 
     def _fill(self, inputs: Given) -> None:
         for slot, given in zip(self._inputs, inputs, strict=True):
@@ -125,15 +135,21 @@ class _Replay(torch.autograd.Function):
         return None, None, *ctx.recording.backward(ctx.saved_tensors, gradient, ctx.asked)
 
 
-def record(work: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
-    """Record `work`; returns its result, and what computes the same tensors of the result anew."""
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(_WARM_UP):
-            work()
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = work()
+def record(work: Callable[[], Any], device: torch.device) -> tuple[Any, Callable[[], None]]:
+    """Record `work` on a device; returns its result, and what computes the same tensors of the result anew."""
+    with torch.cuda.device(device):  # on a stream of another device, nothing would be recorded
+        aside, graph = _stream(device), torch.cuda.CUDAGraph()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(_WARM_UP):
+                work()
+        torch.cuda.current_stream().wait_stream(aside)
+        with torch.cuda.graph(graph, stream=aside):
+            result = work()
     return result, graph.replay
+
+
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all recordings: libraries keep working memory for each stream that they see."""
+    return torch.cuda.Stream(device)

@@ -131,6 +131,8 @@ class LD3MGenerator(PriorGenerator):
         """Whether the card would wait for launches: by sizes, so that bits do not depend on anything else."""
         if self.options.cuda_graphs == "none" or self._blocks is not None or not are_possible(latents["noise"].device):
             return False
+        if any(part.has_failed for part in self._replayed):
+            return False
         return all(part.of(len(latents)) <= MOST_REPLAYED for part in self._sizes(latents))
 
     def _sampling(self, latents: Latents) -> Sampling:

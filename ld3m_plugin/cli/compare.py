@@ -238,6 +238,7 @@ def grid_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: a text that is no assignment, number or list of names.
     """
+    from ld3m_plugin.comparison.grid import choose_data
     from ld3m_plugin.config import assign, merge, read_layer
     from ld3m_plugin.plain_yaml import parse_value
 
@@ -261,13 +262,15 @@ def grid_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     layer: dict[str, Any] = {}
     for file in given["config"] or ():
         merge(layer, read_layer(file))
+    choose_data(layer, given["data"])
     paths = {name: flags.PATHS[name] for name in ("steps", "device", "protocol", "networks", "repeats", "select_on")}
     values = [(path, given[name]) for name, path in paths.items() if given.get(name) is not None]
     options = [(f"data.options.{key}", value) for key, value in pairs(given["data_options"])]
     for path, value in (*_budget(given["budget"]), *pairs(given["settings"]), *values, *options):
         if path.partition(".")[0] == "generator":
             raise UsageError(f"{path!r} is a setting of one generator: choose --generators, give -G NAME.KEY=VALUE")
-        assign(layer, path, value)
+        if path != "data.name" or not given["data"]:
+            assign(layer, path, value)
     if layer:
         found["config"] = layer
     for kind in ("generator", "objective"):

@@ -83,6 +83,7 @@ def read_grid(
     chosen = [name for some in named for name in some] + list(presets)
     merged: dict[str, Any] = {}
     for layer in (*(load_preset(name).compare for name in ("default", *chosen)), *layers):
+        choose_data(merged.get("config"), layer.get("data"))
         merge(merged, layer)
     merged["presets"] = tuple(dict.fromkeys(chosen))
     grid = build(GridConfig, merged, "the grid")
@@ -93,3 +94,20 @@ def read_grid(
     if any(layer.get("baseline") is not None for layer in layers) and grid.baseline not in compared:
         raise UsageError(f"baseline {grid.baseline!r} is not compared; {nearest(str(grid.baseline), compared)}")
     return grid
+
+
+def choose_data(config: Any, names: Any) -> None:
+    """Take the data set that `config` names out of it, where a list names others: options that come later are for those.
+
+    Its options go with it, unless all of the list are that data set. One of several in the list keeps name and options.
+    """
+    data = config.get("data") if isinstance(config, Mapping) else None
+    if not names or not isinstance(names, list | tuple) or not isinstance(data, dict) or "name" not in data:
+        return
+    kinds = {str(name).partition(":")[0] for name in names}
+    own = str(data["name"]).partition(":")[0]
+    if own in kinds and len(kinds) > 1 and data.get("options"):
+        return
+    del data["name"]
+    if own not in kinds:
+        data.pop("options", None)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from ld3m_plugin.backends import rates_of
 from ld3m_plugin.comparison.grid import GridConfig
+from ld3m_plugin.comparison.unnamed_settings import applies, of_all_protocols, of_data, of_objective, rates_of_all
 from ld3m_plugin.config import GeneratorConfig, OptimizerConfig, RunConfig, changed, completed, resolve
 from ld3m_plugin.errors import UsageError, nearest
 from ld3m_plugin.evaluation.protocols import get_protocol
@@ -19,6 +20,7 @@ from ld3m_plugin.registry import current_registry
 _ASKED = {"generator", "objective", "data", "images_per_class", "seed", "optimizer"}
 _BACKENDS = ("generator", "objective")
 _RATES = "optimizer.learning_rates."
+_WHOLE_RATES = ("optimizer", "optimizer.learning_rates")
 #: A run that distils; an initialiser's pictures, written by a generator in no step; real images, drawn anew for each network.
 RowKind = Literal["run", "start", "random real"]
 #: What every grid has lists of, and their options: a varied one would be no seed, and no question, of the statistics.
@@ -68,7 +70,8 @@ def points(grid: GridConfig) -> list[Point]:
     check_equal_terms(runs, grid)
     unmatched = list(_once_each_evaluation(runs))
     starts = [_start(grid, name, point) for name in grid.controls if is_initialiser(name) for point in unmatched]
-    real = [replace(point, generator=None, kind="random real") for point in unmatched] if grid.random_real else []
+    wants_real = grid.random_real and base.evaluation.random_real
+    real = [replace(point, generator=None, kind="random real") for point in unmatched] if wants_real else []
     return [*runs, *(point for point in starts if point is not None), *real]
 
 
@@ -79,18 +82,11 @@ def _combinations(grid: GridConfig, base: RunConfig, generators: list[str]) -> I
     for name, count, objective, generator, varied, seed in product(
         data, images, objectives, generators, list(product(*values)), seeds
     ):
-        settings = [("images_per_class", count), ("objective.name", objective), ("seed", seed), *_of_data(grid, name)]
-        options = [(f"objective.options.{k}", v) for k, v in grid.objective_options.get(objective, {}).items()]
-        applying = [(path, value) for path, value in varied if _applies(path, generator, objective)]
+        settings = [("images_per_class", count), ("seed", seed), *of_data(grid, name), *of_all_protocols(grid)]
+        options = [*of_objective(grid, objective, objectives)]
+        applying = [(path, value) for path, value in varied if applies(path, generator, objective)]
         config = _configuration(grid, base, generator, [*settings, *options, *applying])
         yield Point(config, generator, {path: value for path, value in applying if _is_rate_of(config, path)})
-
-
-def _of_data(grid: GridConfig, name: str) -> list[tuple[str, Any]]:
-    """The settings of one data set: options that the grid gives without a name are for all of its data sets."""
-    given = grid.config.get("data", {})
-    options = given.get("options", {}) if "name" not in given else {}
-    return [("data.name", name), *((f"data.options.{key}", value) for key, value in options.items())]
 
 
 def _configuration(grid: GridConfig, base: RunConfig, generator: str, settings: Sequence[tuple[str, Any]]) -> RunConfig:
@@ -112,7 +108,8 @@ def _configuration(grid: GridConfig, base: RunConfig, generator: str, settings: 
     others = [(path, value) for path, value in settings if not path.startswith("generator.")]
     config = resolve(presets=grid.presets, layers=[grid.config], settings=[*others, *paths, *varied])
     rates = {path.removeprefix(_RATES): value for path, value in others if path.startswith(_RATES)}
-    given = {**base.optimizer.learning_rates, **rates}
+    whole = any(path in _WHOLE_RATES for path, _ in others)
+    given = {**(config.optimizer.learning_rates if whole else rates_of_all(grid, base, config)), **rates}
     if given:
         latents = _latents(config)
         config = changed(
@@ -146,22 +143,15 @@ def _check_names(grid: GridConfig, base: RunConfig) -> None:
             raise UsageError(f"vary: {path} changes no result: leave it out")
         if path.split(".")[0] in _BACKENDS and not path.startswith(tuple(f"{kind}.options." for kind in _BACKENDS)):
             raise UsageError(f"vary: {path} is no option: vary generator.options.KEY or objective.options.KEY")
-        if not any(_applies(path, g, o) for g, o in product(grid.generators, objectives)):
+        if not any(applies(path, g, o) for g, o in product(grid.generators, objectives)):
             raise UsageError(f"vary: {path} is an option of nothing that is compared")
     latents = [_latents(resolve(settings=[("generator.name", name)])) for name in grid.generators]
     known = set().union(*latents) | _latents(base)
-    unclaimed = [latent for latent in base.optimizer.learning_rates if latent not in known]
+    varied = [path.removeprefix(_RATES) for path in grid.vary if path.startswith(_RATES)]
+    unclaimed = [latent for latent in (*base.optimizer.learning_rates, *varied) if latent not in known]
     # A generator without default rates does not name its latents: any rate may be its.
     if unclaimed and all(latents):
         raise UsageError(f"optimizer.learning_rates has {unclaimed[0]!r}; {nearest(unclaimed[0], known)}")
-
-
-def _applies(path: str, generator: str, objective: str) -> bool:
-    """Whether a varied setting means something to this pair: an option of a backend that has it, or any other setting."""
-    kind, _, key = path.partition(".options.")
-    name = {"generator": generator, "objective": objective}.get(kind)
-    model = _options(kind, name) if name else None
-    return name is None or model is None or key.split(".")[0] in model.model_fields
 
 
 def _is_rate_of(config: RunConfig, path: str) -> bool:
@@ -223,7 +213,7 @@ def _start(grid: GridConfig, name: str, beside: Point) -> Point | None:
         if lender is None and not given:
             return None
         base = resolve(presets=grid.presets, layers=[grid.config])
-        data = _of_data(grid, beside.config.data.name)
+        data = of_data(grid, beside.config.data.name)
         lent = {} if lender is None else _configuration(grid, base, lender, data).generator.options
     shared = {key: value for key, value in lent.items() if key in wanted.model_fields}
     options = {"init": name, "init_options": {**shared, **given}}

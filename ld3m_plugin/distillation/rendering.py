@@ -40,7 +40,8 @@ def render(
     generator: Generator, latents: Latents, chunk: int | None = None, precision: Precision = nullcontext
 ) -> Tensor:
     """Render images (N·r, C, H, W) without a graph, `chunk` latent rows at a time (None: all)."""
-    with torch.no_grad():
+    # What a network keeps for later passes must be no inference tensor, which no graph takes.
+    with torch.inference_mode(False), torch.no_grad():
         return torch.cat([_images(generator, latents.rows(rows), precision) for rows in _slices(len(latents), chunk)])
 
 

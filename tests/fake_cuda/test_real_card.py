@@ -14,6 +14,7 @@ from ld3m_plugin.evaluation.protocols import get_protocol
 from ld3m_plugin.evaluation.train_network import train
 from ld3m_plugin.networks.build import network_for
 from ld3m_plugin.randomness import stream
+from ld3m_plugin.synthetic.module import Synthetic
 from ld3m_plugin.testing import tiny_task
 
 CUDA = torch.device("cuda")
@@ -59,6 +60,28 @@ def test_a_step_waits_for_nothing(state, generator, objective):
             there.step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("render_batch", [None, 3])
+def test_a_loop_of_ones_own(render_batch, relative_error):
+    """In parts, backward passes are recorded in the thread of the backward pass; the last part is smaller."""
+    found = []
+    for device in (CUDA, torch.device("cpu")):
+        task = load_task("fashion-mnist:embedded").to(device)
+        syn = Synthetic("ld3m", task, render_batch=render_batch, tf32="none", steps=2)
+        for _ in range(2):
+            syn().square().mean().backward()
+        found.append([latent.grad.cpu() for _, latent in sorted(syn.named_parameters())])
+    assert all(relative_error(one, other) < 1e-3 for one, other in zip(*found, strict=True))
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one CUDA device")
+def test_a_card_that_is_not_the_current_one_has_the_same_numbers(state, relative_error):
+    other, current = (state("ld3m", "dm", device) for device in ("cuda:1", "cuda:0"))
+    for _ in range(3):
+        other.step()
+        current.step()
+    assert relative_error(other.images().cpu(), current.images().cpu()) < 10 * LOSS["dm"]
 
 
 @pytest.mark.parametrize("siamese", [True, False])

@@ -15,7 +15,7 @@ def recorded(monkeypatch):
     """Work that is recorded on the CPU: a replay computes it anew, into the same tensors. Counts recordings and replays."""
     counts = {"recorded": 0, "replayed": 0}
 
-    def record(work):
+    def record(work, device):
         counts["recorded"] += 1
         result, with_gradient = work(), torch.is_grad_enabled()
         is_one = isinstance(result, torch.Tensor)
@@ -114,7 +114,7 @@ def test_it_is_differentiated_once(recorded):
 
 
 def test_what_cannot_be_recorded_is_launched_as_it_is(monkeypatch):
-    def record(work):
+    def record(work, device):
         raise RuntimeError("operation not permitted\nwhen stream is capturing")
 
     monkeypatch.setattr(cuda_graphs, "record", record)
@@ -122,3 +122,18 @@ def test_what_cannot_be_recorded_is_launched_as_it_is(monkeypatch):
     with pytest.warns(UserWarning, match="no CUDA graph .operation not permitted when stream is capturing."):
         assert replayed(x).item() == 9.0
     assert torch.autograd.grad(replayed(x), x)[0].item() == 6.0
+
+
+def test_memory_counts_again_where_nothing_can_be_recorded(started, priors, monkeypatch):
+    def record(work, device):
+        raise RuntimeError("operation not permitted")
+
+    monkeypatch.setattr(cuda_graphs, "record", record)
+    monkeypatch.setattr(ld3m_generator, "are_possible", lambda device: True)
+    generator = get_generator("ld3m", prior=str(priors(vq=True)), steps=3, memory="checkpoint")
+    latents, passes = started(generator), []
+    with pytest.warns(UserWarning, match="no CUDA graph"):
+        rendered(generator, latents)
+    generator._prior.denoiser.conv_in.register_forward_hook(lambda *_: passes.append(1))
+    rendered(generator, latents)
+    assert len(passes) == 6  # three steps, each computed again

@@ -68,6 +68,68 @@ def test_options_of_the_data_hold_for_data_that_is_named(option):
     assert {point.kind for point in points(grid)} == {"run", "start", "random real"}
 
 
+@pytest.mark.parametrize("where", ["config", "settings", "grid"])
+def test_options_of_the_data_hold_where_a_file_or_a_setting_names_another_set(tmp_path, where):
+    """A set that --data replaces goes with its options; those of the same set stay."""
+    data = "data: {name: fashion-mnist:embedded, options: {image_size: 16}}"
+    file = tmp_path / "file.yaml"
+    file.write_text(f"{{generators: [pixel], config: {{{data}}}}}" if where == "grid" else data)
+    named = {"config": [file], "settings": ["data.name=fashion-mnist:embedded"], "grid": [file]}[where]
+
+    def options(*data, **more):
+        given = arguments(generators="pixel", controls="none", data=list(data), **{where: named}, **more)
+        files = (file,) if where == "grid" else ()
+        return [point.config.data.options for point in points(read_grid(files, settings=grid_settings(given)))]
+
+    assert {made["split"] for made in options("emoji", data_options=["split=equal-data"])} == {"equal-data"}
+    expected = None if where == "settings" else 16
+    assert {made["image_size"] for made in options("fashion-mnist:embedded")} == {expected}
+
+
+def test_options_of_the_objective_hold_for_all_that_have_them():
+    def batches(objectives, option="batch_real=8"):
+        given = arguments(
+            generators="pixel", controls="none", objectives=objectives, settings=[f"objective.options.{option}"]
+        )
+        rows = [point.config.objective for point in points(read_grid(settings=grid_settings(given)))]
+        return {made.name: made.options.get("batch_real") for made in rows}
+
+    assert batches("dc") == {"dc": 8}
+    assert batches("dm,dc") == {"dm": 8, "dc": 8}
+    assert batches("dm,mtt") == {"dm": 8, "mtt": None}
+    with pytest.raises(UsageError, match="objective 'dc' has no option 'batch_rael'"):
+        batches("dc", "batch_rael=8")
+
+
+def test_networks_and_repeats_hold_for_every_varied_protocol():
+    given = {"networks": ["MLP"], "repeats": 1, "settings": ["evaluation.test_per_class=5"]}
+    given = arguments(generators="pixel", controls="none", vary=["evaluation.protocol=quick,unseen"], **given)
+    found = [point.config.evaluation for point in points(read_grid(settings=grid_settings(given)))]
+    assert {(made.protocol, made.networks, made.repeats, made.test_per_class) for made in found} == {
+        ("quick", ("MLP",), 1, 5),
+        ("unseen", ("MLP",), 1, 5),
+    }
+
+
+def test_varied_rates_as_a_mapping_win_over_those_of_all(grid):
+    rates = {"optimizer": {"learning_rates": {"w": 0.3}}}
+    vary = {"optimizer.learning_rates": [{"w": 1.0}, {"w": 2.0}]}
+    rows = points(grid("scaled", config=rates, vary=vary, random_real=False))
+    assert [row.config.optimizer.learning_rates for row in rows] == [{"w": 1.0}, {"w": 2.0}]
+
+
+@pytest.mark.parametrize(("name", "other"), [({}, {"pixels": 0.3}), ({"name": "sgd"}, {"pixels": 0.05})])
+def test_rates_of_one_optimizer_are_not_those_of_another(grid, name, other):
+    given = {"optimizer": {**name, "learning_rates": {"pixels": 0.3}}}
+    rows = points(grid("pixel", config=given, vary={"optimizer.name": ["sgd", "adam"]}, random_real=False))
+    assert [row.config.optimizer.learning_rates for row in rows] == [{"pixels": 0.3}, other]
+
+
+def test_a_comparison_without_random_real_images_by_its_settings(grid):
+    rows = points(grid("scaled", config={"evaluation": {"random_real": False}}))
+    assert [row.kind for row in rows] == ["run"]
+
+
 def test_options_by_name_reach_their_backend_alone(grid):
     rows = points(grid("scaled", "other", generator_options={"other": {"factor": 5}}, random_real=False))
     assert [row.config.generator.options["factor"] for row in rows] == [2.0, 5.0]
@@ -108,6 +170,7 @@ def test_defaults_have_glad_as_baseline_and_controls():
     [
         ({"generators": ["scald"]}, ["scald", "scaled"]),
         ({"generators": []}, ["generator"]),
+        ({"vary": {"optimizer.learning_rates.ww": [1.0]}}, ["ww", "did you mean 'w'"]),
         ({"objectives": ["levle"]}, ["levle", "level"]),
         ({"generator_options": {"pixel": {"init": "noise"}}}, ["pixel"]),
         ({"generator_options": {"scaled": {"fcator": 1}}}, ["fcator", "factor"]),

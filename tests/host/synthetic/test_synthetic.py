@@ -355,3 +355,14 @@ def test_what_is_wrong_is_one_line(generator, options, named):
 def test_too_few_images_are_refused():
     with pytest.raises((DataError, ArtefactError)):
         Synthetic("pixel", tiny_task(train=2), ipc=3)
+
+
+@pytest.mark.slow
+def test_a_look_in_inference_mode_leaves_no_trace():
+    """The decoder keeps kernels from its first pass, and no gradient goes through tensors of inference mode."""
+    syn = Synthetic("autoencoder", load_task("fashion-mnist:embedded"))
+    with torch.inference_mode():
+        shown = syn()
+    assert not shown.is_inference()
+    syn().sum().backward()
+    assert all(latent.grad is not None for latent in syn.parameters())
