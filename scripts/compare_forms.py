@@ -110,6 +110,8 @@ def main() -> None:
             f"{line}\n" for line in table([x for path in given.read for x in path.read_text().splitlines()])
         )
         return
+    if given.case is None:
+        parser.error("give a CASE, or --read FILE")
     torch.set_num_threads(1)
     for seed in map(int, given.seeds.split(",")):
         found = {name: accuracies(given.case, seed, given.steps, name == "fast") for name in ("fast", "replaced")}
