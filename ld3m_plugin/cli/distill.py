@@ -98,7 +98,8 @@ def distill_command(
         refused += [path for path, _ in given if path not in ("device", "data.name") and ".options." not in path]
         if refused:
             raise UsageError(
-                f"{refused[0]} cannot be given with --resume, since the run goes on with its own settings: leave it out"
+                f"{refused[0]} cannot be given with --resume, since the run goes on with its own settings: leave it out; "
+                "`ld3m evaluate RUN` evaluates with others"
             )
     if dry_run:
         with naming_lines(config or (), [path for path, _ in given]):

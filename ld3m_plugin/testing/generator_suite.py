@@ -136,7 +136,9 @@ def _check_start_repeats(factory: Callable[[], Generator], task: Task, latents: 
     _, again = _start(factory, task, seed=0)
     for name in latents:
         assert torch.equal(latents[name], again[name]), f"latent {name!r} must start the same from the same stream"
-    _, other = _start(factory, task, seed=1)
+    generator, other = _start(factory, task, seed=1)
+    if getattr(generator, "initialiser", None) is not None:
+        return  # some pictures, such as class means, are the same for every stream
     differs = any(not torch.equal(latents[name], other[name]) for name in latents)
     assert differs, "latents must start differently from another stream"
 

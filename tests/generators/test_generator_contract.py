@@ -31,8 +31,10 @@ def test_generator_keeps_the_contract(name, channels):
     )
 
 
-def test_pixel_noise_keeps_the_contract():
-    check_generator(lambda: get_generator("pixel", init="noise"))
+@pytest.mark.parametrize("init", ["noise", "mean"])
+def test_a_start_from_noise_or_from_class_means_keeps_the_contract(init):
+    """Class means are the same for every stream."""
+    check_generator(lambda: get_generator("pixel", init=init))
 
 
 class Sound(Generator):
