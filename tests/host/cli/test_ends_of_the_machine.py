@@ -146,7 +146,8 @@ def test_ctrl_c_while_libraries_load_says_nothing(after, tmp_path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=100)
     assert "Traceback" not in said
-    assert process.returncode in (ExitCode.INTERRUPTED, ExitCode.USAGE)  # it may have been done before
+    # It may have been done before, or on its way out of Python, which then ends by the signal itself.
+    assert process.returncode in (ExitCode.INTERRUPTED, ExitCode.USAGE, -signal.SIGINT)
 
 
 DEVICES = ["privateuseone", "meta", "xla", "cuda:99", "cpu:5", "mps:7", "hpu", "", "CPU", "cuda:-1", "x\x1b[31m"]

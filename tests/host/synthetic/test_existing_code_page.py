@@ -1,5 +1,6 @@
 """docs/existing-code.md: its blocks run in their order, its diffs are of the loops here, and both sides of them run."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,19 @@ def test_the_change_is_three_lines_and_one_more_for_an_inner_loop(style, existin
     assert sum(line[0] == "-" for line in lines) == 2
 
 
+@pytest.fixture
+def levels_kept():
+    """The page sets levels of loggers, which later tests must not have."""
+    loggers = [logging.getLogger(name) for name in ("", "ld3m_plugin", "ld3m_plugin.evaluation")]
+    before = [(logger, logger.level, list(logger.handlers)) for logger in loggers]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+
+
 @pytest.mark.slow
-def test_the_page_runs_as_it_stands(existing_code, tmp_path, monkeypatch):
+def test_the_page_runs_as_it_stands(existing_code, tmp_path, monkeypatch, levels_kept):
     monkeypatch.chdir(tmp_path)
     setup, rest = existing_code.blocks[:2], existing_code.blocks[2:]
     found = existing_code.run(*setup, *map(existing_code.after, STYLES), *rest)
