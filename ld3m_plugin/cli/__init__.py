@@ -146,6 +146,7 @@ def _traceback(error: Exception) -> str:
 
 
 def _run() -> int:
+    verbosity.forget()
     try:
         code = app(prog_name="ld3m", standalone_mode=False)  # also when run as `python -m ld3m_plugin`
         if sys.stdout is not None:

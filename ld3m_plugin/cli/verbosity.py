@@ -32,6 +32,11 @@ class _Lines(logging.Handler):
 _library, _lines = logging.getLogger("ld3m_plugin"), _Lines()
 
 
+def forget() -> None:
+    """Forget what the command before in this process was told: this one may fail before it begins."""
+    said.quiet = said.verbose = said.as_json = False
+
+
 def start(quiet: bool, verbose: bool) -> None:
     """Begin a command: nothing of the one before in this process counts.
 

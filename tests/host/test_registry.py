@@ -545,6 +545,7 @@ def test_a_command_that_does_not_import_is_one_line_and_disturbs_no_other(site, 
     source = registering(kind="commands") + "    register('broken', 'no_such_module:app', summary='breaks')\n"
     site.add("a-command", {"a_command": source})
     assert "breaks" in ld3m("--help").out
+    ld3m("-v", "presets")  # what one command is told holds for no other
     refused = ld3m("broken")
     assert refused.code == 1
     assert "a-command 1.0" in refused.error
