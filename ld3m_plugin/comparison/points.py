@@ -83,7 +83,7 @@ def _combinations(grid: GridConfig, base: RunConfig, generators: list[str]) -> I
         data, images, objectives, generators, list(product(*values)), seeds
     ):
         settings = [("images_per_class", count), ("seed", seed), *of_data(grid, name), *of_all_protocols(grid)]
-        options = [*of_objective(grid, objective, objectives)]
+        options = of_objective(grid, objective, objectives)
         applying = [(path, value) for path, value in varied if applies(path, generator, objective)]
         config = _configuration(grid, base, generator, [*settings, *options, *applying])
         yield Point(config, generator, {path: value for path, value in applying if _is_rate_of(config, path)})
