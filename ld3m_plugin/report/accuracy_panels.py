@@ -9,7 +9,7 @@ from ld3m_plugin.comparison.cells import Cell
 from ld3m_plugin.comparison.paired import Estimate, estimate
 from ld3m_plugin.comparison.seed_results import AVERAGE
 from ld3m_plugin.comparison.summary import Summary
-from ld3m_plugin.report.plain_text import short
+from ld3m_plugin.report.plain_text import named, short
 from ld3m_plugin.report.plots import DotPlot, Value, dot_plot
 
 _KINDS = (
@@ -40,10 +40,7 @@ def accuracy_panels(cells: Sequence[Cell], summary: Summary) -> list[DotPlot]:
 
 
 def _label(cell: Cell) -> str:
-    settings = "".join(f", {path.split('.')[-1]} {value}" for path, value in cell.first.settings.items())
-    return short(
-        f"{cell.first.generator}{f' with {cell.first.objective}' if cell.first.objective else ''}{settings}", 60
-    )
+    return named(cell.first.generator, cell.first.objective, cell.first.settings)
 
 
 def _value(cell: Cell, measure: str, level: float) -> Value | None:

@@ -19,11 +19,12 @@ from ld3m_plugin.comparison.results import baseline, results
 from ld3m_plugin.comparison.summary import summarise
 from ld3m_plugin.errors import ArtefactError, one_line
 from ld3m_plugin.report.accuracy_panels import accuracy_panels
+from ld3m_plugin.report.difference_panels import difference_panels
 from ld3m_plugin.report.embedded_images import Gallery, gallery
-from ld3m_plugin.report.metric_lines import read_metrics
 from ld3m_plugin.report.plain_text import amount, fact, flat, number, short
-from ld3m_plugin.report.plots import DotPlot, LinePlot, line_plot
+from ld3m_plugin.report.plots import DotPlot, LinePlot
 from ld3m_plugin.report.run_view import origin
+from ld3m_plugin.report.step_plots import accuracy_plots, by_configuration, configuration, loss_plots
 from ld3m_plugin.runs.folder import DISTILLED
 from ld3m_plugin.storage import read_json
 
@@ -84,9 +85,11 @@ class ComparisonView:
     table: Table | None
     shared: dict[str, str]
     interval_said: str
+    differences: tuple[DotPlot, ...]
     panels: tuple[DotPlot, ...]
     all_panels: int
     images: tuple[SideBySide, ...]
+    steps: tuple[LinePlot, ...]
     losses: tuple[LinePlot, ...]
     all_losses: int
     row_titles: tuple[str, ...]
@@ -133,7 +136,7 @@ def read_comparison(folder: Path, page_folder: Path) -> ComparisonView:
     panels = accuracy_panels(gather(found), summary) if summary else []
     table, shared = _narrow(shown(summary)) if summary else (None, {})
     facts = {row.id: _metadata(manifest, row) for row in finished}
-    losses = _losses(manifest)
+    losses = loss_plots(manifest)
     common, differing = _settings(manifest.rows)
     code = fact(read_json(folder / MANIFEST, ArtefactError), "code")
     return ComparisonView(
@@ -142,9 +145,11 @@ def read_comparison(folder: Path, page_folder: Path) -> ComparisonView:
         table=table,
         shared=shared,
         interval_said=f"{100 * (1 - summary.level):g} %" if summary else "",
+        differences=tuple(difference_panels(summary)[:_MOST_PANELS]) if summary else (),
         panels=tuple(panels[:_MOST_PANELS]),
         all_panels=len(panels),
         images=tuple(_side_by_side(manifest, finished)),
+        steps=tuple(accuracy_plots(manifest, finished, found)[:_MOST_PANELS]),
         losses=tuple(losses[:_MOST_PANELS]),
         all_losses=len(losses),
         row_titles=ROW_TITLES,
@@ -237,41 +242,10 @@ def _settings(rows: Sequence[ManifestRow]) -> tuple[dict[str, str], dict[str, di
     }
 
 
-def configuration(row: ManifestRow) -> str:
-    """What a row is, without its seed, as a title."""
-    varied = "".join(f", {path.split('.')[-1]} {value}" for path, value in row.varied.items())
-    parts = [row.generator, f"with {row.objective}" if row.objective else ""]
-    return short(" ".join(filter(None, parts)) + varied, 80)
-
-
-def _by_configuration(rows: Sequence[ManifestRow]) -> list[list[ManifestRow]]:
-    found: dict[tuple[str, ...], list[ManifestRow]] = {}
-    for row in rows:
-        if row.kind != "random real":
-            key = (row.generator, row.objective, row.data, repr(row.varied), str(row.settings.get("images_per_class")))
-            found.setdefault(key, []).append(row)
-    return list(found.values())
-
-
-def _losses(manifest: Manifest) -> list[LinePlot]:
-    """A plot for each configuration, a line for each seed."""
-    plots = []
-    for place, rows in enumerate(_by_configuration(manifest.rows)):
-        lines = {f"seed {row.seed}": read_metrics(manifest.run_folder(row)).numbers.get("loss", []) for row in rows[:8]}
-        plot = line_plot(f"loss{place}", f"Loss of {configuration(rows[0])}, {_terms(rows[0])}", lines)
-        if plot is not None:
-            plots.append(plot)
-    return plots
-
-
-def _terms(row: ManifestRow) -> str:
-    return f"{short(row.data, 60)}, {row.images_per_class} per class"
-
-
 def _side_by_side(manifest: Manifest, finished: Sequence[ManifestRow]) -> list[SideBySide]:
     """The images of the first seed of each configuration, one table for each data set."""
     of_data: dict[str, list[ManifestRow]] = {}
-    for rows in _by_configuration(finished):
+    for rows in by_configuration(finished):
         of_data.setdefault(rows[0].data, []).append(rows[0])
     columns = sum(len(rows[:_MOST_COLUMNS]) for rows in of_data.values())
     most, tables = max(10, _MOST_IMAGES // max(1, columns)), []

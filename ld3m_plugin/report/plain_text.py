@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -19,6 +19,16 @@ def short(value: Any, most: int = _MOST) -> str:
     except (RecursionError, ValueError):  # nested too deep, a number with too many digits
         text = "…"
     return text if len(text) <= most else text[:most] + "…"
+
+
+def named(generator: str, objective: str, settings: Mapping[str, Any], most: int = 60) -> str:
+    """What a configuration is: its generator, its objective and the settings in which it differs.
+
+    >>> named("ld3m", "dm", {"generator.options.steps": 5})
+    'ld3m with dm, steps 5'
+    """
+    differing = "".join(f", {path.split('.')[-1]} {value}" for path, value in settings.items())
+    return short(f"{generator}{f' with {objective}' if objective else ''}{differing}", most)
 
 
 def fact(content: Any, *path: str) -> Any:

@@ -54,6 +54,7 @@ class DotPlot:
         rows: label, its y, and the marks below it.
         kinds: names for the legend.
         description: all numbers, for those who do not see it.
+        line_x: where a line is drawn from top to bottom; None without one.
     """
 
     key: str
@@ -64,6 +65,7 @@ class DotPlot:
     ticks: tuple[tuple[float, str], ...]
     kinds: tuple[str, ...]
     text_x: float
+    line_x: float | None = None
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,19 @@ class LinePlot:
 
 
 def dot_plot(
-    key: str, title: str, rows: Iterable[tuple[str, Sequence[Value]]], kinds: Sequence[str], what: str
+    key: str,
+    title: str,
+    rows: Iterable[tuple[str, Sequence[Value]]],
+    kinds: Sequence[str],
+    what: str,
+    line_at: float | None = None,
 ) -> DotPlot | None:
     """Place values in rows; None without any.
 
     Args:
         key: unique in the page.
         what: the interval that is drawn, for the description.
+        line_at: a value that the scale holds, at which a line is drawn.
     """
     found = [(label, values) for label, values in rows if values]
     if not found:
@@ -100,7 +108,8 @@ def dot_plot(
     every = [end for _, values in found for value in values for end in (value.low, value.mean, value.high)]
     # Numbers stand at the right, 6.5 units a character: the scale ends before them.
     text_x = WIDTH - 4 - 6.5 * max(len(value.text) for _, values in found for value in values)
-    axis = Axis.over(_known(every), 12, text_x - 14, floor=0 if min(_known(every)) >= 0 else None)
+    held = [*_known(every), *_known([line_at])]
+    axis = Axis.over(held, 12, text_x - 14, floor=0 if min(held) >= 0 else None)
     y, placed = 8.0, []
     for label, values in found:
         y += 14
@@ -123,6 +132,7 @@ def dot_plot(
         tuple(axis.ticks),
         tuple(kinds),
         text_x,
+        None if line_at is None else axis.at(line_at),
     )
 
 

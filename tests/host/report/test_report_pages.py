@@ -10,6 +10,7 @@ import shutil
 import pytest
 
 from ld3m_plugin.errors import ArtefactError
+from ld3m_plugin.report.plots import Value, dot_plot
 from ld3m_plugin.report.writing import write_report
 
 
@@ -170,9 +171,54 @@ def test_a_comparison_shows_its_table_its_rows_and_what_failed(comparison_folder
         assert title in headers
     assert "baseline" in [tag.text for tag in page.all("td")]
     assert sum(tag.text.startswith("Loss of") for tag in page.all("figcaption")) == 2
-    panels = [tag.text for tag in page.all("desc") if "interval" in tag.text]
+    panels = [tag.text for tag in page.all("desc") if "its own 95 % interval" in tag.text]
     assert len(panels) == 3
     assert all("random real" in panel and "[" in panel for panel in panels)
+
+
+def test_differences_to_the_baseline_are_drawn_with_their_intervals(comparison_folder, parsed):
+    folder = comparison_folder()
+    page = parsed(write_report(folder))
+    (said,) = [tag.text for tag in page.all("desc") if "paired difference" in tag.text]
+    # Accuracies are 40 + 3p % 7 + 5s for row p at seed s: 40, 48 and 56 for pixel, 42, 50 and 51 for glad.
+    assert "pixel with dm: not told from no difference, or not tested +0.3 [" in said
+    assert "glad with dm" not in said  # the baseline
+    assert [tag.attributes["class"] for tag in page.all("line")].count("none") == 1
+
+
+def test_the_line_at_no_difference_is_on_the_scale():
+    rows = [("a", [Value(2.0, 1.0, 3.0, 0, "+2.0")]), ("b", [Value(4.0, None, None, 1, "+4.0")])]
+    plot = dot_plot("key", "title", rows, ("marked", "not"), "differences", line_at=0.0)
+    ((_, _, (first,)), (_, _, (second,))) = plot.rows
+    assert plot.line_x < first.low < first.x < first.high < second.x
+    assert second.x - plot.line_x == pytest.approx(
+        2 * (first.x - plot.line_x), abs=0.2
+    )  # places are rounded to a tenth
+    assert dot_plot("key", "title", rows, ("marked", "not"), "accuracies").line_x is None
+
+
+def test_accuracies_over_steps_are_means_over_seeds_and_architectures(comparison_folder, parsed):
+    folder = comparison_folder()
+    (path,) = folder.glob("rows/pixel-dm-seed0*/metrics.jsonl")
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    for record in records:
+        if record.get("network") == "AlexNet":  # 51.5 at step 1 and 52.5 at step 3, as at the two other seeds
+            record["accuracies"] = [value + 3 for value in record["accuracies"]]
+    records.append(
+        {"step": 2, "images": "distilled", "network": "AlexNet", "accuracies": [99.0]}
+    )  # no other seed has it
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    page = parsed(write_report(folder))
+    said = {tag.text.partition(" over steps. ")[0]: tag.text.partition(". ")[2] for tag in page.all("desc")}
+    others = "glad with dm: 51.5 at step 1, 52.5 at step 3."
+    where = "in the distillation, tiny, 1 per class"
+    assert (
+        said[f"Accuracy, %, architectures not used {where}"]
+        == f"pixel with dm: 52.5 at step 1, 53.5 at step 3; {others}"
+    )
+    assert (
+        said[f"Accuracy, %, architectures used {where}"] == f"pixel with dm: 51.5 at step 1, 52.5 at step 3; {others}"
+    )
 
 
 def test_links_start_where_the_page_is(comparison_folder, parsed, tmp_path):
