@@ -18,7 +18,7 @@ from ld3m_plugin.errors import HostError
 from ld3m_plugin.evaluation.protocols import Protocol
 from ld3m_plugin.evaluation.stacked_networks import StackedNetworks
 from ld3m_plugin.evaluation.test_images import TestImages
-from ld3m_plugin.networks.build import for_forward
+from ld3m_plugin.networks.build import for_forward, for_training
 from ld3m_plugin.networks.learning_rate import warmup_cosine
 from ld3m_plugin.randomness import lent_to_global, spawn
 
@@ -80,7 +80,7 @@ def train(
         rate: learning rate.
         rng: draws the order of the images and the augmentation.
     """
-    dsa = DSA(protocol.dsa)
+    dsa, network = DSA(protocol.dsa), for_training(network)
     # Dropout draws from the global stream, so that stream is seeded from `rng` for the time of the training.
     with lent_to_global(spawn(rng), images.device):
         return fit(network, lambda: epoch_batches(images, labels, dsa, protocol.batch_size, rng), protocol, rate)

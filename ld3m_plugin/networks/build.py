@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+from torch import nn
 
 from ld3m_plugin.backends import conforming
 from ld3m_plugin.contracts import Network, Task
@@ -62,11 +63,27 @@ def network_for(task: Task, name: str, settings: Mapping[str, Any], rng: torch.G
 def for_forward(network: Network) -> Network:
     """Lay out the weights, in place, for fast forward passes; values, names and shapes do not change.
 
-    On the CPU, channels last is faster forward, but slower with a backward pass because of group norm: networks in training
-    keep the plain layout (docs/speed.md has both measurements).
+    On the CPU, channels last is faster forward, but slower with a backward pass through group norm: see `for_training`.
     """
+    return network.to(memory_format=torch.channels_last) if _on_the_cpu(network) else network
+
+
+def for_training(network: Network) -> Network:
+    """Lay out the weights, in place, for fast training; values, names and shapes do not change.
+
+    On the CPU, that is channels last for networks without a norm; the others keep their layout (docs/speed.md says how much it
+    saves).
+    """
+    normalised = any(isinstance(layer, _NORMS) for layer in network.modules())
+    return network if normalised else for_forward(network)
+
+
+_NORMS = (nn.GroupNorm, nn.LayerNorm, nn.modules.batchnorm._NormBase)
+
+
+def _on_the_cpu(network: Network) -> bool:
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    return network.to(memory_format=torch.channels_last) if device.type == "cpu" else network
+    return device.type == "cpu"
 
 
 def _check_names(network: str, factory: Callable[..., Any], settings: Mapping[str, Any]) -> None:

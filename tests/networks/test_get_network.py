@@ -10,7 +10,7 @@ import torch
 from ld3m_plugin import networks
 from ld3m_plugin.contracts import Network
 from ld3m_plugin.errors import InvalidOptionError, PluginLoadError, UnknownBackendError, UnknownOptionError
-from ld3m_plugin.networks.build import for_forward, get_network
+from ld3m_plugin.networks.build import for_forward, for_training, get_network
 from ld3m_plugin.networks.convnet import ConvNet
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.registry import Backend, Owner, Registry
@@ -139,3 +139,27 @@ def test_the_layout_for_forward_passes_changes_nothing_but_the_order_in_memory()
     assert list(network.state_dict()) == names
     assert all(torch.equal(one, other) for one, other in zip(network.parameters(), values, strict=True))
     torch.testing.assert_close(network(images), before)
+
+
+def test_networks_without_a_norm_are_trained_channels_last():
+    size = {"channels": 3, "image_size": 16, "num_classes": 3}
+    for name, settings in (("ConvNet", {"norm": "instancenorm"}), ("ConvNet", {"norm": "batchnorm"}), ("SmallViT", {})):
+        network = for_training(get_network(name, **size, **settings))
+        assert all(weight.is_contiguous() for weight in network.parameters())
+    network = for_training(get_network("MaxConvNet", **size))
+    weights = [weight for weight in network.parameters() if weight.ndim == 4]
+    assert weights
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+
+
+@pytest.mark.parametrize("settings", [{}, {"norm": "none", "pooling": "maxpooling"}])
+def test_the_layout_for_training_changes_no_gradient(settings):
+    size = {"channels": 3, "image_size": 16, "num_classes": 3}
+    images = torch.randn(4, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = []
+    for layout in (lambda network: network, for_training):
+        network = layout(get_network("ConvNet", rng=torch.Generator().manual_seed(1), **size, **settings).double())
+        network(images).square().sum().backward()
+        found.append([weight.grad for weight in network.parameters()])
+    for plain, laid_out in zip(*found, strict=True):
+        torch.testing.assert_close(plain, laid_out, rtol=1e-12, atol=1e-12)
