@@ -152,7 +152,7 @@ def test_networks_without_a_norm_are_trained_channels_last():
     assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
 
 
-@pytest.mark.parametrize("settings", [{}, {"norm": "none", "pooling": "maxpooling"}])
+@pytest.mark.parametrize("settings", [{}, {"norm": "none", "pooling": "max"}])
 def test_the_layout_for_training_changes_no_gradient(settings):
     size = {"channels": 3, "image_size": 16, "num_classes": 3}
     images = torch.randn(4, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
