@@ -1,0 +1,47 @@
+"""Train the networks of an evaluation on all training images and test them; prints a table.
+
+    python scripts/full_data.py --data fashion-mnist:embedded --epochs 20 --seeds 3
+
+Tables of distilled images stand beside these accuracies. The recipe, with its rates, is the protocol's but for the number of epochs
+and the batch. Cells are the mean over networks with initial weights of their own, and their deviation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+
+from ld3m_plugin import load_task
+from ld3m_plugin.evaluation import evaluate_random_real, get_protocol
+from ld3m_plugin.plain_yaml import parse_value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="fashion-mnist:embedded")
+    parser.add_argument("-D", action="append", default=[], metavar="KEY=VALUE", help="option of the data set")
+    parser.add_argument("--protocol", default="unseen", help="where the rest of the recipe comes from")
+    parser.add_argument("--networks", default="", help="default: the protocol's")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--test-per-class", type=int, default=None, help="default: all test images")
+    given = parser.parse_args()
+    options = {key: parse_value(value) for key, _, value in (text.partition("=") for text in given.D)}
+    task, base = load_task(given.data, **options), get_protocol(given.protocol)
+    recipe = base.model_copy(update={"epochs": given.epochs, "batch_size": given.batch_size, "name": "full data"})
+    # As many real images of each class as there are: all of them, in another order for each network.
+    labels = torch.arange(task.num_classes).repeat_interleave(torch.tensor(task.train.counts()))
+    print(f"| network | {len(labels)} images, {given.epochs} epochs | CPU s |\n| --- | ---: | ---: |")
+    for network in given.networks.split(",") if given.networks else base.networks:
+        began = time.process_time()
+        found = evaluate_random_real(
+            labels, task, networks=[network], protocol=recipe, repeats=given.seeds, test_per_class=given.test_per_class
+        )
+        print(f"| {network} | {found.rows[0]} | {time.process_time() - began:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
