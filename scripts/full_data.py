@@ -2,8 +2,8 @@
 
     python scripts/full_data.py --data fashion-mnist:embedded --epochs 20 --seeds 3
 
-Tables of distilled images stand beside these accuracies. The recipe, with its rates, is the protocol's but for the number of epochs
-and the batch. Cells are the mean over networks with initial weights of their own, and their deviation.
+Tables of distilled images stand beside these accuracies. The recipe, with its rates, is the protocol's, but for the number of
+epochs and the batch. Cells are the mean over networks with initial weights of their own, and their deviation.
 """
 
 from __future__ import annotations
