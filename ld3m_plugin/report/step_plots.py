@@ -53,15 +53,22 @@ def accuracy_plots(manifest: Manifest, rows: Sequence[ManifestRow], results: Seq
         results: of these rows, in their order.
     """
     seen = {row.id: result.seen for row, result in zip(rows, results, strict=True)}
+    evaluations = {row.id: read_metrics(manifest.run_folder(row)).accuracies for row in rows}
     terms: dict[str, list[list[ManifestRow]]] = {}
     for members in by_configuration(rows):
         terms.setdefault(_terms(members[0]), []).append(members)
     plots = []
     for place, (said, configurations) in enumerate(terms.items()):
         for used in (False, True):
-            lines = {
-                configuration(members[0]): _mean_line(manifest, members, seen, used=used) for members in configurations
-            }
+            lines = {}
+            for members in configurations:
+                found = [
+                    points
+                    for row in members
+                    for network, points in evaluations[row.id].items()
+                    if (network in seen[row.id]) == used
+                ]
+                lines[configuration(members[0])] = _mean(found)
             evaluated = {name: points for name, points in lines.items() if len(points) > 1}
             kind = "used in the distillation" if used else "not used in the distillation"
             title = f"Accuracy, %, architectures {kind}, {said}"
@@ -71,18 +78,11 @@ def accuracy_plots(manifest: Manifest, rows: Sequence[ManifestRow], results: Seq
     return plots
 
 
-def _mean_line(
-    manifest: Manifest, rows: Sequence[ManifestRow], seen: dict[str, frozenset[str]], *, used: bool
-) -> Points:
-    """Points (step, mean over seeds and architectures); steps that a seed or an architecture lacks are left out."""
-    lines = [
-        dict(points)
-        for row in rows
-        for network, points in read_metrics(manifest.run_folder(row)).accuracies.items()
-        if (network in seen[row.id]) == used
-    ]
-    common = set.intersection(*map(set, lines)) if lines else set()
-    return [(step, fmean(line[step] for line in lines)) for step in sorted(common)]
+def _mean(lines: Sequence[Points]) -> Points:
+    """The mean of several lines (step, value); steps that one of them lacks are left out."""
+    found = [dict(points) for points in lines]
+    common = set.intersection(*map(set, found)) if found else set()
+    return [(step, fmean(line[step] for line in found)) for step in sorted(common)]
 
 
 def _terms(row: ManifestRow) -> str:
