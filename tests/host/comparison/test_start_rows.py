@@ -107,4 +107,4 @@ def test_an_initialiser_may_be_the_baseline_of_every_objective(made, grid):
 
 def test_the_default_grid_has_those_that_need_no_prior(registry):
     assert read_grid().controls == ("autoencoder", "centres", "medoids")
-    assert read_grid(presets=("demo",)).controls == ()
+    assert read_grid(presets=("demo",)).controls == ("mean",)
