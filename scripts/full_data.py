@@ -14,7 +14,9 @@ import time
 import torch
 
 from ld3m_plugin import load_task
+from ld3m_plugin.errors import UsageError
 from ld3m_plugin.evaluation import evaluate_random_real, get_protocol
+from ld3m_plugin.evaluation.evaluating import check_evaluation
 from ld3m_plugin.plain_yaml import parse_value
 
 
@@ -34,8 +36,13 @@ def main() -> None:
     recipe = base.model_copy(update={"epochs": given.epochs, "batch_size": given.batch_size, "name": "full data"})
     # As many real images of each class as there are: all of them, in another order for each network.
     labels = torch.arange(task.num_classes).repeat_interleave(torch.tensor(task.train.counts()))
+    networks = given.networks.split(",") if given.networks else list(base.networks)
+    try:
+        check_evaluation(task, recipe, networks, 0)
+    except UsageError as error:
+        raise SystemExit(f"error: {error}") from None
     print(f"| network | {len(labels)} images, {given.epochs} epochs | CPU s |\n| --- | ---: | ---: |")
-    for network in given.networks.split(",") if given.networks else base.networks:
+    for network in networks:
         began = time.process_time()
         found = evaluate_random_real(
             labels, task, networks=[network], protocol=recipe, repeats=given.seeds, test_per_class=given.test_per_class

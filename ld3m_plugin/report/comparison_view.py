@@ -86,10 +86,12 @@ class ComparisonView:
     shared: dict[str, str]
     interval_said: str
     differences: tuple[DotPlot, ...]
+    all_differences: int
     panels: tuple[DotPlot, ...]
     all_panels: int
     images: tuple[SideBySide, ...]
     steps: tuple[LinePlot, ...]
+    all_steps: int
     losses: tuple[LinePlot, ...]
     all_losses: int
     row_titles: tuple[str, ...]
@@ -136,7 +138,8 @@ def read_comparison(folder: Path, page_folder: Path) -> ComparisonView:
     panels = accuracy_panels(gather(found), summary) if summary else []
     table, shared = _narrow(shown(summary)) if summary else (None, {})
     facts = {row.id: _metadata(manifest, row) for row in finished}
-    losses = loss_plots(manifest)
+    differences = difference_panels(summary) if summary else []
+    steps, losses = accuracy_plots(manifest, finished, found), loss_plots(manifest)
     common, differing = _settings(manifest.rows)
     code = fact(read_json(folder / MANIFEST, ArtefactError), "code")
     return ComparisonView(
@@ -145,11 +148,13 @@ def read_comparison(folder: Path, page_folder: Path) -> ComparisonView:
         table=table,
         shared=shared,
         interval_said=f"{100 * (1 - summary.level):g} %" if summary else "",
-        differences=tuple(difference_panels(summary)[:_MOST_PANELS]) if summary else (),
+        differences=tuple(differences[:_MOST_PANELS]),
+        all_differences=len(differences),
         panels=tuple(panels[:_MOST_PANELS]),
         all_panels=len(panels),
         images=tuple(_side_by_side(manifest, finished)),
-        steps=tuple(accuracy_plots(manifest, finished, found)[:_MOST_PANELS]),
+        steps=tuple(steps[:_MOST_PANELS]),
+        all_steps=len(steps),
         losses=tuple(losses[:_MOST_PANELS]),
         all_losses=len(losses),
         row_titles=ROW_TITLES,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 
 from ld3m_plugin.comparison.manifest import Manifest, ManifestRow
@@ -46,7 +46,8 @@ def loss_plots(manifest: Manifest) -> list[LinePlot]:
 def accuracy_plots(manifest: Manifest, rows: Sequence[ManifestRow], results: Sequence[SeedResult]) -> list[LinePlot]:
     """Draw mean accuracies over steps, of the architectures that distillations used, and of the others.
 
-    A line is the mean over seeds and architectures of one configuration. It has the steps at which every seed was evaluated.
+    A line is the mean over seeds and architectures of one configuration, at the steps at which all were evaluated. Seeds that
+    lack an architecture are left out, and the line's name says how many are in.
 
     Args:
         rows: finished ones.
@@ -54,35 +55,43 @@ def accuracy_plots(manifest: Manifest, rows: Sequence[ManifestRow], results: Seq
     """
     seen = {row.id: result.seen for row, result in zip(rows, results, strict=True)}
     evaluations = {row.id: read_metrics(manifest.run_folder(row)).accuracies for row in rows}
-    terms: dict[str, list[list[ManifestRow]]] = {}
+    terms: dict[tuple[str, int], list[list[ManifestRow]]] = {}
     for members in by_configuration(rows):
-        terms.setdefault(_terms(members[0]), []).append(members)
+        terms.setdefault((members[0].data, members[0].images_per_class), []).append(members)
     plots = []
-    for place, (said, configurations) in enumerate(terms.items()):
-        for used in (False, True):
-            lines = {}
+    for place, configurations in enumerate(terms.values()):
+        for used, said in ((False, "not used"), (True, "used")):
+            lines: dict[str, Points] = {}
             for members in configurations:
-                found = [
-                    points
-                    for row in members
-                    for network, points in evaluations[row.id].items()
-                    if (network in seen[row.id]) == used
-                ]
-                lines[configuration(members[0])] = _mean(found)
-            evaluated = {name: points for name, points in lines.items() if len(points) > 1}
-            kind = "used in the distillation" if used else "not used in the distillation"
-            title = f"Accuracy, %, architectures {kind}, {said}"
-            plot = line_plot(f"steps{place}{'seen' if used else 'unseen'}", title, evaluated)
+                by_seed = [_of_kind(evaluations[row.id], seen[row.id], used=used) for row in members]
+                name, points = _mean(by_seed)
+                if len(points) > 1:
+                    lines[_unlike(f"{configuration(members[0])}{name}", lines)] = points
+            title = f"Accuracy, %, architectures {said} in the distillation, {_terms(configurations[0][0])}"
+            plot = line_plot(f"steps{place}{'seen' if used else 'unseen'}", title, lines)
             if plot is not None:
                 plots.append(plot)
     return plots
 
 
-def _mean(lines: Sequence[Points]) -> Points:
-    """The mean of several lines (step, value); steps that one of them lacks are left out."""
-    found = [dict(points) for points in lines]
-    common = set.intersection(*map(set, found)) if found else set()
-    return [(step, fmean(line[step] for line in found)) for step in sorted(common)]
+def _of_kind(accuracies: Mapping[str, Points], seen: frozenset[str], *, used: bool) -> dict[str, Points]:
+    return {network: points for network, points in accuracies.items() if (network in seen) == used}
+
+
+def _mean(by_seed: Sequence[Mapping[str, Points]]) -> tuple[str, Points]:
+    """The mean over seeds and architectures at the steps that all have, and what the name says of seeds that are left out."""
+    networks = {network for found in by_seed for network in found}
+    whole = [found for found in by_seed if found.keys() == networks and networks]
+    lines = [dict(points) for found in whole for points in found.values()]
+    common = set.intersection(*map(set, lines)) if lines else set()
+    name = f", {len(whole)} of {len(by_seed)} seeds" if len(whole) < len(by_seed) else ""
+    return name, [(step, fmean(line[step] for line in lines)) for step in sorted(common)]
+
+
+def _unlike(name: str, taken: Collection[str]) -> str:
+    """The name, with a number behind it where another line has it: long settings are cut."""
+    names = (name, *(f"{name} ({number})" for number in range(2, len(taken) + 2)))
+    return next(one for one in names if one not in taken)
 
 
 def _terms(row: ManifestRow) -> str:

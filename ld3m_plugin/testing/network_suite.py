@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from ld3m_plugin.contracts import Network
 from ld3m_plugin.errors import UsageError
-from ld3m_plugin.networks.build import get_network
+from ld3m_plugin.networks.build import for_forward, get_network
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.registry import Backend, Owner, Registry
 from ld3m_plugin.testing.tiny_task import rules
@@ -25,7 +25,8 @@ def check_network(factory: Callable[..., Network], image_size: int = 16, **setti
 
     Finite float32 logits (N, K) and, where it has `embed`, features (N, F); initial weights that depend on the stream alone;
     in `eval` an image's logits do not depend on the others; gradients that reach the images and every weight; a copy and a
-    loaded state give the same logits; unknown settings are refused; the global random stream stays untouched.
+    loaded state give the same logits, and so do weights laid out channels last (`flatten` and `reshape` take any layout, `view`
+    does not); unknown settings are refused; the global random stream stays untouched.
 
     Args:
         factory: what `register_networks` registers, called as `factory(channels=, image_size=, num_classes=, **settings)`.
@@ -58,6 +59,7 @@ def _check_network(factory: Callable[..., Network], settings: dict[str, Any]) ->
         assert torch.equal(copy.deepcopy(network)(images), logits), "a copy must give the same logits"
         other.load_state_dict(network.state_dict())
         assert torch.equal(other(images), logits), "a network with the loaded state must give the same logits"
+        _check_layout(copy.deepcopy(network), images, logits)
         if type(network).embed is not Network.embed:
             features = network.embed(images)
             assert features.ndim == 2, f"embed must give (N, F), it gives {tuple(features.shape)}"
@@ -77,6 +79,18 @@ def _check_gradients(network: Network, images: torch.Tensor) -> None:
     assert leaf.grad is not None and bool(leaf.grad.abs().sum() > 0), "gradients must reach the images"
     for name, weight in network.named_parameters():
         assert not weight.requires_grad or weight.grad is not None, f"no gradient reaches the weight {name!r}"
+
+
+def _check_layout(network: Network, images: torch.Tensor, logits: torch.Tensor) -> None:
+    try:
+        laid_out = for_forward(network)(images)
+    except RuntimeError as error:
+        raise AssertionError(
+            f"weights must work channels last: use flatten or reshape in place of view ({error})"
+        ) from error
+    assert (laid_out - logits).norm() <= _SAME * logits.norm(), (
+        "weights laid out channels last must give the same logits"
+    )
 
 
 def _check_settings(factory: Callable[..., Network], settings: dict[str, Any]) -> None:

@@ -143,7 +143,7 @@ def test_the_layout_for_forward_passes_changes_nothing_but_the_order_in_memory()
 
 def test_networks_without_a_norm_are_trained_channels_last():
     size = {"channels": 3, "image_size": 16, "num_classes": 3}
-    for name, settings in (("ConvNet", {"norm": "instancenorm"}), ("ConvNet", {"norm": "batchnorm"}), ("SmallViT", {})):
+    for name, settings in (("ConvNet", {"norm": "instancenorm"}), ("ConvNet", {"norm": "batchnorm"}), ("ResNet8", {})):
         network = for_training(get_network(name, **size, **settings))
         assert all(weight.is_contiguous() for weight in network.parameters())
     network = for_training(get_network("MaxConvNet", **size))

@@ -70,7 +70,11 @@ def test_a_distilled_emoji_set_starts_from_the_prior_of_emoji():
 def test_its_report_was_measured_on_the_weights_that_are_shipped():
     quality = json.loads((FOLDER / "quality.json").read_text())
     assert quality["prior_sha256"] == digest(FOLDER)
-    assert (quality["data"], quality["train_images"], quality["test_images"]) == ("fashion-mnist:embedded", 12_000, 10_000)
+    assert (quality["data"], quality["train_images"], quality["test_images"]) == (
+        "fashion-mnist:embedded",
+        12_000,
+        10_000,
+    )
     assert quality["overall"]["accuracy"] >= 85
     training = json.loads((FOLDER / "training.json").read_text())
     assert training["images"] == 12_000

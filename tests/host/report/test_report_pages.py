@@ -11,6 +11,7 @@ import pytest
 
 from ld3m_plugin.errors import ArtefactError
 from ld3m_plugin.report.plots import Value, dot_plot
+from ld3m_plugin.report.step_plots import _unlike
 from ld3m_plugin.report.writing import write_report
 
 
@@ -219,6 +220,24 @@ def test_accuracies_over_steps_are_means_over_seeds_and_architectures(comparison
     assert (
         said[f"Accuracy, %, architectures used {where}"] == f"pixel with dm: 51.5 at step 1, 52.5 at step 3; {others}"
     )
+
+
+def test_seeds_without_an_architecture_are_left_out_of_a_line_and_counted(comparison_folder, parsed):
+    folder = comparison_folder()
+    (first,) = folder.glob("rows/pixel-dm-seed0*/metrics.jsonl")
+    first.write_text("")  # no evaluation at all
+    (second,) = folder.glob("rows/pixel-dm-seed1*/metrics.jsonl")
+    second.write_text(second.read_text().replace("50.0", "40.0"))
+    page = parsed(write_report(folder))
+    (said,) = [tag.text for tag in page.all("desc") if tag.text.startswith("Accuracy, %, architectures not used")]
+    # Step 1: the means of (40, 53) and (50, 53); step 3: of (40, 55) and (50, 55).
+    assert "pixel with dm, 2 of 3 seeds: 49 at step 1, 50 at step 3" in said
+    assert "glad with dm: 51.5 at step 1" in said
+
+
+def test_lines_with_the_same_name_are_told_apart():
+    assert _unlike("a", ()) == "a"
+    assert _unlike("a", ("a", "a (2)")) == "a (3)"
 
 
 def test_links_start_where_the_page_is(comparison_folder, parsed, tmp_path):

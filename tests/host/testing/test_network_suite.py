@@ -78,6 +78,15 @@ class GrayAlone(Sound):
         return super().forward(images) if images.shape[1] == 1 else super().forward(images).double()
 
 
+class NeedsALayout(Sound):
+    def __init__(self, *, channels, image_size, num_classes):
+        super().__init__(channels=channels, image_size=image_size, num_classes=num_classes)
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def embed(self, images):
+        return super().embed(self.first(images).view(len(images), -1))
+
+
 @pytest.mark.parametrize(
     ("broken", "clause"),
     [
@@ -89,6 +98,7 @@ class GrayAlone(Sound):
         (Detached, "reach the images"),
         (MoreLogits, r"\(2, 4\)"),
         (GrayAlone, "float64"),
+        (NeedsALayout, "channels last: use flatten"),
     ],
 )
 def test_each_clause_catches(broken, clause):
