@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import argparse
 import time
+from types import SimpleNamespace
 
 import torch
 
 from ld3m_plugin import load_task
 from ld3m_plugin.errors import UsageError
-from ld3m_plugin.evaluation import evaluate_random_real, get_protocol
+from ld3m_plugin.evaluation import evaluate, get_protocol
 from ld3m_plugin.evaluation.evaluating import check_evaluation
 from ld3m_plugin.plain_yaml import parse_value
+from ld3m_plugin.randomness import stream
 
 
 def main() -> None:
@@ -34,7 +36,6 @@ def main() -> None:
     options = {key: parse_value(value) for key, _, value in (text.partition("=") for text in given.D)}
     task, base = load_task(given.data, **options), get_protocol(given.protocol)
     recipe = base.model_copy(update={"epochs": given.epochs, "batch_size": given.batch_size, "name": "full data"})
-    # As many real images of each class as there are: all of them, in another order for each network.
     labels = torch.arange(task.num_classes).repeat_interleave(torch.tensor(task.train.counts()))
     networks = given.networks.split(",") if given.networks else list(base.networks)
     try:
@@ -42,10 +43,17 @@ def main() -> None:
     except UsageError as error:
         raise SystemExit(f"error: {error}") from None
     print(f"| network | {len(labels)} images, {given.epochs} epochs | CPU s |\n| --- | ---: | ---: |")
+    everything = SimpleNamespace(images=task.real_images_of(labels, stream(0, "full data")), labels=labels)
     for network in networks:
         began = time.process_time()
-        found = evaluate_random_real(
-            labels, task, networks=[network], protocol=recipe, repeats=given.seeds, test_per_class=given.test_per_class
+        found = evaluate(
+            everything,
+            task,
+            networks=[network],
+            protocol=recipe,
+            repeats=given.seeds,
+            random_real=False,
+            test_per_class=given.test_per_class,
         )
         print(f"| {network} | {found.rows[0]} | {time.process_time() - began:.0f} |", flush=True)
 
