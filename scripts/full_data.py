@@ -8,33 +8,25 @@ epochs and the batch. Cells are the mean over networks with initial weights of t
 
 from __future__ import annotations
 
-import argparse
 import time
 from types import SimpleNamespace
 
 import torch
+from evaluation_arguments import evaluation_parser, given_task
 
-from ld3m_plugin import load_task
 from ld3m_plugin.errors import UsageError
 from ld3m_plugin.evaluation import evaluate, get_protocol
 from ld3m_plugin.evaluation.evaluating import check_evaluation
-from ld3m_plugin.plain_yaml import parse_value
 from ld3m_plugin.randomness import stream
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="fashion-mnist:embedded")
-    parser.add_argument("-D", action="append", default=[], metavar="KEY=VALUE", help="option of the data set")
-    parser.add_argument("--protocol", default="unseen", help="where the rest of the recipe comes from")
-    parser.add_argument("--networks", default="", help="default: the protocol's")
+    parser = evaluation_parser(__doc__)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--test-per-class", type=int, default=None, help="default: all test images")
     given = parser.parse_args()
-    options = {key: parse_value(value) for key, _, value in (text.partition("=") for text in given.D)}
-    task, base = load_task(given.data, **options), get_protocol(given.protocol)
+    task, base = given_task(given), get_protocol(given.protocol)
     recipe = base.model_copy(update={"epochs": given.epochs, "batch_size": given.batch_size, "name": "full data"})
     labels = torch.arange(task.num_classes).repeat_interleave(torch.tensor(task.train.counts()))
     networks = given.networks.split(",") if given.networks else list(base.networks)

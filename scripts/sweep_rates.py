@@ -8,18 +8,16 @@ the mean accuracy in percent over `--seeds` networks, each on a subset of its ow
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import replace
 from itertools import product
 
 import torch
+from evaluation_arguments import evaluation_parser, given_task
 from torch import Tensor
 
-from ld3m_plugin import load_task
 from ld3m_plugin.contracts import ImagesByClass, Task
 from ld3m_plugin.evaluation import evaluate_random_real, get_protocol
-from ld3m_plugin.plain_yaml import parse_value
 from ld3m_plugin.randomness import stream
 
 
@@ -44,18 +42,12 @@ def split(task: Task, held_out: int) -> Task:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="fashion-mnist:embedded")
-    parser.add_argument("-D", action="append", default=[], metavar="KEY=VALUE", help="option of the data set")
-    parser.add_argument("--protocol", default="unseen", help="where the rest of the recipe comes from")
-    parser.add_argument("--networks", default="", help="default: the protocol's")
+    parser = evaluation_parser(__doc__)
     for name, default in (("ipc", "1,10,50"), ("rates", "0.003,0.01,0.03,0.1"), ("epochs", ""), ("clip", "")):
         parser.add_argument(f"--{name}", default=default, help="separated by commas")
-    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--held-out", type=int, default=100, help="training images of each class to test on")
     given = parser.parse_args()
-    options = {key: parse_value(value) for key, _, value in (text.partition("=") for text in given.D)}
-    task, base = split(load_task(given.data, **options), given.held_out), get_protocol(given.protocol)
+    task, base = split(given_task(given), given.held_out), get_protocol(given.protocol)
     rates = [float(rate) for rate in given.rates.split(",")]
     epochs = [int(number) for number in given.epochs.split(",") if number] or [base.epochs]
     clips = [float(clip) for clip in given.clip.split(",") if clip] or [base.gradient_clip]

@@ -24,7 +24,7 @@ from ld3m_plugin.report.embedded_images import Gallery, gallery
 from ld3m_plugin.report.plain_text import amount, fact, flat, number, short
 from ld3m_plugin.report.plots import DotPlot, LinePlot
 from ld3m_plugin.report.run_view import origin
-from ld3m_plugin.report.step_plots import accuracy_plots, by_configuration, configuration, loss_plots
+from ld3m_plugin.report.step_plots import by_configuration, configuration, step_plots
 from ld3m_plugin.runs.folder import DISTILLED
 from ld3m_plugin.storage import read_json
 
@@ -139,7 +139,8 @@ def read_comparison(folder: Path, page_folder: Path) -> ComparisonView:
     table, shared = _narrow(shown(summary)) if summary else (None, {})
     facts = {row.id: _metadata(manifest, row) for row in finished}
     differences = difference_panels(summary) if summary else []
-    steps, losses = accuracy_plots(manifest, finished, found), loss_plots(manifest)
+    seen = {row.id: result.seen for row, result in zip(finished, found, strict=True)}
+    steps, losses = step_plots(manifest, seen)
     common, differing = _settings(manifest.rows)
     code = fact(read_json(folder / MANIFEST, ArtefactError), "code")
     return ComparisonView(

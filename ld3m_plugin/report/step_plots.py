@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 
 from ld3m_plugin.comparison.manifest import Manifest, ManifestRow
-from ld3m_plugin.comparison.seed_results import SeedResult
 from ld3m_plugin.report.metric_lines import Points, read_metrics
 from ld3m_plugin.report.plain_text import named, short
 from ld3m_plugin.report.plots import LinePlot, line_plot
@@ -29,49 +28,40 @@ def by_configuration(rows: Sequence[ManifestRow]) -> list[list[ManifestRow]]:
     return list(found.values())
 
 
-def loss_plots(manifest: Manifest) -> list[LinePlot]:
-    """A plot for each configuration, a line for each seed."""
-    plots = []
-    for place, rows in enumerate(by_configuration(manifest.rows)):
-        lines = {
-            f"seed {row.seed}": read_metrics(manifest.run_folder(row)).numbers.get("loss", [])
-            for row in rows[:_MOST_LINES]
-        }
-        plot = line_plot(f"loss{place}", f"Loss of {configuration(rows[0])}, {_terms(rows[0])}", lines)
-        if plot is not None:
-            plots.append(plot)
-    return plots
+def step_plots(manifest: Manifest, seen: Mapping[str, frozenset[str]]) -> tuple[list[LinePlot], list[LinePlot]]:
+    """Draw accuracies and losses over steps; the records of each row are read once.
 
-
-def accuracy_plots(manifest: Manifest, rows: Sequence[ManifestRow], results: Sequence[SeedResult]) -> list[LinePlot]:
-    """Draw mean accuracies over steps, of the architectures that distillations used, and of the others.
-
-    A line is the mean over seeds and architectures of one configuration, at the steps at which all were evaluated. Seeds that
-    lack an architecture are left out, and the line's name says how many are in.
+    Losses: a plot for each configuration, a line for each seed. Accuracies: a plot of the architectures that distillations used,
+    and one of the others, for each data set and images per class. A line is the mean over seeds and architectures of one
+    configuration, at the steps at which all were evaluated. Seeds that lack an architecture are left out, and the line's name
+    says how many are in.
 
     Args:
-        rows: finished ones.
-        results: of these rows, in their order.
+        seen: the architectures that the distillation of each finished row used, by its identity.
+
+    Returns:
+        The plots of accuracies, and those of losses.
     """
-    seen = {row.id: result.seen for row, result in zip(rows, results, strict=True)}
-    evaluations = {row.id: read_metrics(manifest.run_folder(row)).accuracies for row in rows}
-    terms: dict[tuple[str, int], list[list[ManifestRow]]] = {}
-    for members in by_configuration(rows):
-        terms.setdefault((members[0].data, members[0].images_per_class), []).append(members)
-    plots = []
-    for place, configurations in enumerate(terms.values()):
-        for used, said in ((False, "not used"), (True, "used")):
-            lines: dict[str, Points] = {}
-            for members in configurations:
-                by_seed = [_of_kind(evaluations[row.id], seen[row.id], used=used) for row in members]
-                name, points = _mean(by_seed)
-                if len(points) > 1:
-                    lines[_unlike(f"{configuration(members[0])}{name}", lines)] = points
-            title = f"Accuracy, %, architectures {said} in the distillation, {_terms(configurations[0][0])}"
-            plot = line_plot(f"steps{place}{'seen' if used else 'unseen'}", title, lines)
-            if plot is not None:
-                plots.append(plot)
-    return plots
+    losses: list[LinePlot] = []
+    terms: dict[tuple[str, int, bool], tuple[str, dict[str, Points]]] = {}
+    for place, rows in enumerate(by_configuration(manifest.rows)):
+        records = {row.id: read_metrics(manifest.run_folder(row)) for row in rows}
+        lines = {f"seed {row.seed}": records[row.id].numbers.get("loss", []) for row in rows[:_MOST_LINES]}
+        losses += _plot(f"loss{place}", f"Loss of {configuration(rows[0])}, {_terms(rows[0])}", lines)
+        finished = [row for row in rows if row.id in seen]
+        for used, said in ((False, "not used"), (True, "used")) if finished else ():
+            title = f"Accuracy, %, architectures {said} in the distillation, {_terms(rows[0])}"
+            _, drawn = terms.setdefault((rows[0].data, rows[0].images_per_class, used), (title, {}))
+            name, points = _mean([_of_kind(records[row.id].accuracies, seen[row.id], used=used) for row in finished])
+            if len(points) > 1:
+                drawn[_unlike(f"{configuration(rows[0])}{name}", drawn)] = points
+    accuracies = [plot for place, found in enumerate(terms.values()) for plot in _plot(f"steps{place}", *found)]
+    return accuracies, losses
+
+
+def _plot(key: str, title: str, lines: Mapping[str, Points]) -> list[LinePlot]:
+    plot = line_plot(key, title, lines)
+    return [] if plot is None else [plot]
 
 
 def _of_kind(accuracies: Mapping[str, Points], seen: frozenset[str], *, used: bool) -> dict[str, Points]:

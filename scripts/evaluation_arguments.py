@@ -1,0 +1,27 @@
+"""What scripts that train evaluation networks on real images take: data, protocol, networks."""
+
+from __future__ import annotations
+
+import argparse
+
+from ld3m_plugin import load_task
+from ld3m_plugin.contracts import Task
+from ld3m_plugin.plain_yaml import parse_value
+
+
+def evaluation_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the options that these scripts share."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="fashion-mnist:embedded")
+    parser.add_argument("-D", action="append", default=[], metavar="KEY=VALUE", help="option of the data set")
+    parser.add_argument("--protocol", default="unseen", help="where the rest of the recipe comes from")
+    parser.add_argument("--networks", default="", help="default: the protocol's")
+    parser.add_argument("--seeds", type=int, default=3)
+    return parser
+
+
+def given_task(given: argparse.Namespace) -> Task:
+    """The task that `--data` and `-D` name."""
+    return load_task(
+        given.data, **{key: parse_value(value) for key, _, value in (text.partition("=") for text in given.D)}
+    )
