@@ -76,6 +76,18 @@ def compare_command(
             "-O", metavar="NAME.KEY=VALUE", help="Option of one objective; KEY=VALUE where there is one; repeatable."
         ),
     ] = None,
+    rates: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rate",
+            metavar="NAME.LATENT=VALUE",
+            help="Learning rate of one generator, or of one with one objective (NAME is ld3m or ld3m+mtt); repeatable.",
+        ),
+    ] = None,
+    rate_factors: Annotated[
+        str | None,
+        typer.Option("--rate-factors", help="Factors on all learning rates, separated by commas: a row for each."),
+    ] = None,
     data_options: flags.DataSettings = None,
     select_on: flags.SelectOn = None,
     steps: flags.Steps = None,
@@ -248,17 +260,20 @@ def grid_settings(given: Mapping[str, Any]) -> dict[str, Any]:
         "objectives": "objectives",
         "seeds": "seeds",
         "images_per_class": "ipc",
+        "rate_factors": "rate_factors",
     }
     found: dict[str, Any] = {field: comma_list(given[name]) for field, name in lists.items() if given[name] is not None}
     if found.get("controls") == ["none"]:
         found["controls"] = []
-    for field in ("seeds", "images_per_class"):
+    for field in ("seeds", "images_per_class", "rate_factors"):
         if field in found:
             found[field] = [parse_value(text) for text in found[field]]
     plain = ("data", "equal", "baseline", "random_real", "threads")
     found |= {name: given[name] for name in plain if given[name] is not None and given[name] != []}
     if given["vary"]:
         found["vary"] = dict(_varied(text) for text in given["vary"])
+    if given["rates"]:
+        found["rates"] = _rates(given["rates"])
     layer: dict[str, Any] = {}
     for file in given["config"] or ():
         merge(layer, read_layer(file))
@@ -293,6 +308,19 @@ def _varied(text: str) -> tuple[str, tuple[Any, ...]]:
     if not isinstance(listed, list):
         raise UsageError(f"--vary {text}: write values with commas between them, such as {path}=[a],[b]")
     return path, tuple(listed[0] if len(listed) == 1 and isinstance(listed[0], list) else listed)
+
+
+def _rates(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Rates by generator, or by generator+objective, then by latent; a name may contain dots itself, that of a latent none."""
+    found: dict[str, dict[str, Any]] = {}
+    for path, value in pairs(list(texts)):
+        name, dot, latent = path.rpartition(".")
+        if not dot:
+            raise UsageError(
+                f"--rate {path}: whose rate is it? Write --rate NAME.LATENT=VALUE, such as ld3m.latent=0.02"
+            )
+        found.setdefault(name, {})[latent] = value
+    return found
 
 
 def _budget(text: str | None) -> Iterable[tuple[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ld3m_plugin.config import merge
+from ld3m_plugin.config import Rate, merge
 from ld3m_plugin.errors import UsageError, nearest
 from ld3m_plugin.options import Options, build
 from ld3m_plugin.plain_yaml import read_yaml
@@ -40,6 +40,15 @@ class GridConfig(Options):
     )
     objective_options: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="options of one objective, by its name"
+    )
+    rates: dict[str, dict[str, Rate]] = Field(
+        default_factory=dict,
+        description="learning rates of one generator by latent, by its name or, with one objective, GENERATOR+OBJECTIVE: "
+        "{ld3m: {latent: 0.02}, ld3m+mtt: {latent: 0.1}}",
+    )
+    rate_factors: tuple[Rate, ...] = Field(
+        (),
+        description="factors on all learning rates, a row for each: as many trials for every generator and objective",
     )
     presets: Names = Field((), description="presets that all rows start from")
     config: dict[str, Any] = Field(default_factory=dict, description="settings of all rows, over the presets")

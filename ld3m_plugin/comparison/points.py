@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, Literal
 
-from ld3m_plugin.backends import rates_of
 from ld3m_plugin.comparison.grid import GridConfig
-from ld3m_plugin.comparison.unnamed_settings import applies, of_all_protocols, of_data, of_objective, rates_of_all
+from ld3m_plugin.comparison.rates import FACTOR, check_rates, is_rate_of, times, with_rates
+from ld3m_plugin.comparison.unnamed_settings import applies, of_all_protocols, of_data, of_objective
 from ld3m_plugin.config import GeneratorConfig, OptimizerConfig, RunConfig, changed, completed, resolve
 from ld3m_plugin.errors import UsageError, nearest
 from ld3m_plugin.evaluation.protocols import get_protocol
@@ -19,8 +19,6 @@ from ld3m_plugin.registry import current_registry
 #: Settings in which the rows of one comparison may differ: the questions that it asks.
 _ASKED = {"generator", "objective", "data", "images_per_class", "seed", "optimizer"}
 _BACKENDS = ("generator", "objective")
-_RATES = "optimizer.learning_rates."
-_WHOLE_RATES = ("optimizer", "optimizer.learning_rates")
 #: A run that distils; an initialiser's pictures, written by a generator in no step; real images, drawn anew for each network.
 RowKind = Literal["run", "start", "random real"]
 #: What every grid has lists of, and their options: a varied one would be no seed, and no question, of the statistics.
@@ -79,14 +77,16 @@ def _combinations(grid: GridConfig, base: RunConfig, generators: list[str]) -> I
     objectives = grid.objectives or (base.objective.name,)
     data, images = grid.data or (base.data.name,), grid.images_per_class or (base.images_per_class,)
     seeds, values = grid.seeds or (base.seed,), [[(path, value) for value in grid.vary[path]] for path in grid.vary]
-    for name, count, objective, generator, varied, seed in product(
-        data, images, objectives, generators, list(product(*values)), seeds
+    factors: tuple[float | None, ...] = grid.rate_factors or (None,)
+    for name, count, objective, generator, varied, factor, seed in product(
+        data, images, objectives, generators, list(product(*values)), factors, seeds
     ):
         settings = [("images_per_class", count), ("seed", seed), *of_data(grid, name), *of_all_protocols(grid)]
         options = of_objective(grid, objective, objectives)
         applying = [(path, value) for path, value in varied if applies(path, generator, objective)]
-        config = _configuration(grid, base, generator, [*settings, *options, *applying])
-        yield Point(config, generator, {path: value for path, value in applying if _is_rate_of(config, path)})
+        config = times(_configuration(grid, base, generator, [*settings, *options, *applying]), factor)
+        shown = {path: value for path, value in applying if is_rate_of(config, path)}
+        yield Point(config, generator, shown if factor is None else {**shown, FACTOR: factor})
 
 
 def _configuration(grid: GridConfig, base: RunConfig, generator: str, settings: Sequence[tuple[str, Any]]) -> RunConfig:
@@ -107,14 +107,7 @@ def _configuration(grid: GridConfig, base: RunConfig, generator: str, settings: 
     varied = [(path, value) for path, value in settings if path.startswith("generator.")]
     others = [(path, value) for path, value in settings if not path.startswith("generator.")]
     config = resolve(presets=grid.presets, layers=[grid.config], settings=[*others, *paths, *varied])
-    rates = {path.removeprefix(_RATES): value for path, value in others if path.startswith(_RATES)}
-    whole = any(path in _WHOLE_RATES for path, _ in others)
-    given = {**(config.optimizer.learning_rates if whole else rates_of_all(grid, base, config)), **rates}
-    if given:
-        latents = _latents(config)
-        config = changed(
-            config, "optimizer", learning_rates={k: v for k, v in given.items() if k in (latents or given)}
-        )
+    config = with_rates(config, grid, base, others)
     return completed(changed(config, "evaluation", random_real=False))
 
 
@@ -145,19 +138,9 @@ def _check_names(grid: GridConfig, base: RunConfig) -> None:
             raise UsageError(f"vary: {path} is no option: vary generator.options.KEY or objective.options.KEY")
         if not any(applies(path, g, o) for g, o in product(grid.generators, objectives)):
             raise UsageError(f"vary: {path} is an option of nothing that is compared")
-    latents = [_latents(resolve(settings=[("generator.name", name)])) for name in grid.generators]
-    known = set().union(*latents) | _latents(base)
-    varied = [path.removeprefix(_RATES) for path in grid.vary if path.startswith(_RATES)]
-    unclaimed = [latent for latent in (*base.optimizer.learning_rates, *varied) if latent not in known]
-    # A generator without default rates does not name its latents: any rate may be its.
-    if unclaimed and all(latents):
-        raise UsageError(f"optimizer.learning_rates has {unclaimed[0]!r}; {nearest(unclaimed[0], known)}")
-
-
-def _is_rate_of(config: RunConfig, path: str) -> bool:
-    """Whether a varied setting is the learning rate of a latent that the generator of `config` has, or no rate at all."""
-    rate = path.removeprefix(_RATES)
-    return rate == path or rate in config.optimizer.learning_rates
+    compared = [*grid.generators, *(name for name in grid.controls if name in registry.names("generator"))]
+    configs = {name: resolve(settings=[("generator.name", name)]) for name in compared}
+    check_rates(grid, base, configs, objectives)
 
 
 def is_initialiser(control: str) -> bool:
@@ -186,18 +169,13 @@ def _options(kind: str, name: str) -> type[Options] | None:
     return current_registry().options(kind, name)
 
 
-def _latents(config: RunConfig) -> set[str]:
-    name = config.generator.name
-    return set(rates_of(name, config.generator.options, config.objective.name))
-
-
 def _once_each_evaluation(runs: Iterable[Point]) -> Iterator[Point]:
     """One point for each data set, images per class, seed and evaluation: for images that know no objective and learn nothing."""
     found: dict[str, Point] = {}
     for point in runs:
         config = point.config
         key = repr((config.data, config.images_per_class, config.seed, config.evaluation))
-        others = {p: v for p, v in point.varied.items() if p.split(".")[0] not in _BACKENDS}
+        others = {p: v for p, v in point.varied.items() if p.split(".")[0] not in (*_BACKENDS, "optimizer")}
         found.setdefault(key, replace(point, varied=others))
     yield from found.values()
 

@@ -241,6 +241,8 @@ def arguments(**given):
     )
     names += (
         "repeats",
+        "rates",
+        "rate_factors",
         "data_options",
         "budget",
         "settings",
