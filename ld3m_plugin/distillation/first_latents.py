@@ -61,4 +61,5 @@ def precision(config: RunConfig, device: torch.device) -> Callable[[], AbstractC
     """What makes the context (autocast) in which images are rendered and matched."""
     if config.autocast == "none":
         return nullcontext  # some devices do not support autocast at all, not even turned off
-    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+    # Without torch's cache of half-precision weights: a network that is trained in the context would go on with its first ones.
+    return lambda: torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)

@@ -183,6 +183,20 @@ def test_bf16_autocast_runs_and_stays_close():
     assert mixed == pytest.approx(exact, rel=0.1)
 
 
+def test_a_network_that_is_trained_between_matches_is_matched_with_its_new_weights_in_bf16():
+    """DC's second step trains its network first; torch's cache of half-precision weights kept those from before."""
+    options = {**DM["options"], "outer_loop": 2, "inner_loop": 8, "lr_net": 0.3}
+    config = {"steps": 2, "generator": PIXEL, "objective": {"name": "dc", "options": options}}
+
+    def second(**given):
+        return [step.loss for step in distill({**config, **given}, task=tiny_task())][1]
+
+    untrained = second(objective={"name": "dc", "options": {**options, "lr_net": 1e-9}})
+    exact, mixed = second(), second(autocast="bf16")
+    assert abs(exact - untrained) > 0.1 * untrained  # training matters
+    assert mixed == pytest.approx(exact, rel=0.2)  # eight updates in half precision; it was five times as much
+
+
 def test_not_finite_stops_and_keeps_the_last_good_state(registry):
     config = {"generator": PIXEL, "objective": {"name": "breaks"}}
     state = Distillation(config, task=tiny_task(), registry=registry)
