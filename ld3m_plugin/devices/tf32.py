@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -22,10 +22,29 @@ def tf32(where: TF32, device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = convolutions.allow_tf32, products.allow_tf32
-    convolutions.allow_tf32, products.allow_tf32 = where != "none", where == "all"
+    convolutions, products, name, (off, on) = _switches()
+    before = getattr(convolutions, name), getattr(products, name)
+    _set(name, (convolutions, off if where == "none" else on), (products, on if where == "all" else off))
     try:
         yield
     finally:
-        convolutions.allow_tf32, products.allow_tf32 = before
+        _set(name, (convolutions, before[0]), (products, before[1]))
+
+
+def _switches() -> tuple[Any, Any, str, tuple[Any, Any]]:
+    """What holds the settings of convolutions and products, the name of the setting, and its values for off and on.
+
+    torch has two names since 2.9. The older one is used while it can be read, which other libraries do inside of the context:
+    where somebody has set the newer one to something else, reading the older one raises.
+    """
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    try:
+        _ = convolutions.allow_tf32, products.allow_tf32
+    except RuntimeError:
+        return convolutions.conv, products, "fp32_precision", ("ieee", "tf32")
+    return convolutions, products, "allow_tf32", (False, True)
+
+
+def _set(name: str, *values: tuple[Any, Any]) -> None:
+    for holder, value in values:
+        setattr(holder, name, value)

@@ -1,5 +1,8 @@
 """On a stand-in for CUDA: real images, DSA, training and testing, each with the numbers of the CPU and without waiting."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -15,6 +18,7 @@ from ld3m_plugin.randomness import stream
 from ld3m_plugin.testing import tiny_task
 
 CUDA = torch.device("cuda", 0)
+EXPECTED_TF32 = {"none": ["ieee", "ieee"], "convolutions": ["tf32", "ieee"], "all": ["tf32", "tf32"]}
 
 
 @pytest.mark.parametrize("fits", [True, False])
@@ -107,3 +111,23 @@ def test_tf32_is_set_for_a_while_and_on_cuda_alone():
     with pytest.raises(ZeroDivisionError), tf32("all", CUDA):
         raise ZeroDivisionError
     assert (convolutions.allow_tf32, products.allow_tf32) == before
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch before 2.9 has one name of the setting")
+def test_tf32_is_set_where_a_program_uses_the_newer_name_of_the_setting(tmp_path):
+    """In a process of its own: once the newer name is set, torch lets no test read the older one."""
+    program = f"""
+import torch
+from ld3m_plugin.devices.tf32 import tf32
+
+torch.backends.fp32_precision = "tf32"  # of everything
+holders = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+before = [each.fp32_precision for each in holders]
+assert before == ["tf32", "tf32"], before
+for where, expected in {EXPECTED_TF32}.items():
+    with tf32(where, torch.device("cuda")):
+        found = [each.fp32_precision for each in holders]
+    assert found == expected, (where, found)
+    assert [each.fp32_precision for each in holders] == before
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
