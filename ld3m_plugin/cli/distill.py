@@ -63,6 +63,7 @@ def distill_command(
     protocol: flags.ProtocolName = None,
     networks: flags.Networks = None,
     repeats: flags.Repeats = None,
+    test_per_class: flags.TestPerClass = None,
     config: flags.ConfigFiles = None,
     preset: flags.PresetNames = None,
     settings: flags.Settings = None,

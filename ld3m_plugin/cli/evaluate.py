@@ -25,12 +25,7 @@ def evaluate_command(
     random_real: Annotated[
         bool, typer.Option("--random-real/--no-random-real", help="Also evaluate random real images.")
     ] = True,
-    test_per_class: Annotated[
-        int | None,
-        typer.Option(
-            "--test-per-class", metavar="N", min=1, help="Test images used of each class, evenly spaced [all]."
-        ),
-    ] = None,
+    test_per_class: flags.TestPerClass = None,
     together: Annotated[
         str,
         typer.Option(

@@ -36,6 +36,10 @@ ProtocolName = Annotated[
 Repeats = Annotated[
     int | None, typer.Option("--repeats", metavar="N", min=1, help="Networks trained for each row of the table.")
 ]
+TestPerClass = Annotated[
+    int | None,
+    typer.Option("--test-per-class", metavar="N", min=1, help="Test images used of each class, evenly spaced [all]."),
+]
 OutFile = Annotated[Path | None, typer.Option("--out", help="File to write.")]
 ObjectiveName = Annotated[
     str | None,
@@ -118,4 +122,5 @@ PATHS = {
     "protocol": "evaluation.protocol",
     "networks": "evaluation.networks",
     "repeats": "evaluation.repeats",
+    "test_per_class": "evaluation.test_per_class",
 }

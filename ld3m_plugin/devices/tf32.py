@@ -37,7 +37,8 @@ def _switches() -> tuple[Any, Any, str, tuple[Any, Any]]:
     torch has two names since 2.9. The older one is used while it can be read, which other libraries do inside of the context:
     where somebody has set the newer one to something else, reading the older one raises.
     """
-    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    convolutions: Any = torch.backends.cudnn
+    products: Any = torch.backends.cuda.matmul
     try:
         _ = convolutions.allow_tf32, products.allow_tf32
     except RuntimeError:

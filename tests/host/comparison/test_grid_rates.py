@@ -2,7 +2,7 @@
 
 import pytest
 
-from ld3m_plugin.cli.compare import grid_settings
+from ld3m_plugin.cli.grid_options import grid_settings
 from ld3m_plugin.comparison.grid import read_grid
 from ld3m_plugin.comparison.points import points
 from ld3m_plugin.errors import UsageError
