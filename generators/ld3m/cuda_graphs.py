@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ld3m_plugin.devices.tf32 import tf32_state
 from ld3m_plugin.errors import UsageError, is_out_of_memory, one_line
 
 Given = Sequence[Tensor | None]
@@ -53,7 +54,7 @@ class Replayed:
     def _recording(self, inputs: Given, asked: tuple[bool, ...]) -> _Recording | None:
         """The recording for such inputs; None where the function cannot be recorded."""
         sizes = tuple(None if given is None else (given.shape, given.dtype) for given in inputs)
-        form = (sizes, torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
+        form = (sizes, tf32_state())
         try:
             if form not in self._recordings:
                 self._recordings[form] = _Recording(self._function, inputs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import product
 from typing import Any
 
 from ld3m_plugin.cli import flags
@@ -82,15 +83,20 @@ def _varied(text: str) -> tuple[str, tuple[Any, ...]]:
 
 
 def _rates(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Rates by generator, or by generator+objective, then by latent; a name may contain dots itself, that of a latent none."""
+    """Rates by generator, or by generator+objective, then by latent. Names may contain dots: the longest that fits is taken."""
+    from ld3m_plugin.registry import current_registry
+
+    registry = current_registry()
+    generators, objectives = registry.names("generator"), registry.names("objective")
+    known = [*generators, *(f"{one}+{other}" for one, other in product(generators, objectives))]
     found: dict[str, dict[str, Any]] = {}
-    for path, value in pairs(list(texts)):
-        name, dot, latent = path.rpartition(".")
-        if not dot:
-            raise UsageError(
-                f"--rate {path}: whose rate is it? Write --rate NAME.LATENT=VALUE, such as ld3m.latent=0.02"
-            )
-        found.setdefault(name, {})[latent] = value
+    for text in texts:
+        path, separator, _ = text.partition("=")
+        name = max((name for name in known if path.startswith(f"{name}.")), key=len, default=path.rpartition(".")[0])
+        if not separator or not name:
+            raise UsageError(f"--rate {text}: write --rate NAME.LATENT=VALUE, such as ld3m.latent=0.02")
+        ((_, value),) = pairs([text])
+        found.setdefault(name, {})[path.removeprefix(f"{name}.")] = value
     return found
 
 

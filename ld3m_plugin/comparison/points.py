@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any, Literal
 
 from ld3m_plugin.comparison.grid import GridConfig
-from ld3m_plugin.comparison.rates import FACTOR, check_rates, is_rate_of, times, with_rates
+from ld3m_plugin.comparison.rates import FACTOR, check_own_rates, check_rates_of_all, is_rate_of, times, with_rates
 from ld3m_plugin.comparison.unnamed_settings import applies, of_all_protocols, of_data, of_objective
 from ld3m_plugin.config import GeneratorConfig, OptimizerConfig, RunConfig, changed, completed, resolve
 from ld3m_plugin.errors import UsageError, nearest
@@ -65,6 +65,7 @@ def points(grid: GridConfig) -> list[Point]:
     for point in _combinations(grid, base, generators):
         found.setdefault(repr((point.generator, point.config)), point)
     runs = list(found.values())
+    check_own_rates(grid, [run.config for run in runs])
     check_equal_terms(runs, grid)
     unmatched = list(_once_each_evaluation(runs))
     starts = [_start(grid, name, point) for name in grid.controls if is_initialiser(name) for point in unmatched]
@@ -138,9 +139,7 @@ def _check_names(grid: GridConfig, base: RunConfig) -> None:
             raise UsageError(f"vary: {path} is no option: vary generator.options.KEY or objective.options.KEY")
         if not any(applies(path, g, o) for g, o in product(grid.generators, objectives)):
             raise UsageError(f"vary: {path} is an option of nothing that is compared")
-    compared = [*grid.generators, *(name for name in grid.controls if name in registry.names("generator"))]
-    configs = {name: resolve(settings=[("generator.name", name)]) for name in compared}
-    check_rates(grid, base, configs, objectives)
+    check_rates_of_all(grid, base)
 
 
 def is_initialiser(control: str) -> bool:

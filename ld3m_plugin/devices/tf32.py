@@ -31,19 +31,30 @@ def tf32(where: TF32, device: torch.device) -> Iterator[None]:
         _set(name, (convolutions, before[0]), (products, before[1]))
 
 
+def tf32_state() -> tuple[Any, Any]:
+    """What is set for convolutions and products on CUDA now; equal values mean equal arithmetic."""
+    convolutions, products, name, _ = _switches()
+    return getattr(convolutions, name), getattr(products, name)
+
+
 def _switches() -> tuple[Any, Any, str, tuple[Any, Any]]:
     """What holds the settings of convolutions and products, the name of the setting, and its values for off and on.
 
-    torch has two names since 2.9. The older one is used while it can be read, which other libraries do inside of the context:
-    where somebody has set the newer one to something else, reading the older one raises.
+    torch has two names since 2.9. The older one is used as long as nobody has set the newer one, since other libraries read it
+    inside of the context. After that, reading the older one may raise, and setting it may not switch TF32 off.
     """
     convolutions: Any = torch.backends.cudnn
     products: Any = torch.backends.cuda.matmul
+    older = convolutions, products, "allow_tf32", (False, True)
+    if not hasattr(convolutions, "conv"):
+        return older
     try:
         _ = convolutions.allow_tf32, products.allow_tf32
     except RuntimeError:
-        return convolutions.conv, products, "fp32_precision", ("ieee", "tf32")
-    return convolutions, products, "allow_tf32", (False, True)
+        is_mixed = True
+    else:
+        is_mixed = getattr(torch.backends, "fp32_precision", "none") != "none"
+    return (convolutions.conv, products, "fp32_precision", ("ieee", "tf32")) if is_mixed else older
 
 
 def _set(name: str, *values: tuple[Any, Any]) -> None:

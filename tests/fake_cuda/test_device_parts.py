@@ -18,7 +18,7 @@ from ld3m_plugin.randomness import stream
 from ld3m_plugin.testing import tiny_task
 
 CUDA = torch.device("cuda", 0)
-EXPECTED_TF32 = {"none": ["ieee", "ieee"], "convolutions": ["tf32", "ieee"], "all": ["tf32", "tf32"]}
+EXPECTED_TF32 = {"none": [False, False], "convolutions": [True, False], "all": [True, True]}
 
 
 @pytest.mark.parametrize("fits", [True, False])
@@ -114,20 +114,31 @@ def test_tf32_is_set_for_a_while_and_on_cuda_alone():
 
 
 @pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch before 2.9 has one name of the setting")
-def test_tf32_is_set_where_a_program_uses_the_newer_name_of_the_setting(tmp_path):
+@pytest.mark.parametrize(
+    "set_before",
+    [
+        'torch.backends.fp32_precision = "tf32"',
+        'torch.backends.fp32_precision = "ieee"',
+        'torch.backends.fp32_precision = "tf32"; torch.backends.cuda.matmul.fp32_precision = "ieee"',
+        'torch.backends.cuda.matmul.fp32_precision = "tf32"',
+    ],
+)
+def test_tf32_is_set_where_a_program_uses_the_newer_name_of_the_setting(tmp_path, set_before):
     """In a process of its own: once the newer name is set, torch lets no test read the older one."""
     program = f"""
 import torch
-from ld3m_plugin.devices.tf32 import tf32
+from ld3m_plugin.devices.tf32 import tf32, tf32_state
 
-torch.backends.fp32_precision = "tf32"  # of everything
+{set_before}
 holders = torch.backends.cudnn.conv, torch.backends.cuda.matmul
 before = [each.fp32_precision for each in holders]
-assert before == ["tf32", "tf32"], before
+states = set()
 for where, expected in {EXPECTED_TF32}.items():
     with tf32(where, torch.device("cuda")):
-        found = [each.fp32_precision for each in holders]
+        found = [each.fp32_precision == "tf32" for each in holders]
+        states.add(tf32_state())
     assert found == expected, (where, found)
     assert [each.fp32_precision for each in holders] == before
+assert len(states) == 3
 """
     subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)

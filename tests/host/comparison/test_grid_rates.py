@@ -9,6 +9,9 @@ from ld3m_plugin.errors import UsageError
 
 from .test_grid_points import arguments
 
+OF_ALL = {"optimizer": {"learning_rates": {"latent": 1}}}
+LATENT = {"generator_options": {"ld3m": {"learn": "latent"}}}
+
 
 def rates(rows):
     return [(row.generator, row.config.objective.name, row.config.optimizer.learning_rates) for row in rows]
@@ -31,8 +34,14 @@ def test_the_rate_of_a_pair_wins_over_that_of_its_generator_and_a_varied_one_ove
     assert rates(points(grid("pixel", **fields))) == wanted
     given = {"config": {"optimizer": {"learning_rates": {"pixels": 0.3}}}}
     assert rates(points(grid("pixel", **fields, **given))) == wanted
-    varied = points(grid("pixel", **fields, vary={"optimizer.learning_rates.pixels": [0.2]}))
-    assert [found for _, _, found in rates(varied)] == [{"pixels": 0.2}] * 2
+    for vary in (
+        {"optimizer.learning_rates.pixels": [0.2, 0.4]},
+        {"optimizer.learning_rates": [{"pixels": 0.2}, {"pixels": 0.4}]},
+        {"optimizer": [{"learning_rates": {"pixels": 0.2}}, {"learning_rates": {"pixels": 0.4}}]},
+    ):
+        assert [found for _, _, found in rates(points(grid("pixel", **fields, vary=vary)))] == [
+            {"pixels": rate} for rate in (0.2, 0.4, 0.2, 0.4)
+        ]
 
 
 def test_factors_multiply_every_rate_and_name_the_row(grid):
@@ -60,7 +69,20 @@ def test_a_control_has_rates_too(grid):
         ({"rates": {"scaled": {"ww": 0.1}}}, ["'ww'", "did you mean 'w'"]),
         ({"rates": {"scaled": {"w": 0}}}, ["rates.scaled.w", "0"]),
         ({"rate_factors": [0]}, ["rate_factors", "0"]),
-        ({"rate_factors": [2], "config": {"optimizer": {"name": "sgd"}}}, ["rate_factors", "scaled", "--rate"]),
+        ({"rate_factors": [1e308], "rates": {"scaled": {"w": 10}}}, ["learning_rates.w", "inf"]),
+        ({"rate_factors": [2], "config": {"optimizer": {"name": "sgd"}}}, ["rate_factors", "--rate scaled.w=VALUE"]),
+        ({"vary": {"optimizer.learning_rates.w": ["much"]}, "rate_factors": [2]}, ["learning_rates.w", "much"]),
+        (
+            {"generators": ["ld3m"], "rates": {"ld3m": {"class_embedding": 1}}, **LATENT},
+            ["'class_embedding'", "latent"],
+        ),
+        (
+            {"controls": ["mean"], "rates": {"mean": {"w": 1}}, "controls_through": "pixel"},
+            ["'mean'", "learns nothing"],
+        ),
+        # A control without a compared generator that has its options is not made.
+        ({"controls": ["autoencoder"], "rates": {"autoencoder": {"latent": 1}}}, ["'autoencoder'", "not compared"]),
+        ({"controls": ["autoencoder"], "config": {"generator": {"name": "pixel"}, **OF_ALL}}, ["'latent'", "w"]),
     ],
 )
 def test_mistakes_are_one_line_that_names_them(plain, registry, fields, named):
@@ -81,5 +103,8 @@ def test_rates_and_factors_of_the_command():
     found = grid_settings(given)
     assert found["rates"] == {"ld3m+mtt": {"latent": 0.1}, "pixel": {"pixels": 0.3}, "ld3m": {"latent": 0.01}}
     assert found["rate_factors"] == [0.5, 2]
-    with pytest.raises(UsageError, match=r"--rate latent: whose rate"):
-        grid_settings(arguments(generators="ld3m", rates=["latent=0.1"]))
+    dotted = grid_settings(arguments(generators="ld3m", rates=["ld3m+dc.block.0=0.1", "my.own.w=1"]))["rates"]
+    assert dotted == {"ld3m+dc": {"block.0": 0.1}, "my.own": {"w": 1}}
+    for text in ("latent=0.1", "ld3m.latent", "ld3m=0.1"):
+        with pytest.raises(UsageError, match=r"--rate .*: write --rate NAME\.LATENT=VALUE"):
+            grid_settings(arguments(generators="ld3m", rates=[text]))
