@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -251,18 +252,18 @@ def _launcher(name: str, jobs: int | None, texts: list[str] | None) -> Launcher:
 
 
 def _print_plan(wanted: GridConfig, as_json: bool) -> None:
-    """Check names without loading what they name, and print what would run."""
+    """Check all settings without reading data or priors; print the grid, with the number of its rows as a comment."""
+    from ld3m_plugin.comparison.points import points
     from ld3m_plugin.plain_yaml import dump_yaml
-    from ld3m_plugin.registry import current_registry
 
-    registry = current_registry()
-    for kind, chosen in (("generator", wanted.generators), ("objective", wanted.objectives)):
-        for name in chosen:
-            registry.find(kind, name)
-    for name in wanted.data:
-        registry.find("dataset", name.partition(":")[0])
+    kinds: Counter[str] = Counter(point.kind for point in points(wanted))
     content = wanted.model_dump(mode="json")
-    typer.echo(json.dumps(content, indent=2) if as_json else dump_yaml(content).rstrip())
+    if as_json:
+        typer.echo(json.dumps(content, indent=2))
+        return
+    parts = {"run": "that distil", "start": "of pictures that learn nothing", "random real": "of random real images"}
+    counted = ", ".join(f"{kinds[kind]} {part}" for kind, part in parts.items() if kinds[kind])
+    typer.echo(f"# {kinds.total()} rows: {counted}\n{dump_yaml(content).rstrip()}")
 
 
 def _print(result: GridResult, as_json: bool) -> None:

@@ -15,8 +15,11 @@ from ld3m_plugin.hookspecs import Register, hookimpl
 @hookimpl
 def register_initialisers(register: Register) -> None:
     """Register the initialisers that need no prior."""
-    where = "ld3m_plugin.initialisers.pixel_statistics"
-    register("real", f"{where}:RealImages", summary="distinct real images of the class, drawn anew for each seed")
-    register("mean", f"{where}:ClassMeans", summary="the mean image of the class, for each of its images")
-    register("centres", f"{where}:Centres", summary="k-means centres of the class in pixels")
-    register("medoids", f"{where}:Medoids", summary="the real image nearest to each k-means centre of the class")
+    where, none = "ld3m_plugin.initialisers.pixel_statistics", "ld3m_plugin.options:Options"
+    for name, factory, summary in (
+        ("real", "RealImages", "distinct real images of the class, drawn anew for each seed"),
+        ("mean", "ClassMeans", "the mean image of the class, for each of its images"),
+        ("centres", "Centres", "k-means centres of the class in pixels"),
+        ("medoids", "Medoids", "the real image nearest to each k-means centre of the class"),
+    ):
+        register(name, f"{where}:{factory}", summary=summary, options=none)

@@ -44,3 +44,18 @@ def test_a_preset_that_is_shown_is_a_configuration_file(ld3m, tmp_path):
     (tmp_path / "demo.yaml").write_text(ld3m("presets", "show", "demo").out)
     by_file = ld3m("distill", "--config", "demo.yaml", "--dry-run")
     assert by_file.out == ld3m("distill", "--preset", "demo", "--dry-run").out
+
+
+def test_a_dry_run_of_a_comparison_counts_its_rows_and_can_be_fed_back(ld3m, tmp_path):
+    arguments = ("--generators", "pixel,glad", "--seeds", "0,1", "--controls", "mean", "--rate-factors", "1,2")
+    printed = ld3m("compare", *arguments, "--dry-run").out
+    counted = "# 12 rows: 8 that distil, 2 of pictures that learn nothing, 2 of random real images"
+    assert printed.splitlines()[0] == counted
+    (tmp_path / "grid.yaml").write_text(printed)
+    assert ld3m("compare", "--grid", "grid.yaml", "--dry-run").out == printed
+
+
+def test_a_dry_run_of_a_comparison_refuses_what_the_comparison_would(ld3m):
+    refused = ld3m("compare", "--generators", "pixel", "--rate", "pixel.pixles=1", "--dry-run")
+    assert refused.code == 2
+    assert "did you mean 'pixels'" in refused.err
