@@ -83,7 +83,7 @@ def _varied(text: str) -> tuple[str, tuple[Any, ...]]:
 
 
 def _rates(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Rates by generator, or by generator+objective, then by latent. Names may contain dots: the longest that fits is taken."""
+    """Rates by generator, or by generator+objective, then by latent."""
     from ld3m_plugin.registry import current_registry
 
     registry = current_registry()
@@ -92,7 +92,7 @@ def _rates(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for text in texts:
         path, separator, _ = text.partition("=")
-        name = max((name for name in known if path.startswith(f"{name}.")), key=len, default=path.rpartition(".")[0])
+        name = _owner(path, known) or path.rpartition(".")[0]
         if not separator or not name:
             raise UsageError(f"--rate {text}: write --rate NAME.LATENT=VALUE, such as ld3m.latent=0.02")
         ((_, value),) = pairs([text])
@@ -140,8 +140,7 @@ def _by_name(
     known = registry.names(kind) + (registry.names("initialiser") if kind == "generator" else [])
     options: dict[str, dict[str, Any]] = {}
     for path, value in pairs(list(texts or ())):
-        # A name may contain dots itself: take the longest that fits.
-        name = max((name for name in known if path.startswith(f"{name}.")), key=len, default=None)
+        name = _owner(path, known)
         key = path if name is None else path.removeprefix(f"{name}.")
         if name is None:
             names = compared()
@@ -151,3 +150,8 @@ def _by_name(
             name = names[0]
         options.setdefault(name, {})[key] = value
     return options
+
+
+def _owner(path: str, known: Sequence[str]) -> str | None:
+    """The known name that a path begins with. A name may contain dots itself: the longest that fits."""
+    return max((name for name in known if path.startswith(f"{name}.")), key=len, default=None)

@@ -15,11 +15,11 @@ from ld3m_plugin.hookspecs import Register, hookimpl
 @hookimpl
 def register_initialisers(register: Register) -> None:
     """Register the initialisers that need no prior."""
-    where, none = "ld3m_plugin.initialisers.pixel_statistics", "ld3m_plugin.options:Options"
+    where, no_options = "ld3m_plugin.initialisers.pixel_statistics", "ld3m_plugin.options:Options"
     for name, factory, summary in (
         ("real", "RealImages", "distinct real images of the class, drawn anew for each seed"),
         ("mean", "ClassMeans", "the mean image of the class, for each of its images"),
         ("centres", "Centres", "k-means centres of the class in pixels"),
         ("medoids", "Medoids", "the real image nearest to each k-means centre of the class"),
     ):
-        register(name, f"{where}:{factory}", summary=summary, options=none)
+        register(name, f"{where}:{factory}", summary=summary, options=no_options)

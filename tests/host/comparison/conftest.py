@@ -1,13 +1,17 @@
 """Grids in a second: two generators, an objective, networks and data of a third party, and rows made in this process."""
 
 import importlib
+import inspect
 from pathlib import Path
 
 import pytest
 
+from ld3m_plugin.cli.compare import compare_command
 from ld3m_plugin.comparison.grid import read_grid
 from ld3m_plugin.comparison.grid_runner import GridReporter, run_grid
+from ld3m_plugin.comparison.points import points
 from ld3m_plugin.comparison.row_process import run_row
+from ld3m_plugin.errors import UsageError
 from ld3m_plugin.launchers.launcher import Launcher
 from ld3m_plugin.registry import use_registry
 from ld3m_plugin.runs.run import Reporter
@@ -202,3 +206,24 @@ def made(tmp_path, registry):
         return run_grid(grid, tmp_path / folder, Here(), reporter=said, **more), said
 
     return made
+
+
+@pytest.fixture
+def arguments():
+    """Make what `ld3m compare` hands to `grid_settings`: its defaults but for those given."""
+    defaults = {name: each.default for name, each in inspect.signature(compare_command).parameters.items()}
+    return lambda **given: {**defaults, **given}
+
+
+@pytest.fixture
+def refusal(plain, registry):
+    """Make the one line that refuses a grid of these fields."""
+
+    def refuse(config=None, **fields):
+        settings = {"generators": ["scaled"], "controls": [], **fields, "config": {**plain, **(config or {})}}
+        with pytest.raises(UsageError) as raised:
+            points(read_grid(settings=settings))
+        assert "\n" not in str(raised.value)
+        return str(raised.value)
+
+    return refuse
