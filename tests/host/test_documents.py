@@ -40,6 +40,20 @@ def test_there_are_commands_to_check():
     assert len(DISTIL_LINES) >= 5
 
 
+GRIDS = sorted((ROOT / "docs").rglob("second/*.yaml"))
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: grid.stem)
+def test_grids_of_the_documents_are_accepted(grid, ld3m):
+    outcome = ld3m("compare", "--grid", grid, "--seeds", "6000,6001", "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert "8 that distil" in outcome.out.splitlines()[0]
+
+
+def test_there_are_grids_to_check():
+    assert GRIDS
+
+
 def test_every_hook_is_documented():
     text = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
     hooks = [name for name in vars(hookspecs) if name.startswith("register_")]
