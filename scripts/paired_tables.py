@@ -59,9 +59,8 @@ def print_tables(found: dict[str, Seeds], made: list[tuple[str, Estimate]]) -> N
     for name, value in made:
         low, high = value.interval() or (float("nan"), float("nan"))
         p = value.p_value()
-        print(
-            f"| {name} | {value.mean:+.2f} | {low:+.2f} to {high:+.2f} | {'' if p is None else f'{p:.4f}'} | {value.n} |"
-        )
+        tested = "" if p is None else f"{p:.4f}" if p >= 1e-4 else "< 0.0001"
+        print(f"| {name} | {value.mean:+.2f} | {low:+.2f} to {high:+.2f} | {tested} | {value.n} |")
 
 
 def draw(made: list[tuple[str, Estimate]], path: Path) -> None:
