@@ -57,10 +57,10 @@ def print_tables(found: dict[str, Seeds], made: list[tuple[str, Estimate]]) -> N
         print(f"| {name} | {' | '.join(cells)} | **{mean}** | {len(seeds)} |")
     print("\n| difference | points | interval, 95 % | p | n |\n| --- | ---: | --- | ---: | ---: |")
     for name, value in made:
-        low, high = value.interval() or (float("nan"), float("nan"))
-        p = value.p_value()
+        ends, p = value.interval(), value.p_value()
+        reach = f"{ends[0]:+.2f} to {ends[1]:+.2f}" if ends else ""
         tested = "" if p is None else f"{p:.4f}" if p >= 1e-4 else "< 0.0001"
-        print(f"| {name} | {value.mean:+.2f} | {low:+.2f} to {high:+.2f} | {tested} | {value.n} |")
+        print(f"| {name} | {value.mean:+.2f} | {reach} | {tested} | {value.n} |")
 
 
 def draw(made: list[tuple[str, Estimate]], path: Path) -> None:

@@ -40,7 +40,7 @@ def test_there_are_commands_to_check():
     assert len(DISTIL_LINES) >= 5
 
 
-GRIDS = sorted((ROOT / "docs").rglob("second/*.yaml"))
+GRIDS = sorted((ROOT / "docs" / "study").rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: grid.stem)
