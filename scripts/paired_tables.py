@@ -1,11 +1,11 @@
 """Print tables of a study from its CSV files, and draw its paired differences as a forest plot.
 
-usage: python scripts/paired_tables.py CSV [CSV ...] [--baseline ld3m] [--plot PNG]
+usage: python scripts/paired_tables.py CSV [CSV ...] [--baseline ld3m] [--plot PNG] [--csv CSV]
 
-A line of a file is `pictures,seed,NETWORK,...`: accuracies in percent. Pictures are `generator+objective`, or the
-name of pictures that learn nothing. Each baseline is compared with the generators of its objective and with all
-pictures that learn nothing, at the seeds that they share. Intervals and p values are of paired t tests over seeds; p
-is not corrected.
+A file is `seeds.csv` of a comparison, or what `--csv` wrote: lines of `pictures,seed,NETWORK,...` with accuracies in
+percent. Pictures are `generator+objective` with the settings that differ, or the name of pictures that learn nothing.
+Each baseline is compared with the generators of its objective and with all pictures that learn nothing, at the seeds
+that they share. Intervals and p values are of paired t tests over seeds; p is not corrected.
 """
 
 import argparse
@@ -16,6 +16,8 @@ from statistics import fmean, stdev
 from ld3m_plugin.comparison.paired import Estimate, estimate
 
 Seeds = dict[int, dict[str, float]]
+#: Columns of `seeds.csv` that tell no pictures of one study apart.
+OTHERS = {"data", "images_per_class", "numbers_per_class", "start", "seconds_per_step"}
 
 
 def read(paths: list[Path]) -> dict[str, Seeds]:
@@ -24,9 +26,29 @@ def read(paths: list[Path]) -> dict[str, Seeds]:
     for path in paths:
         with path.open(newline="", encoding="utf-8") as lines:
             for line in csv.DictReader(lines):
-                pictures, seed = line.pop("pictures"), int(line.pop("seed"))
-                found.setdefault(pictures, {})[seed] = {network: float(value) for network, value in line.items()}
+                pictures, seed = line.pop("pictures", None) or named(line), int(line.pop("seed"))
+                found.setdefault(pictures, {})[seed] = {
+                    network: float(value) for network, value in line.items() if value
+                }
     return found
+
+
+def named(line: dict[str, str]) -> str:
+    """Take from a line of `seeds.csv` all but its seed and accuracies, and name the pictures."""
+    for column in [name for name in line if name in OTHERS or name.endswith(" diverged")]:
+        del line[column]
+    name = "+".join(filter(None, (line.pop("generator"), line.pop("objective"))))
+    settings = [f"{path.rpartition('.')[2]}={line.pop(path)}" for path in list(line) if "." in path]
+    return " ".join([name, *(setting for setting in settings if not setting.endswith("="))])
+
+
+def write(found: dict[str, Seeds], path: Path) -> None:
+    """Write the accuracies, rounded to four decimals."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(["pictures", "seed", *networks_of(found)])
+        for pictures, seeds in found.items():
+            lines.writerows([pictures, seed, *(round(a, 4) for a in row.values())] for seed, row in seeds.items())
 
 
 def spread(values: list[float]) -> str:
@@ -37,9 +59,9 @@ def spread(values: list[float]) -> str:
 def differences(found: dict[str, Seeds], baseline: str) -> list[tuple[str, Estimate]]:
     """Estimate, of the mean over networks, each baseline minus what it is compared with."""
     made = []
-    for base in (name for name in found if name.partition("+")[0] == baseline):
+    for base in (name for name in found if baseline in (name, name.partition("+")[0])):
         for other in found:
-            if other != base and other.partition("+")[2] in ("", base.partition("+")[2]):
+            if other != base and (base == baseline or other.partition("+")[2] in ("", base.partition("+")[2])):
                 shared = sorted(found[base].keys() & found[other].keys())
                 if shared:
                     values = [fmean(found[base][seed].values()) - fmean(found[other][seed].values()) for seed in shared]
@@ -47,9 +69,14 @@ def differences(found: dict[str, Seeds], baseline: str) -> list[tuple[str, Estim
     return made
 
 
+def networks_of(found: dict[str, Seeds]) -> list[str]:
+    """Names of the networks, the same in all rows."""
+    return list(next(iter(next(iter(found.values())).values())))
+
+
 def print_tables(found: dict[str, Seeds], made: list[tuple[str, Estimate]]) -> None:
     """Print accuracies by network, and differences, as Markdown."""
-    networks = list(next(iter(next(iter(found.values())).values())))
+    networks = networks_of(found)
     print(f"| pictures | {' | '.join(networks)} | mean | n |\n| --- |{' ---: |' * (len(networks) + 2)}")
     for name, seeds in found.items():
         cells = [spread([row[network] for row in seeds.values()]) for network in networks]
@@ -88,10 +115,17 @@ def main() -> None:
     """Read the arguments, print and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path, metavar="CSV")
-    parser.add_argument("--baseline", default="ld3m", help="its generator (default: %(default)s)")
+    parser.add_argument(
+        "--baseline",
+        default="ld3m",
+        help="its generator, or the whole name of one, which is compared with all (default: %(default)s)",
+    )
     parser.add_argument("--plot", type=Path, metavar="PNG")
+    parser.add_argument("--csv", type=Path, metavar="CSV", help="also write all accuracies here")
     given = parser.parse_args()
     found = read(given.files)
+    if given.csv:
+        write(found, given.csv)
     made = differences(found, given.baseline)
     print_tables(found, made)
     if given.plot:

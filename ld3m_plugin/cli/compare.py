@@ -270,6 +270,7 @@ def _print(result: GridResult, as_json: bool) -> None:
     from ld3m_plugin.cli.tables import print_columns
     from ld3m_plugin.comparison.exports import TABLES, shown
     from ld3m_plugin.comparison.results import PICTURES
+    from ld3m_plugin.comparison.seed_table import SEEDS
     from ld3m_plugin.report.writing import write_report
 
     folder = result.manifest.folder
@@ -282,7 +283,7 @@ def _print(result: GridResult, as_json: bool) -> None:
     if table is not None:
         print_columns(table.rows, table.titles)
         say(table.note)
-        say(f"tables: {', '.join(str(folder / name) for name in TABLES)}")
+        say(f"tables: {', '.join(str(folder / name) for name in (*TABLES, SEEDS))}")
     if result.pictures:
         say(f"pictures: {folder / PICTURES} (a row each: {', '.join(result.pictures)})")
     say(f"report: {write_report(folder)}")

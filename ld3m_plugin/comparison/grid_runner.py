@@ -18,6 +18,7 @@ from ld3m_plugin.comparison.manifest import LAUNCHER, LOGS, MANIFEST, ROWS, STAT
 from ld3m_plugin.comparison.points import points
 from ld3m_plugin.comparison.results import baseline, results, write_pictures
 from ld3m_plugin.comparison.row_identity import Identities, code_version
+from ld3m_plugin.comparison.seed_table import write_seeds
 from ld3m_plugin.comparison.summary import Summary, summarise
 from ld3m_plugin.errors import HostError, UsageError
 from ld3m_plugin.launchers.launcher import Job, Launcher
@@ -114,6 +115,7 @@ def write_results(manifest: Manifest) -> GridResult:
     found = results(manifest, finished)
     summary = summarise(found, baseline(manifest, found))
     write_tables(summary, manifest.folder)
+    write_seeds(found, manifest.folder)
     return GridResult(manifest, summary, failed, write_pictures(manifest, finished))
 
 

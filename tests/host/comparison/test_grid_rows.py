@@ -1,10 +1,12 @@
 """Each row of a grid is made once, whatever stops it, and none stops another."""
 
 import contextvars
+import csv
 import json
 import re
 import shutil
 import threading
+from statistics import fmean
 
 import pytest
 from PIL import Image, ImageColor
@@ -39,6 +41,20 @@ def test_a_grid_has_tables_pictures_and_a_manifest_with_starts(made, grid, tmp_p
     ]
     assert rows[1]["numbers_per_class"] == 3 * 8 * 8 or rows[1]["numbers_per_class"] == 8 * 8
     assert said.counts[-1]["ended"] == 6
+
+
+def test_the_numbers_of_each_seed_are_those_that_the_table_averages(made, grid, tmp_path):
+    made(grid("scaled", "pixel", seeds=[0, 1]))
+    with (tmp_path / "out" / "seeds.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    rows = json.loads((tmp_path / "out" / "table.json").read_text())["rows"]
+    assert len(lines) == sum(len(row["seeds"]) for row in rows) == 6
+    for row in rows:
+        its = [line for line in lines if line["generator"] == row["generator"]]
+        assert [int(line["seed"]) for line in its] == row["seeds"]
+        for network, statistic in row["networks"].items():
+            assert fmean(float(line[network]) for line in its) == pytest.approx(statistic["mean"])
+            assert sum(int(line[f"{network} diverged"]) for line in its) == statistic["diverged"]
 
 
 def test_the_second_time_nothing_is_made_and_the_tables_are_the_same(made, grid, tmp_path):
