@@ -1,6 +1,6 @@
 """Print tables of a study from its CSV files, and draw its paired differences as a forest plot.
 
-usage: python scripts/paired_tables.py CSV [CSV ...] [--baseline ld3m] [--plot PNG] [--csv CSV]
+usage: python scripts/paired_tables.py CSV [CSV ...] [--baseline ld3m] [--leave-out NAMES] [--plot PNG] [--csv CSV]
 
 A file is `seeds.csv` of a comparison, or what `--csv` wrote: lines of `pictures,seed,NETWORK,...` with accuracies in
 percent. Pictures are `generator+objective` with the settings that differ, or the name of pictures that learn nothing.
@@ -121,9 +121,11 @@ def main() -> None:
         help="its generator, or the whole name of one, which is compared with all (default: %(default)s)",
     )
     parser.add_argument("--plot", type=Path, metavar="PNG")
+    parser.add_argument("--leave-out", default="", help="pictures that are not shown, separated by commas")
     parser.add_argument("--csv", type=Path, metavar="CSV", help="also write all accuracies here")
     given = parser.parse_args()
-    found = read(given.files)
+    left_out = given.leave_out.split(",")
+    found = {name: seeds for name, seeds in read(given.files).items() if name not in left_out}
     if given.csv:
         write(found, given.csv)
     made = differences(found, given.baseline)
