@@ -1,11 +1,12 @@
 """Print tables of a study from its CSV files, and draw its paired differences as a forest plot.
 
-usage: python scripts/paired_tables.py CSV [CSV ...] [--baseline ld3m] [--leave-out NAMES] [--plot PNG] [--csv CSV]
+usage: python scripts/paired_tables.py CSV [CSV ...] [--baseline ld3m] [--leave-out NAME ...] [--plot PNG] [--csv CSV]
 
 A file is `seeds.csv` of a comparison, or what `--csv` wrote: lines of `pictures,seed,NETWORK,...` with accuracies in
-percent. Pictures are `generator+objective` with the settings that differ, or the name of pictures that learn nothing.
-Each baseline is compared with the generators of its objective and with all pictures that learn nothing, at the seeds
-that they share. Intervals and p values are of paired t tests over seeds; p is not corrected.
+percent, of one data set and number of images. Pictures are `generator+objective` and the settings that differ, or the
+name of pictures that learn nothing. A baseline that is a generator is compared with the generators of its objective and
+with all pictures that learn nothing, one with settings (`"ld3m+dm steps=5"`) with all others, at the seeds that they
+share. Intervals and p values are of paired t tests over seeds; p is not corrected.
 """
 
 import argparse
@@ -16,39 +17,63 @@ from statistics import fmean, stdev
 from ld3m_plugin.comparison.paired import Estimate, estimate
 
 Seeds = dict[int, dict[str, float]]
-#: Columns of `seeds.csv` that tell no pictures of one study apart.
-OTHERS = {"data", "images_per_class", "numbers_per_class", "start", "seconds_per_step"}
+#: The file that `--csv` writes has these columns before its networks.
+NAMED = ("pictures", "seed")
+
+
+class UnfitError(Exception):
+    """Lines that cannot stand in one table."""
 
 
 def read(paths: list[Path]) -> dict[str, Seeds]:
-    """Read accuracies by pictures, seed and network."""
+    """Read accuracies by pictures, seed and network.
+
+    Raises:
+        UnfitError: two lines of the same pictures and seed; other networks, data or numbers of images than the first line's.
+    """
     found: dict[str, Seeds] = {}
+    first: tuple[set[str], dict[str, str]] | None = None
     for path in paths:
         with path.open(newline="", encoding="utf-8") as lines:
             for line in csv.DictReader(lines):
-                pictures, seed = line.pop("pictures", None) or named(line), int(line.pop("seed"))
-                found.setdefault(pictures, {})[seed] = {
-                    network: float(value) for network, value in line.items() if value
-                }
+                name, terms, accuracies = from_study(line) if "pictures" in line else from_seeds(line)
+                first = first or (set(accuracies), terms)
+                if set(accuracies) != first[0] or (terms and first[1] and terms != first[1]):
+                    raise UnfitError(
+                        f"{path}: {name}, seed {line['seed']} has other networks or data than the first line"
+                    )
+                if int(line["seed"]) in found.setdefault(name, {}):
+                    raise UnfitError(f"{path}: {name}, seed {line['seed']} is there already")
+                found[name][int(line["seed"])] = accuracies
     return found
 
 
-def named(line: dict[str, str]) -> str:
-    """Take from a line of `seeds.csv` all but its seed and accuracies, and name the pictures."""
-    for column in [name for name in line if name in OTHERS or name.endswith(" diverged")]:
-        del line[column]
-    name = "+".join(filter(None, (line.pop("generator"), line.pop("objective"))))
-    settings = [f"{path.rpartition('.')[2]}={line.pop(path)}" for path in list(line) if "." in path]
-    return " ".join([name, *(setting for setting in settings if not setting.endswith("="))])
+def from_study(line: dict[str, str]) -> tuple[str, dict[str, str], dict[str, float]]:
+    """Read a line that `--csv` wrote."""
+    return line["pictures"], {}, {name: float(value) for name, value in line.items() if name not in NAMED}
+
+
+def from_seeds(line: dict[str, str]) -> tuple[str, dict[str, str], dict[str, float]]:
+    """Read a line of `seeds.csv`: what the pictures are called, what all lines must share, and the accuracies."""
+    columns = list(line)
+    varied = [path for path in columns[columns.index("start") + 1 : columns.index("seed")] if line[path]]
+    networks = [name for name in columns if f"{name} diverged" in line and line[name]]
+    name = "+".join(filter(None, (line["generator"], line["objective"])))
+    return (
+        " ".join([name, *(f"{path.rpartition('.')[2]}={line[path]}" for path in varied)]),
+        {column: line[column] for column in ("data", "images_per_class")},
+        {network: float(line[network]) for network in networks},
+    )
 
 
 def write(found: dict[str, Seeds], path: Path) -> None:
     """Write the accuracies, rounded to four decimals."""
+    networks = networks_of(found)
     with path.open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(["pictures", "seed", *networks_of(found)])
+        lines.writerow([*NAMED, *networks])
         for pictures, seeds in found.items():
-            lines.writerows([pictures, seed, *(round(a, 4) for a in row.values())] for seed, row in seeds.items())
+            lines.writerows([pictures, seed, *(round(row[n], 4) for n in networks)] for seed, row in seeds.items())
 
 
 def spread(values: list[float]) -> str:
@@ -121,11 +146,20 @@ def main() -> None:
         help="its generator, or the whole name of one, which is compared with all (default: %(default)s)",
     )
     parser.add_argument("--plot", type=Path, metavar="PNG")
-    parser.add_argument("--leave-out", default="", help="pictures that are not shown, separated by commas")
+    parser.add_argument(
+        "--leave-out", action="append", default=[], metavar="NAME", help="pictures not to show; repeatable"
+    )
     parser.add_argument("--csv", type=Path, metavar="CSV", help="also write all accuracies here")
     given = parser.parse_args()
-    left_out = given.leave_out.split(",")
-    found = {name: seeds for name, seeds in read(given.files).items() if name not in left_out}
+    try:
+        found = read(given.files)
+    except UnfitError as error:
+        parser.error(str(error))
+    if unknown := set(given.leave_out) - set(found):
+        parser.error(f"no pictures {', '.join(sorted(unknown))}; there are: {', '.join(found)}")
+    found = {name: seeds for name, seeds in found.items() if name not in given.leave_out}
+    if not any(given.baseline in (name, name.partition("+")[0]) for name in found):
+        parser.error(f"no baseline {given.baseline}; there are: {', '.join(found)}")
     if given.csv:
         write(found, given.csv)
     made = differences(found, given.baseline)

@@ -2,8 +2,9 @@
 
 usage: python scripts/random_prior.py PRIOR OUT [--parts unet,class_embedding,vae] [--seed 0]
 
-PRIOR is a folder in diffusers' layout. A part keeps its layout and gets the weights that diffusers starts a training
-from; class embeddings become Gaussians of their own mean and deviation.
+PRIOR is a folder of `ld3m prior train ldm`: UNet2DConditionModel and AutoencoderKL. A part keeps its layout and gets the
+weights that diffusers starts a training from; class embeddings become Gaussians with the mean and deviation of the whole
+table. With `vae`, the normalisation of latents stays that of the trained autoencoder.
 """
 
 import argparse
@@ -45,17 +46,21 @@ def main() -> None:
     parts = given.parts.split(",")
     if unknown := set(parts) - {*MODELS, EMBEDDING}:
         parser.error(f"no part {', '.join(sorted(unknown))}; parts are {', '.join(MODELS)}, {EMBEDDING}")
-    torch.manual_seed(given.seed)
+    about = given.prior / "prior.json"
+    if missing := [
+        path for path in (about, *(given.prior / part for part in parts if part in MODELS)) if not path.exists()
+    ]:
+        parser.error(f"{given.prior} has no {', '.join(path.name for path in missing)}")
     shutil.copytree(given.prior, given.out, ignore=shutil.ignore_patterns("quality*", "*.png", "training.json"))
     for part in parts:
+        torch.manual_seed(given.seed)  # of each part, whatever others are named
         if part in MODELS:
             randomise_model(given.out, part)
         else:
             randomise_embedding(given.out)
-    about = given.out / "prior.json"
     record = json.loads(about.read_text(encoding="utf-8"))
     record["source"] = f"random weights in {', '.join(parts)} (seed {given.seed}); layout of: {record['source']}"
-    about.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (given.out / "prior.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
-from ld3m_plugin.comparison.seed_results import SeedResult
+from ld3m_plugin.comparison.seed_results import AVERAGES, SeedResult
 from ld3m_plugin.storage import write_text
 
 SEEDS = "seeds.csv"
@@ -19,7 +20,7 @@ def write_seeds(results: Sequence[SeedResult], folder: Path) -> None:
     """Write `SEEDS` into `folder`, which exists; an older one is replaced in one move.
 
     A column of a network is its accuracy in percent, the mean of the networks that were trained at that seed; the column behind
-    it says how many of them diverged. Both are empty where the network was not evaluated.
+    it says how many of them diverged. Both are empty where the network was not evaluated. `AVERAGES` are over the networks.
     """
     import pandas as pd
 
@@ -31,8 +32,9 @@ def write_seeds(results: Sequence[SeedResult], folder: Path) -> None:
         line |= {path: result.settings.get(path) for path in settings} | {"seed": result.seed}
         for network in networks:
             there = network in result.accuracies
-            line[network] = result.value(network)
+            line[network] = fmean(result.accuracies[network]) if there else None
             line[f"{network} diverged"] = result.diverged.get(network, 0) if there else None
+        line |= {measure: result.value(measure) for measure in AVERAGES}
         lines.append(line | {"seconds_per_step": result.seconds_per_step})
     # As objects: whole numbers stay whole beside an empty cell.
     write_text(folder / SEEDS, pd.DataFrame(lines, dtype=object).to_csv(index=False, lineterminator="\n"))

@@ -17,6 +17,7 @@ from ld3m_plugin.comparison.exports import TABLES
 from ld3m_plugin.comparison.grid_runner import status
 from ld3m_plugin.comparison.manifest import Manifest
 from ld3m_plugin.comparison.results import short_data_names
+from ld3m_plugin.comparison.seed_table import SEEDS
 from ld3m_plugin.errors import ArtefactError, UsageError
 from ld3m_plugin.storage import locked
 
@@ -45,7 +46,7 @@ def test_a_grid_has_tables_pictures_and_a_manifest_with_starts(made, grid, tmp_p
 
 def test_the_numbers_of_each_seed_are_those_that_the_table_averages(made, grid, tmp_path):
     made(grid("scaled", "pixel", seeds=[0, 1]))
-    with (tmp_path / "out" / "seeds.csv").open(encoding="utf-8", newline="") as file:
+    with (tmp_path / "out" / SEEDS).open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
     rows = json.loads((tmp_path / "out" / "table.json").read_text())["rows"]
     assert len(lines) == sum(len(row["seeds"]) for row in rows) == 6
@@ -59,11 +60,11 @@ def test_the_numbers_of_each_seed_are_those_that_the_table_averages(made, grid, 
 
 def test_the_second_time_nothing_is_made_and_the_tables_are_the_same(made, grid, tmp_path):
     first, _ = made(grid("scaled", "pixel"))
-    tables = {name: (tmp_path / "out" / name).read_bytes() for name in TABLES}
+    tables = {name: (tmp_path / "out" / name).read_bytes() for name in (*TABLES, SEEDS)}
     second, said = made(grid("scaled", "pixel"))
     assert starts(second.manifest) == starts(first.manifest)
     assert said.counts == []
-    assert {name: (tmp_path / "out" / name).read_bytes() for name in TABLES} == tables
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in (*TABLES, SEEDS)} == tables
 
 
 def test_rows_are_added_to_those_that_are_there(made, grid):

@@ -27,6 +27,10 @@ def test_a_line_has_the_mean_of_its_networks_and_how_many_diverged(tmp_path):
         "MLP diverged": "1",
         'a, "b"': "40.0",
         'a, "b" diverged': "0",
+        "seen": "",
+        "unseen": "30.25",
+        "gap": "",
+        "average": "30.25",
         "seconds_per_step": "0.25",
     }
 

@@ -1,0 +1,85 @@
+"""`scripts/paired_tables.py`: differences of pictures that share seeds, data and networks, and of no others."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ld3m_plugin.comparison.seed_results import SeedResult
+from ld3m_plugin.comparison.seed_table import SEEDS, write_seeds
+
+SCRIPT = Path(__file__).parents[3] / "scripts" / "paired_tables.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    """The script, which is no module of the package."""
+    specification = importlib.util.spec_from_file_location("paired_tables", SCRIPT)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def result(generator, seed, mlp, vit=20.0, *, objective="dm", ipc=1, **settings):
+    accuracies = {"MLP": (mlp,), "ViT.1": (vit,)}
+    return SeedResult(generator, objective, "A", ipc, seed, accuracies, settings=settings)
+
+
+def test_a_generator_is_compared_at_shared_seeds_with_its_objective_and_what_learns_nothing(script, tmp_path):
+    rows = [result("ld3m", seed, 30.0 + seed) for seed in range(3)]
+    rows += [result("pixel", seed, 28.0) for seed in (1, 2, 3)]
+    rows += [result("pixel", 0, 90.0, objective="dc"), result("mean", 0, 34.0, objective="")]
+    write_seeds(rows, tmp_path)
+    made = dict(script.differences(script.read([tmp_path / SEEDS]), "ld3m"))
+    assert {name: (value.mean, value.n) for name, value in made.items()} == {
+        "ld3m+dm - pixel+dm": (1.75, 2),  # half of (31 - 28 + 32 - 28) / 2
+        "ld3m+dm - mean": (-2.0, 1),
+    }
+
+
+def test_settings_tell_pictures_apart_and_a_dot_makes_no_network_a_setting(script, tmp_path):
+    write_seeds([result("ld3m", 0, 30.0 + steps, steps=steps) for steps in (5, 10)], tmp_path)
+    found = script.read([tmp_path / SEEDS])
+    assert {name: seeds[0]["ViT.1"] for name, seeds in found.items()} == {
+        "ld3m+dm steps=5": 20.0,
+        "ld3m+dm steps=10": 20.0,
+    }
+    ((name, value),) = script.differences(found, "ld3m+dm steps=5")
+    assert (name, value.mean) == ("ld3m+dm steps=5 - ld3m+dm steps=10", -2.5)
+
+
+def test_what_is_written_is_read_again_in_the_order_of_its_columns(script, tmp_path):
+    write_seeds([result("ld3m", 0, 30.0, 40.0)], tmp_path)
+    other = tmp_path / "other.csv"
+    other.write_text("pictures,seed,ViT.1,MLP\nmean,0,1,2\n")
+    found = script.read([tmp_path / SEEDS, other])
+    script.write(found, tmp_path / "all.csv")
+    assert script.read([tmp_path / "all.csv"]) == found
+    assert (tmp_path / "all.csv").read_text().splitlines()[1:] == ["ld3m+dm,0,30.0,40.0", "mean,0,2.0,1.0"]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [result("ld3m", 0, 30.0), result("ld3m", 0, 31.0)],
+        [result("ld3m", 0, 30.0), result("ld3m", 0, 30.0, ipc=10)],
+        [result("ld3m", 0, 30.0), SeedResult("pixel", "dm", "A", 1, 0, {"MLP": (30.0,)})],
+    ],
+    ids=["twice", "other number of images", "other networks"],
+)
+def test_lines_that_cannot_stand_in_one_table_are_refused(script, tmp_path, rows):
+    write_seeds(rows, tmp_path)
+    with pytest.raises(script.UnfitError):
+        script.read([tmp_path / SEEDS])
+
+
+@pytest.mark.parametrize("wrong", [["--leave-out", "medoid"], ["--baseline", "glad"]])
+def test_a_name_that_is_not_there_is_refused(tmp_path, wrong):
+    write_seeds([result("ld3m", 0, 30.0)], tmp_path)
+    ran = subprocess.run(
+        [sys.executable, SCRIPT, tmp_path / SEEDS, *wrong], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 2
+    assert "there are: ld3m+dm" in ran.stderr
