@@ -1,12 +1,14 @@
 """Print tables of a study from its CSV files, and draw its paired differences as a forest plot.
 
-usage: python scripts/paired_tables.py CSV [CSV ...] [--baseline ld3m] [--leave-out NAME ...] [--plot PNG] [--csv CSV]
+usage: python scripts/paired_tables.py CSV [CSV ...] [--baseline ld3m] [--leave-out NAME ...] [--networks NAMES]
+       [--plot PNG] [--csv CSV]
 
 A file is `seeds.csv` of a comparison, or what `--csv` wrote: lines of `pictures,seed,NETWORK,...` with accuracies in
 percent, of one data set and number of images. Pictures are `generator+objective` and the settings that differ, or the
 name of pictures that learn nothing. A baseline that is a generator is compared with the generators of its objective and
 with all pictures that learn nothing, one with settings (`"ld3m+dm steps=5"`) with all others, at the seeds that they
-share. Intervals and p values are of paired t tests over seeds; p is not corrected.
+share. Intervals and p values are of paired t tests over seeds. p is corrected by Holm's procedure in two families: the
+differences to generators that are shown, and those to pictures that learn nothing.
 """
 
 import argparse
@@ -14,7 +16,7 @@ import csv
 from pathlib import Path
 from statistics import fmean, stdev
 
-from ld3m_plugin.comparison.paired import Estimate, estimate
+from ld3m_plugin.comparison.paired import Estimate, estimate, holm
 
 Seeds = dict[int, dict[str, float]]
 #: The file that `--csv` writes has these columns before its networks.
@@ -107,12 +109,32 @@ def print_tables(found: dict[str, Seeds], made: list[tuple[str, Estimate]]) -> N
         cells = [spread([row[network] for row in seeds.values()]) for network in networks]
         mean = spread([fmean(row.values()) for row in seeds.values()])
         print(f"| {name} | {' | '.join(cells)} | **{mean}** | {len(seeds)} |")
-    print("\n| difference | points | interval, 95 % | p | n |\n| --- | ---: | --- | ---: | ---: |")
+    print("\n| difference | points | interval, 95 % | p | corrected | n |\n| --- | ---: | --- | ---: | ---: | ---: |")
+    after = corrected(made)
     for name, value in made:
-        ends, p = value.interval(), value.p_value()
+        ends = value.interval()
         reach = f"{ends[0]:+.2f} to {ends[1]:+.2f}" if ends else ""
-        tested = "" if p is None else f"{p:.4f}" if p >= 1e-4 else "< 0.0001"
-        print(f"| {name} | {value.mean:+.2f} | {reach} | {tested} | {value.n} |")
+        print(
+            f"| {name} | {value.mean:+.2f} | {reach} | {p_text(value.p_value())} | {p_text(after.get(name))} | {value.n} |"
+        )
+
+
+def corrected(made: list[tuple[str, Estimate]]) -> dict[str, float]:
+    """Correct the p values of the differences that can be tested, each family for itself, by the difference's name."""
+    found: dict[str, float] = {}
+    for of_generators in (True, False):
+        family = {
+            name: p
+            for name, value in made
+            if ("+" in name.partition(" - ")[2]) == of_generators and (p := value.p_value()) is not None
+        }
+        found |= dict(zip(family, holm(list(family.values())), strict=True))
+    return found
+
+
+def p_text(p: float | None) -> str:
+    """Write a p value; nothing without a test."""
+    return "" if p is None else f"{p:.4f}" if p >= 1e-4 else "< 0.0001"
 
 
 def draw(made: list[tuple[str, Estimate]], path: Path) -> None:
@@ -149,12 +171,18 @@ def main() -> None:
     parser.add_argument(
         "--leave-out", action="append", default=[], metavar="NAME", help="pictures not to show; repeatable"
     )
+    parser.add_argument("--networks", help="only these, separated by commas")
     parser.add_argument("--csv", type=Path, metavar="CSV", help="also write all accuracies here")
     given = parser.parse_args()
     try:
         found = read(given.files)
     except UnfitError as error:
         parser.error(str(error))
+    if given.networks:
+        chosen = given.networks.split(",")
+        if unknown := set(chosen) - set(networks_of(found)):
+            parser.error(f"no network {', '.join(sorted(unknown))}; there are: {', '.join(networks_of(found))}")
+        found = {name: {s: {n: row[n] for n in chosen} for s, row in seeds.items()} for name, seeds in found.items()}
     if unknown := set(given.leave_out) - set(found):
         parser.error(f"no pictures {', '.join(sorted(unknown))}; there are: {', '.join(found)}")
     found = {name: seeds for name, seeds in found.items() if name not in given.leave_out}

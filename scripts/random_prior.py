@@ -2,41 +2,60 @@
 
 usage: python scripts/random_prior.py PRIOR OUT [--parts unet,class_embedding,vae] [--seed 0]
 
-PRIOR is a folder of `ld3m prior train ldm`: UNet2DConditionModel and AutoencoderKL. A part keeps its layout and gets the
-weights that diffusers starts a training from; class embeddings become Gaussians with the mean and deviation of the whole
-table. With `vae`, the normalisation of latents stays that of the trained autoencoder.
+PRIOR is a folder of `ld3m prior train ldm`. A part keeps its layout and gets the weights that diffusers starts a training
+from; class embeddings become Gaussians with the mean and deviation of the whole table. With `vae`, the normalisation of
+latents stays that of the trained autoencoder. OUT is in half precision.
 """
 
 import argparse
-import json
-import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from safetensors.torch import load_file, save_file
 
-MODELS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}
+from ld3m_plugin.errors import PriorError
+from ld3m_plugin.generators.ld3m.diffusers_parts import load_embedding, load_model, load_scheduler
+from ld3m_plugin.generators.ld3m.ldm_folder import read_facts, save_prior
+from ld3m_plugin.randomness import lent_to_global, stream
+
+MODELS = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
 EMBEDDING = "class_embedding"
 
 
-def randomise_model(folder: Path, part: str) -> None:
-    """Replace the weights of a diffusers model by random ones."""
-    model = MODELS[part]
-    model.from_config(model.load_config(folder / part)).save_pretrained(folder / part)
+def redrawn(model: Any, part: str, seed: int) -> Any:
+    """A model of the same configuration with the weights that a training starts from."""
+    with lent_to_global(stream(seed, "random prior", part)):
+        return type(model).from_config(model.config)
 
 
-def randomise_embedding(folder: Path) -> None:
-    """Replace class embeddings by Gaussians of the same mean and deviation."""
-    path = folder / f"{EMBEDDING}.safetensors"
-    drawn = {
-        name: (torch.randn(rows.shape) * rows.float().std() + rows.float().mean()).to(rows.dtype)
-        for name, rows in load_file(path).items()
-    }
-    save_file(drawn, path)
+def randomise(prior: Path, out: Path, parts: list[str], seed: int) -> None:
+    """Write the prior `out`.
+
+    Raises:
+        PriorError: `prior` has no such part, or is damaged.
+    """
+    facts = read_facts(prior)
+    models = {part: load_model(prior / part, [kind]) for part, kind in MODELS.items()}
+    embedding = load_embedding(prior, models["unet"], facts)
+    if embedding is not None and EMBEDDING in parts:
+        drawn = torch.randn(embedding.shape, generator=stream(seed, "random prior", EMBEDDING))
+        embedding = drawn * embedding.std() + embedding.mean()
+    models |= {part: redrawn(model, part, seed) for part, model in models.items() if part in parts}
+    source = f"random weights in {', '.join(parts)} (seed {seed}); layout of: {facts.source}"
+    save_prior(
+        out,
+        unet=models["unet"],
+        autoencoder=models["vae"],
+        scheduler=load_scheduler(prior / "scheduler"),
+        facts=replace(facts, source=source),
+        class_embedding=embedding,
+        half=True,
+    )
 
 
 def main() -> None:
+    """Read the arguments and write the prior."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("prior", type=Path)
     parser.add_argument("out", type=Path, help="new folder")
@@ -46,21 +65,12 @@ def main() -> None:
     parts = given.parts.split(",")
     if unknown := set(parts) - {*MODELS, EMBEDDING}:
         parser.error(f"no part {', '.join(sorted(unknown))}; parts are {', '.join(MODELS)}, {EMBEDDING}")
-    about = given.prior / "prior.json"
-    if missing := [
-        path for path in (about, *(given.prior / part for part in parts if part in MODELS)) if not path.exists()
-    ]:
-        parser.error(f"{given.prior} has no {', '.join(path.name for path in missing)}")
-    shutil.copytree(given.prior, given.out, ignore=shutil.ignore_patterns("quality*", "*.png", "training.json"))
-    for part in parts:
-        torch.manual_seed(given.seed)  # of each part, whatever others are named
-        if part in MODELS:
-            randomise_model(given.out, part)
-        else:
-            randomise_embedding(given.out)
-    record = json.loads(about.read_text(encoding="utf-8"))
-    record["source"] = f"random weights in {', '.join(parts)} (seed {given.seed}); layout of: {record['source']}"
-    (given.out / "prior.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    if given.out.exists():
+        parser.error(f"{given.out} is there already: name a new folder")
+    try:
+        randomise(given.prior, given.out, parts, given.seed)
+    except PriorError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ TABLES = ("table.csv", "table.json", "table.md", "table.tex")
 #: Follows a difference whose corrected p value is below the level.
 MARK = "*"
 #: The first columns of a table; what a setting varies follows.
-_NAMES = {
+NAMES = {
     "generator": "generator",
     "objective": "objective",
     "data": "data",
@@ -80,7 +80,7 @@ def record(summary: Summary) -> dict[str, Any]:
         "questions": summary.questions,
         "rows": [
             {
-                **{name: getattr(row, name) for name in _NAMES},
+                **{name: getattr(row, name) for name in NAMES},
                 "settings": dict(row.settings),
                 "seeds": list(row.seeds),
                 "is_baseline": row.is_baseline,
@@ -125,7 +125,7 @@ def _csv(summary: Summary) -> str:
     difference = _difference(Difference(Estimate(0.0, None, 0, (), has_images=False)))
     lines = []
     for row in summary.rows:
-        line = {name: getattr(row, name) for name in _NAMES}
+        line = {name: getattr(row, name) for name in NAMES}
         line |= {path: row.settings.get(path) for path in summary.settings}
         line |= {"n": len(row.seeds), "seeds": " ".join(map(str, row.seeds)), "is_baseline": row.is_baseline}
         for name in (*summary.networks, *AVERAGES):
@@ -142,7 +142,7 @@ def _csv(summary: Summary) -> str:
 def _line(summary: Summary, row: SummaryRow) -> dict[str, str]:
     """Text of each column of a row, by title."""
     seeds = len(row.seeds)
-    cells = {title: _text(getattr(row, name)) for name, title in _NAMES.items()}
+    cells = {title: _text(getattr(row, name)) for name, title in NAMES.items()}
     cells |= {one_line(path): _text(row.settings.get(path)) for path in summary.settings}
     cells["n"] = str(seeds)
     cells |= {one_line(name): _mean(row.networks.get(name), seeds) for name in summary.networks}

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
+from ld3m_plugin.comparison.exports import NAMES
 from ld3m_plugin.comparison.seed_results import AVERAGES, SeedResult
 from ld3m_plugin.storage import write_text
 
 SEEDS = "seeds.csv"
-_NAMES = ("generator", "objective", "data", "images_per_class", "numbers_per_class", "start")
 
 
 def write_seeds(results: Sequence[SeedResult], folder: Path) -> None:
@@ -28,7 +28,7 @@ def write_seeds(results: Sequence[SeedResult], folder: Path) -> None:
     networks = dict.fromkeys(network for result in results for network in result.accuracies)
     lines = []
     for result in results:
-        line = {name: getattr(result, name) for name in _NAMES}
+        line = {name: getattr(result, name) for name in NAMES}
         line |= {path: result.settings.get(path) for path in settings} | {"seed": result.seed}
         for network in networks:
             there = network in result.accuracies

@@ -49,3 +49,19 @@ def test_an_unknown_part_is_refused(tmp_path):
     assert made.returncode == 2
     assert "no part vqvae" in made.stderr
     assert not (tmp_path / "prior").exists()
+
+
+def test_what_is_there_is_not_replaced(tmp_path):
+    (tmp_path / "prior").mkdir()
+    (tmp_path / "prior" / "thesis.txt").write_text("mine")
+    assert "is there already" in make(tmp_path / "prior").stderr
+    assert (tmp_path / "prior" / "thesis.txt").read_text() == "mine"
+
+
+def test_a_folder_that_is_no_prior_is_refused_in_a_line(tmp_path):
+    made = subprocess.run(
+        [sys.executable, SCRIPT, tmp_path, tmp_path / "prior"], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 2
+    assert "Traceback" not in made.stderr
+    assert not (tmp_path / "prior").exists()

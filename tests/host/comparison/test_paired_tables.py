@@ -75,11 +75,25 @@ def test_lines_that_cannot_stand_in_one_table_are_refused(script, tmp_path, rows
         script.read([tmp_path / SEEDS])
 
 
-@pytest.mark.parametrize("wrong", [["--leave-out", "medoid"], ["--baseline", "glad"]])
+def test_p_is_corrected_among_generators_and_among_what_learns_nothing(script):
+    values = {
+        "ld3m+dm - pixel+dm": [1.0, 2.0, 3.0],
+        "ld3m+dm - glad+dm": [0.0, 2.0, 1.0],
+        "ld3m+dm - mean": [1.0, 3.0, 2.5],
+    }
+    made = [(name, script.estimate(differences)) for name, differences in values.items()]
+    pixel, glad, mean = (value.p_value() for _, value in made)
+    assert pixel < glad
+    assert script.corrected(made) == pytest.approx(
+        {"ld3m+dm - pixel+dm": 2 * pixel, "ld3m+dm - glad+dm": max(2 * pixel, glad), "ld3m+dm - mean": mean}
+    )
+
+
+@pytest.mark.parametrize("wrong", [["--leave-out", "medoid"], ["--baseline", "glad"], ["--networks", "VGG11"]])
 def test_a_name_that_is_not_there_is_refused(tmp_path, wrong):
     write_seeds([result("ld3m", 0, 30.0)], tmp_path)
     ran = subprocess.run(
         [sys.executable, SCRIPT, tmp_path / SEEDS, *wrong], capture_output=True, text=True, check=False
     )
     assert ran.returncode == 2
-    assert "there are: ld3m+dm" in ran.stderr
+    assert "there are: " in ran.stderr
