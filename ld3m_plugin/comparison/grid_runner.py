@@ -20,6 +20,7 @@ from ld3m_plugin.comparison.results import baseline, results, write_pictures
 from ld3m_plugin.comparison.row_identity import Identities, code_version
 from ld3m_plugin.comparison.seed_table import write_seeds
 from ld3m_plugin.comparison.summary import Summary, summarise
+from ld3m_plugin.comparison.time_to_go import TimeToGo
 from ld3m_plugin.errors import HostError, UsageError
 from ld3m_plugin.launchers.launcher import Job, Launcher
 from ld3m_plugin.runs.folder import claimed
@@ -70,7 +71,8 @@ def run_grid(
     reuse: Sequence[Path] = (),
     reporter: GridReporter | None = None,
 ) -> GridResult:
-    """Make every row of a grid that has no result yet, each in a process of its own. The same call goes on where it stopped.
+    """Make every row of a grid that has no result yet, each in a process of its own, seed by seed. The same call goes on
+    where it stopped.
 
     Args:
         reuse: folders of other comparisons whose finished rows of the same identity are copied, whatever version made them.
@@ -96,8 +98,14 @@ def run_grid(
         if len(left) < len(manifest.rows):
             reporter.say(f"{len(manifest.rows) - len(left)} of {len(manifest.rows)} rows are finished")
         if left:
-            _launch(manifest, left, launcher, reporter)
+            _launch(manifest, _seed_by_seed(left, grid.seeds), launcher, reporter)
         return write_results(manifest)
+
+
+def _seed_by_seed(rows: Sequence[ManifestRow], seeds: Sequence[int]) -> list[ManifestRow]:
+    """The rows of the first seed, then those of the next: differences are paired, so what ends early has whole seeds."""
+    places = {seed: place for place, seed in enumerate(seeds)}
+    return sorted(rows, key=lambda row: places.get(row.seed, 0))
 
 
 def write_results(manifest: Manifest) -> GridResult:
@@ -126,7 +134,7 @@ def _launch(manifest: Manifest, left: Sequence[ManifestRow], launcher: Launcher,
     by_id = {row.id: row for row in left}
     launcher.start([_job(manifest, row, launcher) for row in left], manifest.folder / LAUNCHER)
     before: Mapping[str, str] = {}
-    clock = _Clock(manifest)
+    clock = TimeToGo(manifest)
     try:
         while True:
             states = launcher.poll()
@@ -138,7 +146,7 @@ def _launch(manifest: Manifest, left: Sequence[ManifestRow], launcher: Launcher,
                 }:
                     reporter.say(_ended(manifest, by_id[row_id]))
                 counts = {state: list(states.values()).count(state) for state in ("ended", "running", "waiting")}
-                reporter.changed(manifest, counts, clock.left(states))
+                reporter.changed(manifest, counts, clock.seconds(states))
                 before = states
             if all(state == "ended" for state in states.values()):
                 return
@@ -165,45 +173,6 @@ def _ended(manifest: Manifest, row: ManifestRow) -> str:
     if state.progress != "finished":
         return f"{row.label}: stopped, its output is in {manifest.log(row)}"
     return f"{row.label}: finished"
-
-
-class _Clock:
-    """Estimates the time to go from the rows that ended: of the same generator and objective where there is one."""
-
-    def __init__(self, manifest: Manifest) -> None:
-        self._rows = {row.id: row for row in manifest.rows}
-        self._began: dict[str, float] = {}
-        self._took: dict[str, float] = {}
-
-    def update(self, states: Mapping[str, str]) -> None:
-        now = time.monotonic()
-        for row_id, state in states.items():
-            if state == "running":
-                self._began.setdefault(row_id, now)
-            elif state == "ended" and row_id in self._began:
-                self._took.setdefault(row_id, now - self._began[row_id])
-
-    def left(self, states: Mapping[str, str]) -> float | None:
-        """Seconds to go; None before the first row has ended."""
-        if not self._took:
-            return None
-        by_pair: dict[tuple[str, str], list[float]] = {}
-        for row_id, seconds in self._took.items():
-            by_pair.setdefault(self._pair(row_id), []).append(seconds)
-        every = [seconds for taken in by_pair.values() for seconds in taken]
-        total, now, running = 0.0, time.monotonic(), 0
-        for row_id, state in states.items():
-            taken = by_pair.get(self._pair(row_id), every)
-            if state == "waiting":
-                total += sum(taken) / len(taken)
-            elif state == "running":
-                running += 1
-                total += max(0.0, sum(taken) / len(taken) - (now - self._began.get(row_id, now)))
-        return total / max(1, running)
-
-    def _pair(self, row_id: str) -> tuple[str, str]:
-        row = self._rows[row_id]
-        return row.generator, row.objective
 
 
 def _where_they_lie(folder: Path, rows: Sequence[ManifestRow]) -> tuple[ManifestRow, ...]:
