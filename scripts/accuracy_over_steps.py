@@ -1,0 +1,134 @@
+"""Print accuracies over the steps of a comparison whose rows were evaluated between steps, and draw them.
+
+usage: python scripts/accuracy_over_steps.py FOLDER_OR_CSV [--seen ConvNet] [--csv CSV] [--plot PNG]
+
+The rows of a comparison are evaluated between steps with `--set evaluation.every=25`. The table and the figure have two
+parts: networks that the pictures are distilled with (`--seen`), and the others. A cell is the mean over the networks of a
+part, then mean ± standard deviation over seeds, at the steps that all seeds have.
+"""
+
+import argparse
+import csv
+from collections.abc import Collection
+from pathlib import Path
+from statistics import fmean, stdev
+
+from ld3m_plugin.comparison.manifest import Manifest
+from ld3m_plugin.errors import HostError
+from ld3m_plugin.report.metric_lines import read_metrics
+
+#: By pictures, seed and step: the accuracy of each network in percent.
+Accuracies = dict[str, dict[int, dict[int, dict[str, float]]]]
+_FIRST = ("pictures", "seed", "step")
+
+
+def read_folder(folder: Path) -> Accuracies:
+    """Read the records of all rows of a comparison that have any."""
+    manifest = Manifest.read(folder)
+    found: Accuracies = {}
+    for row in manifest.rows:
+        settings = [f"{path.rpartition('.')[2]}={value}" for path, value in row.varied.items()]
+        name = " ".join(["+".join(filter(None, (row.generator, row.objective))), *settings])
+        for network, points in read_metrics(manifest.run_folder(row)).accuracies.items():
+            for step, accuracy in points:
+                found.setdefault(name, {}).setdefault(row.seed, {}).setdefault(int(step), {})[network] = accuracy
+    return found
+
+
+def read_csv(path: Path) -> Accuracies:
+    """Read what `write_csv` wrote."""
+    found: Accuracies = {}
+    with path.open(newline="", encoding="utf-8") as lines:
+        for line in csv.DictReader(lines):
+            accuracies = {name: float(value) for name, value in line.items() if name not in _FIRST}
+            found.setdefault(line["pictures"], {}).setdefault(int(line["seed"]), {})[int(line["step"])] = accuracies
+    return found
+
+
+def write_csv(found: Accuracies, networks: list[str], path: Path) -> None:
+    """Write a line for each pictures, seed and step."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow([*_FIRST, *networks])
+        for name, seeds in found.items():
+            for seed, steps in seeds.items():
+                for step, row in steps.items():
+                    lines.writerow([name, seed, step, *(round(row[network], 4) for network in networks)])
+
+
+def over_steps(found: Accuracies, networks: Collection[str]) -> dict[str, dict[int, list[float]]]:
+    """By pictures and step that all seeds have: the mean over `networks`, a number for each seed."""
+    means: dict[str, dict[int, list[float]]] = {}
+    for name, seeds in found.items():
+        common = sorted(set.intersection(*(set(steps) for steps in seeds.values())))
+        means[name] = {
+            step: [fmean(steps[step][network] for network in networks) for steps in seeds.values()] for step in common
+        }
+    return means
+
+
+def print_table(parts: dict[str, dict[str, dict[int, list[float]]]]) -> None:
+    """Print a line for each part and pictures, a column for each step."""
+    steps = sorted({step for means in parts.values() for line in means.values() for step in line})
+    print(f"| networks | pictures | {' | '.join(map(str, steps))} |\n| --- | --- |{' ---: |' * len(steps)}")
+    for part, means in parts.items():
+        for name, line in means.items():
+            cells = [spread(line[step]) if step in line else "" for step in steps]
+            print(f"| {part} | {name} | {' | '.join(cells)} |")
+
+
+def spread(values: list[float]) -> str:
+    """Write mean ± standard deviation."""
+    return f"{fmean(values):.1f} ± {stdev(values):.1f}" if len(values) > 1 else f"{fmean(values):.1f}"
+
+
+def draw(parts: dict[str, dict[str, dict[int, list[float]]]], path: Path) -> None:
+    """Draw a panel for each part: means, and bands of one standard deviation over seeds."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(1, len(parts), figsize=(4.5 * len(parts), 3.4), layout="constrained", squeeze=False)
+    for axes, (part, means) in zip(panels[0], parts.items(), strict=True):
+        for name, line in means.items():
+            middle = [fmean(values) for values in line.values()]
+            width = [stdev(values) if len(values) > 1 else 0.0 for values in line.values()]
+            (drawn,) = axes.plot(list(line), middle, marker="o", markersize=3, label=name)
+            low, high = ([m + side * w for m, w in zip(middle, width, strict=True)] for side in (-1, 1))
+            axes.fill_between(list(line), low, high, color=drawn.get_color(), alpha=0.15, linewidth=0)
+        axes.set(title=part, xlabel="steps", ylabel="test accuracy, %")
+        axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Read the arguments, print and draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, metavar="FOLDER_OR_CSV")
+    parser.add_argument("--seen", default="ConvNet", help="networks of the distillation, separated by commas")
+    parser.add_argument("--csv", type=Path, metavar="CSV", help="also write all accuracies here")
+    parser.add_argument("--plot", type=Path, metavar="PNG")
+    given = parser.parse_args()
+    try:
+        found = read_folder(given.source) if given.source.is_dir() else read_csv(given.source)
+    except (HostError, OSError) as error:
+        parser.error(str(error))
+    if not found:
+        parser.error(f"no row of {given.source} was evaluated between steps: compare with --set evaluation.every=25")
+    rows = [row for seeds in found.values() for steps in seeds.values() for row in steps.values()]
+    networks = list(rows[0])
+    if any(row.keys() != rows[0].keys() for row in rows):
+        parser.error("some rows have other networks than the first: compare all with the same --networks")
+    seen = [network for network in networks if network in given.seen.split(",")]
+    others = [network for network in networks if network not in seen]
+    parts = {", ".join(part): over_steps(found, part) for part in (seen, others) if part}
+    if given.csv:
+        write_csv(found, networks, given.csv)
+    print_table(parts)
+    if given.plot:
+        draw(parts, given.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""`scripts/accuracy_over_steps.py`: means over networks and seeds at the steps that all seeds have."""
+
+import csv
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from ld3m_plugin.comparison.seed_table import SEEDS
+
+SCRIPT = Path(__file__).parents[3] / "scripts" / "accuracy_over_steps.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    """The script, which is no module of the package."""
+    specification = importlib.util.spec_from_file_location("accuracy_over_steps", SCRIPT)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_a_comparison_gives_each_step_the_mean_over_networks_a_number_for_each_seed(
+    script, made, grid, plain, tmp_path
+):
+    between = {"evaluation": {**plain["evaluation"], "every": 2}}
+    made(grid("scaled", seeds=[0, 1], config=between, vary={"generator.options.factor": [2, 3]}))
+    found = script.read_folder(tmp_path / "out")
+    assert list(found) == ["scaled+level factor=2", "scaled+level factor=3"]
+    means = script.over_steps(found, ["Linear", "Deeper"])
+    assert [list(steps) for steps in means.values()] == [[2, 4]] * 2
+    with (tmp_path / "out" / SEEDS).open(encoding="utf-8", newline="") as file:
+        ends = [line for line in csv.DictReader(file) if line["generator.options.factor"].startswith("3")]
+    for name, place in (("0", 0), ("1", 1)):
+        (end,) = [line for line in ends if line["seed"] == name]
+        assert means["scaled+level factor=3"][4][place] == pytest.approx(
+            fmean(float(end[n]) for n in ("Linear", "Deeper"))
+        )
+    script.write_csv(found, ["Linear", "Deeper"], tmp_path / "steps.csv")
+    again = script.read_csv(tmp_path / "steps.csv")
+    assert again.keys() == found.keys()
+    assert again["scaled+level factor=2"][1][4] == pytest.approx(found["scaled+level factor=2"][1][4], abs=1e-4)
+
+
+def test_steps_that_a_seed_lacks_are_left_out(script, tmp_path):
+    file = tmp_path / "steps.csv"
+    file.write_text("pictures,seed,step,A,B\nld3m+dm,0,25,10,30\nld3m+dm,0,50,20,40\nld3m+dm,1,50,40,60\n")
+    assert script.over_steps(script.read_csv(file), ["A"]) == {"ld3m+dm": {50: [20.0, 40.0]}}
+    assert script.over_steps(script.read_csv(file), ["A", "B"]) == {"ld3m+dm": {50: [30.0, 50.0]}}
+
+
+def test_the_command_prints_both_parts_and_draws_them(tmp_path):
+    file, plot = tmp_path / "steps.csv", tmp_path / "steps.png"
+    file.write_text("pictures,seed,step,ConvNet,MLP\nld3m+dm,0,25,10,30\nld3m+dm,1,25,12,30\npixel+dm,0,25,1,2\n")
+    command = [sys.executable, str(SCRIPT), str(file), "--plot", str(plot)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout.splitlines()
+    assert printed[2:] == [
+        "| ConvNet | ld3m+dm | 11.0 ± 1.4 |",
+        "| ConvNet | pixel+dm | 1.0 |",
+        "| MLP | ld3m+dm | 30.0 ± 0.0 |",
+        "| MLP | pixel+dm | 2.0 |",
+    ]
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_folder_that_is_no_comparison_is_one_line(tmp_path):
+    command = [sys.executable, str(SCRIPT), str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    assert str(tmp_path) in ended.stderr.splitlines()[-1]
