@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from ld3m_plugin import hookspecs
+from ld3m_plugin.comparison.grid import read_grid
+from ld3m_plugin.comparison.points import points
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -52,6 +54,14 @@ def test_grids_of_the_documents_are_accepted(grid, ld3m):
 
 def test_there_are_grids_to_check():
     assert GRIDS
+
+
+def test_the_preset_of_colour_drawings_has_the_settings_of_the_study():
+    preset = read_grid(presets=("emoji-dc",), settings={"seeds": [6000], "random_real": False, "controls": []})
+    study = read_grid((ROOT / "docs" / "study" / "second" / "dc.yaml",), settings={"seeds": [6000]})
+    of_preset, of_study = ({point.generator: point.config for point in points(grid)} for grid in (preset, study))
+    assert len(of_study) == 4
+    assert of_preset == of_study
 
 
 def test_every_hook_is_documented():
