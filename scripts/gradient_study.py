@@ -1,11 +1,13 @@
-"""Gradients of LD3M on the embedded prior: one image a class, DM on the embedded Fashion-MNIST, at the initial latents.
+"""Gradients and states of LD3M's chain at the initial latents, on the embedded Fashion-MNIST.
 
 usage: python scripts/gradient_study.py norms [--draws 5] [--spacing leading] [--out docs/images/gradient-norms.png]
        python scripts/gradient_study.py truncated [--draws 5] [--steps 10]
+       python scripts/gradient_study.py distance [--draws 5] [--prior PRIOR]
 
-`norms`: dloss/dlatent over the number of denoising steps, for each residual (the form of LD3M's Table 1); median over draws of
-network, real images and noise; a table and a picture. `truncated`: what `gradient=last-K` costs, and how far its gradient is from
-the full one.
+`norms`: dloss/dlatent over the number of denoising steps, for each residual (the form of LD3M's Table 1), one image a class and
+DM on the embedded prior; median over draws of network, real images and noise; a table and a picture. `truncated`: what
+`gradient=last-K` costs, and how far its gradient is from the full one. `distance`: how far what the chain returns is from the
+latents Z that it starts from, ‖z₀ − Z‖ / ‖Z‖; near 0, the denoiser does little, and LD3M is its autoencoder.
 """
 
 import argparse
@@ -49,14 +51,15 @@ def gradients(draw: int, **options: object) -> tuple[dict[str, Tensor], float]:
 def main() -> None:
     """Parse the command line and run one study."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["norms", "truncated"])
+    parser.add_argument("what", choices=["norms", "truncated", "distance"])
     parser.add_argument("--out", type=Path, default=Path("docs/images/gradient-norms.png"))
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--spacing", default="leading")
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--prior", default="embedded", help="of `distance`: a name or a folder")
     arguments = parser.parse_args()
     keep_freed_memory()
-    {"norms": norms, "truncated": truncated}[arguments.what](arguments)
+    {"norms": norms, "truncated": truncated, "distance": distance}[arguments.what](arguments)
 
 
 def truncated(arguments: argparse.Namespace) -> None:
@@ -96,6 +99,28 @@ def norms(arguments: argparse.Namespace) -> None:
     for residual, values in table.items():
         print(f"| {residual} | " + " | ".join(f"{value:.3g}" for value in values) + " |")
     plot(table, arguments.out)
+
+
+def distance(arguments: argparse.Namespace) -> None:
+    """The distance between the chain's end and its latents, for each residual and T, and with published guidance."""
+    task = load_task("fashion-mnist:embedded").for_training()
+    labels = torch.arange(task.num_classes)
+    print("| residual | guidance | " + " | ".join(f"T={steps}" for steps in (2, 5, 10, 20)) + " |")
+    print("| --- | ---: |" + " ---: |" * 4)
+    for residual, guidance in (*((residual, 1.0) for residual in RESIDUALS), ("x0", 3.0)):
+        cells = []
+        for steps in (2, 5, 10, 20):
+            way = {"residual": residual, "steps": steps, "guidance_scale": guidance, "prior": arguments.prior}
+            generator = get_generator("ld3m", **way)
+            generator.prepare(task)
+            found = []
+            for draw in range(arguments.draws):
+                latents = generator.initial_latents(task, labels, stream(draw, "latents"))
+                with torch.no_grad():
+                    end, start = generator.denoise(latents), latents["latent"]
+                found.append(float((end - start).norm() / start.norm()))
+            cells.append(f"{statistics.median(found):.2f}")
+        print(f"| {residual} | {guidance:g} | " + " | ".join(cells) + " |", flush=True)
 
 
 def plot(table: dict[str, list[float]], path: Path) -> None:
