@@ -4,11 +4,12 @@ usage: python scripts/paired_tables.py CSV [CSV ...] [--baseline ld3m] [--leave-
        [--plot PNG] [--csv CSV]
 
 A file is `seeds.csv` of a comparison, or what `--csv` wrote: lines of `pictures,seed,NETWORK,...` with accuracies in
-percent, of one data set and number of images. Pictures are `generator+objective` and the settings that differ, or the
-name of pictures that learn nothing. A baseline that is a generator is compared with the generators of its objective and
-with all pictures that learn nothing, one with settings (`"ld3m+dm steps=5"`) with all others, at the seeds that they
-share. Intervals and p values are of paired t tests over seeds. p is corrected by Holm's procedure in two families: the
-differences to generators that are shown, and those to pictures that learn nothing.
+percent, of one data set and number of images (the one asked for, with equal storage). Pictures are `generator+objective`
+and the settings that differ, or the name of pictures that learn nothing. A baseline that is a generator is compared
+with the generators of its objective and with all pictures that learn nothing, one with settings (`"ld3m+dm
+steps=5"`) with all others, at the seeds that they share. Intervals and p values are of paired t tests over seeds. p
+is corrected by Holm's procedure in two families: the differences to generators that are shown, and those to pictures
+that learn nothing.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from ld3m_plugin.comparison.paired import Estimate, estimate, holm
+from ld3m_plugin.comparison.seed_table import ASKED
 
 Seeds = dict[int, dict[str, float]]
 #: The file that `--csv` writes has these columns before its networks.
@@ -63,7 +65,7 @@ def from_seeds(line: dict[str, str]) -> tuple[str, dict[str, str], dict[str, flo
     name = "+".join(filter(None, (line["generator"], line["objective"])))
     return (
         " ".join([name, *(f"{path.rpartition('.')[2]}={line[path]}" for path in varied)]),
-        {column: line[column] for column in ("data", "images_per_class")},
+        {"data": line["data"], "images": line.get(ASKED) or line["images_per_class"]},
         {network: float(line[network]) for network in networks},
     )
 

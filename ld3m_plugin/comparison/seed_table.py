@@ -14,6 +14,8 @@ from ld3m_plugin.comparison.seed_results import AVERAGES, SeedResult
 from ld3m_plugin.storage import write_text
 
 SEEDS = "seeds.csv"
+#: The column of images per class on whose terms lines are compared; with equal storage a line may have others.
+ASKED = "images_asked"
 
 
 def write_seeds(results: Sequence[SeedResult], folder: Path) -> None:
@@ -30,6 +32,7 @@ def write_seeds(results: Sequence[SeedResult], folder: Path) -> None:
     for result in results:
         line = {name: getattr(result, name) for name in NAMES}
         line |= {path: result.settings.get(path) for path in settings} | {"seed": result.seed}
+        line[ASKED] = result.images_per_class if result.asked is None else result.asked
         for network in networks:
             there = network in result.accuracies
             line[network] = fmean(result.accuracies[network]) if there else None

@@ -75,6 +75,13 @@ def test_lines_that_cannot_stand_in_one_table_are_refused(script, tmp_path, rows
         script.read([tmp_path / SEEDS])
 
 
+def test_equal_storage_is_one_table_on_the_terms_that_were_asked_for(script, tmp_path):
+    more = SeedResult("autoencoder", "dm", "A", 4, 0, {"MLP": (40.0,), "ViT.1": (20.0,)}, asked=1)
+    write_seeds([result("ld3m", 0, 30.0), more], tmp_path)
+    ((_, value),) = script.differences(script.read([tmp_path / SEEDS]), "ld3m")
+    assert value.mean == -5.0
+
+
 def test_p_is_corrected_among_generators_and_among_what_learns_nothing(script):
     values = {
         "ld3m+dm - pixel+dm": [1.0, 2.0, 3.0],

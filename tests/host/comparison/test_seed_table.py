@@ -23,6 +23,7 @@ def test_a_line_has_the_mean_of_its_networks_and_how_many_diverged(tmp_path):
         "numbers_per_class": "",
         "start": "",
         "seed": "7",
+        "images_asked": "1",
         "MLP": "20.5",
         "MLP diverged": "1",
         'a, "b"': "40.0",
