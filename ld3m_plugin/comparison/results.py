@@ -62,6 +62,19 @@ def short_data_names(data: Collection[str]) -> dict[str, str]:
     return {name: found if taken[found] == 1 else name for name, found in short.items()}
 
 
+def ends_of_paths(values: Collection[str]) -> dict[str, str]:
+    """Name values for a picture: of a path its end, where that still tells one from the others.
+
+    >>> ends_of_paths(["/home/me/priors/birds", "embedded"])
+    {'/home/me/priors/birds': 'birds', 'embedded': 'embedded'}
+    >>> ends_of_paths(["mine/birds", "yours/birds"])
+    {'mine/birds': 'mine/birds', 'yours/birds': 'yours/birds'}
+    """
+    ends = {value: value.rstrip("/").rpartition("/")[2] or value for value in values}
+    taken = Counter(ends.values())
+    return {value: end if taken[end] == 1 else value for value, end in ends.items()}
+
+
 def baseline(manifest: Manifest, found: Sequence[SeedResult]) -> Mapping[str, Any] | str | None:
     """Choose what the others are compared with: the grid's generator or control, else the first generator; None where
     there is one alone.
@@ -159,7 +172,10 @@ def _line_name(row: ManifestRow, rows: Sequence[ManifestRow]) -> str:
         parts.append(short_data_names({other.data for other in rows})[row.data])
     if len({other.images_per_class for other in rows}) > 1:
         parts.append(f"{row.images_per_class} a class")
-    return " ".join([*parts, *(f"{path.rpartition('.')[2]}={value}" for path, value in row.varied.items())])
+    for path, value in row.varied.items():
+        ends = ends_of_paths({str(other.varied.get(path)) for other in rows})
+        parts.append(f"{path.rpartition('.')[2]}={ends[str(value)]}")
+    return " ".join(parts)
 
 
 def pictures(distilled: DistilledSet) -> Tensor:
