@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -80,6 +80,8 @@ def read_grid(
 ) -> GridConfig:
     """Compose a grid: the preset `default`, then `presets`, then files, then `settings`; later ones win.
 
+    Options and rates of a generator or objective go with it where a later layer leaves it out.
+
     Args:
         files: YAML files with fields of `GridConfig`.
         presets: their part `compare` counts here, their part `config` for the rows.
@@ -93,6 +95,7 @@ def read_grid(
     merged: dict[str, Any] = {}
     for layer in (*(load_preset(name).compare for name in ("default", *chosen)), *layers):
         choose_data(merged.get("config"), layer.get("data"))
+        forget_left_out(merged, layer)
         merge(merged, layer)
     merged["presets"] = tuple(dict.fromkeys(chosen))
     grid = build(GridConfig, merged, "the grid")
@@ -103,6 +106,36 @@ def read_grid(
     if any(layer.get("baseline") is not None for layer in layers) and grid.baseline not in compared:
         raise UsageError(f"baseline {grid.baseline!r} is not compared; {nearest(str(grid.baseline), compared)}")
     return grid
+
+
+def forget_left_out(merged: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    """Take options and rates out of `merged` whose generator or objective it compares and `layer` leaves out.
+
+    So a grid file can be made with fewer generators; options of what nobody compares are still refused.
+    """
+    later = {**merged, **layer}
+    before, after = ({*_names(at, "generators"), *_names(at, "controls")} for at in (merged, later))
+    generators, objectives = before - after, {*_names(merged, "objectives")} - {*_names(later, "objectives")}
+
+    def of_left_out(pair: str) -> bool:
+        generator, _, objective = pair.partition("+")
+        return generator in generators or objective in objectives
+
+    _drop(merged, "generator_options", generators.__contains__)
+    _drop(merged, "objective_options", objectives.__contains__)
+    _drop(merged, "rates", of_left_out)
+
+
+def _drop(merged: dict[str, Any], field: str, unwanted: Callable[[str], bool]) -> None:
+    """Remove the unwanted names of a field; what is malformed stays, and is refused when the grid is built."""
+    if isinstance(merged.get(field), dict):
+        merged[field] = {k: v for k, v in merged[field].items() if not (isinstance(k, str) and unwanted(k))}
+
+
+def _names(layer: Mapping[str, Any], field: str) -> list[str]:
+    """The names that a layer lists; one that is malformed is refused when the grid is built."""
+    names = layer.get(field) or ()
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list | tuple) else []
 
 
 def choose_data(config: Any, names: Any) -> None:

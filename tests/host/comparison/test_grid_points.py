@@ -261,3 +261,43 @@ def test_varied_values_may_be_lists_and_mappings(arguments, registry, text, valu
 def test_varied_values_that_are_none_are_refused(arguments, registry, plain, text):
     with pytest.raises(UsageError):
         points(read_grid(settings={"generators": ["scaled"], **grid_settings(arguments(vary=[text])), "config": plain}))
+
+
+WIDE = """
+generators: [pixel, glad]
+objectives: [dm, dc]
+controls: [latent-centres]
+generator_options: {glad: {init: avg_w}, pixel: {init: mean}, latent-centres: {prior: embedded}}
+objective_options: {dc: {batch_real: 8}, dm: {batch_real: 9}}
+rates: {glad: {w: 1}, pixel+dc: {pixels: 2}, pixel: {pixels: 3}}
+"""
+
+
+def test_options_of_what_a_later_layer_leaves_out_go_with_it(tmp_path):
+    file = tmp_path / "grid.yaml"
+    file.write_text(WIDE)
+    grid = read_grid((file,), settings={"generators": ["pixel"], "objectives": ["dm"], "controls": []})
+    assert grid.generator_options == {"pixel": {"init": "mean"}}
+    assert grid.objective_options == {"dm": {"batch_real": 9}}
+    assert grid.rates == {"pixel": {"pixels": 3}}
+    whole = read_grid((file,), settings={"seeds": [1]})
+    assert (len(whole.generator_options), len(whole.objective_options), len(whole.rates)) == (3, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"generator_options": {"glad": {"init": "avg_w"}}}, {"rates": {"glad": {"w": 1}}}]
+)
+def test_options_in_the_layer_that_leaves_a_generator_out_are_refused(tmp_path, settings):
+    file = tmp_path / "grid.yaml"
+    file.write_text(WIDE)
+    narrow = {"generators": ["pixel"], "objectives": ["dm"], "controls": [], **settings}
+    with pytest.raises(UsageError, match=r"glad.*is not compared"):
+        points(read_grid((file,), settings=narrow))
+
+
+@pytest.mark.parametrize("wrong", ["generator_options: pixel", "rates: [1]", "objectives: 3", "rates: {1: {w: 2}}"])
+def test_a_malformed_file_is_one_error_when_the_command_line_narrows_it(tmp_path, wrong):
+    file = tmp_path / "grid.yaml"
+    file.write_text(f"generators: [pixel, glad]\n{wrong}\n")
+    with pytest.raises(UsageError):
+        points(read_grid((file,), settings={"generators": ["pixel"]}))
