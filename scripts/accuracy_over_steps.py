@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from ld3m_plugin.comparison.manifest import Manifest
-from ld3m_plugin.errors import HostError
+from ld3m_plugin.errors import HostError, UsageError
 from ld3m_plugin.report.metric_lines import read_metrics
 
 #: By pictures, seed and step: the accuracy of each network in percent.
@@ -23,8 +23,14 @@ _FIRST = ("pictures", "seed", "step")
 
 
 def read_folder(folder: Path) -> Accuracies:
-    """Read the records of all rows of a comparison that have any."""
+    """Read the records of all rows of a comparison that have any.
+
+    Raises:
+        HostError: no comparison, or one of several data sets or numbers of images: no table for a mean.
+    """
     manifest = Manifest.read(folder)
+    if len({(row.data, row.images_per_class) for row in manifest.rows}) > 1:
+        raise UsageError(f"{folder} has several data sets or numbers of images: compare one of them")
     found: Accuracies = {}
     for row in manifest.rows:
         settings = [f"{path.rpartition('.')[2]}={value}" for path, value in row.varied.items()]
@@ -36,12 +42,20 @@ def read_folder(folder: Path) -> Accuracies:
 
 
 def read_csv(path: Path) -> Accuracies:
-    """Read what `write_csv` wrote."""
+    """Read what `write_csv` wrote.
+
+    Raises:
+        HostError: other columns, or a cell that is no number.
+    """
     found: Accuracies = {}
-    with path.open(newline="", encoding="utf-8") as lines:
-        for line in csv.DictReader(lines):
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    try:
+        for line in lines:
             accuracies = {name: float(value) for name, value in line.items() if name not in _FIRST}
             found.setdefault(line["pictures"], {}).setdefault(int(line["seed"]), {})[int(line["step"])] = accuracies
+    except (KeyError, ValueError, TypeError) as error:
+        raise UsageError(f"{path} is not what --csv writes: {error!r}") from None
     return found
 
 
@@ -70,11 +84,11 @@ def over_steps(found: Accuracies, networks: Collection[str]) -> dict[str, dict[i
 def print_table(parts: dict[str, dict[str, dict[int, list[float]]]]) -> None:
     """Print a line for each part and pictures, a column for each step."""
     steps = sorted({step for means in parts.values() for line in means.values() for step in line})
-    print(f"| networks | pictures | {' | '.join(map(str, steps))} |\n| --- | --- |{' ---: |' * len(steps)}")
+    print(f"| networks | pictures | n | {' | '.join(map(str, steps))} |\n| --- | --- | ---: |{' ---: |' * len(steps)}")
     for part, means in parts.items():
         for name, line in means.items():
             cells = [spread(line[step]) if step in line else "" for step in steps]
-            print(f"| {part} | {name} | {' | '.join(cells)} |")
+            print(f"| {part} | {name} | {max(map(len, line.values()), default=0)} | {' | '.join(cells)} |")
 
 
 def spread(values: list[float]) -> str:
@@ -94,10 +108,16 @@ def draw(parts: dict[str, dict[str, dict[int, list[float]]]], path: Path) -> Non
         for name, line in means.items():
             middle = [fmean(values) for values in line.values()]
             width = [stdev(values) if len(values) > 1 else 0.0 for values in line.values()]
-            (drawn,) = axes.plot(list(line), middle, marker="o", markersize=3, label=name)
+            (drawn,) = axes.plot(
+                list(line),
+                middle,
+                marker="o",
+                markersize=3,
+                label=f"{name}, n = {max(map(len, line.values()), default=0)}",
+            )
             low, high = ([m + side * w for m, w in zip(middle, width, strict=True)] for side in (-1, 1))
             axes.fill_between(list(line), low, high, color=drawn.get_color(), alpha=0.15, linewidth=0)
-        axes.set(title=part, xlabel="steps", ylabel="test accuracy, %")
+        axes.set(title=part, xlabel="steps", ylabel="accuracy, % ± deviation")
         axes.legend(fontsize=8)
     figure.savefig(path, dpi=110)
 
@@ -120,6 +140,8 @@ def main() -> None:
     networks = list(rows[0])
     if any(row.keys() != rows[0].keys() for row in rows):
         parser.error("some rows have other networks than the first: compare all with the same --networks")
+    if unknown := set(given.seen.split(",")) - set(networks):
+        parser.error(f"no network {', '.join(sorted(unknown))} for --seen; there are: {', '.join(networks)}")
     seen = [network for network in networks if network in given.seen.split(",")]
     others = [network for network in networks if network not in seen]
     parts = {", ".join(part): over_steps(found, part) for part in (seen, others) if part}

@@ -38,17 +38,20 @@ def read(paths: list[Path]) -> dict[str, Seeds]:
     found: dict[str, Seeds] = {}
     first: tuple[set[str], dict[str, str]] | None = None
     for path in paths:
-        with path.open(newline="", encoding="utf-8") as lines:
-            for line in csv.DictReader(lines):
-                name, terms, accuracies = from_study(line) if "pictures" in line else from_seeds(line)
-                first = first or (set(accuracies), terms)
-                if set(accuracies) != first[0] or (terms and first[1] and terms != first[1]):
-                    raise UnfitError(
-                        f"{path}: {name}, seed {line['seed']} has other networks or data than the first line"
-                    )
-                if int(line["seed"]) in found.setdefault(name, {}):
-                    raise UnfitError(f"{path}: {name}, seed {line['seed']} is there already")
-                found[name][int(line["seed"])] = accuracies
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+        # With equal storage some lines have more images than were asked for: no table beside lines of another comparison.
+        storage = any(line.get(ASKED) and line[ASKED] != line["images_per_class"] for line in lines)
+        if storage and len(paths) > 1:
+            raise UnfitError(f"{path}: equal storage, which makes a table of its own: give this file alone")
+        for line in lines:
+            name, terms, accuracies = from_study(line) if "pictures" in line else from_seeds(line)
+            first = first or (set(accuracies), terms)
+            if set(accuracies) != first[0] or (terms and first[1] and terms != first[1]):
+                raise UnfitError(f"{path}: {name}, seed {line['seed']} has other networks or data than the first line")
+            if int(line["seed"]) in found.setdefault(name, {}):
+                raise UnfitError(f"{path}: {name}, seed {line['seed']} is there already")
+            found[name][int(line["seed"])] = accuracies
     return found
 
 

@@ -103,9 +103,9 @@ def run_grid(
 
 
 def _seed_by_seed(rows: Sequence[ManifestRow], seeds: Sequence[int]) -> list[ManifestRow]:
-    """The rows of the first seed, then those of the next: differences are paired, so what ends early has whole seeds."""
-    places = {seed: place for place, seed in enumerate(seeds)}
-    return sorted(rows, key=lambda row: places.get(row.seed, 0))
+    """All rows of the first seed, then those of the next: differences are paired, so what ends early has whole seeds."""
+    places = {seed: place for place, seed in enumerate(dict.fromkeys(seeds))}
+    return sorted(rows, key=lambda row: places.get(row.seed, 0))  # without seeds, all rows have that of config
 
 
 def write_results(manifest: Manifest) -> GridResult:

@@ -23,6 +23,7 @@ def write_seeds(results: Sequence[SeedResult], folder: Path) -> None:
 
     A column of a network is its accuracy in percent, the mean of the networks that were trained at that seed; the column behind
     it says how many of them diverged. Both are empty where the network was not evaluated. `AVERAGES` are over the networks.
+    `ASKED` differs from the images per class where storage is equal.
     """
     import pandas as pd
 

@@ -10,6 +10,7 @@ from statistics import fmean
 import pytest
 
 from ld3m_plugin.comparison.seed_table import SEEDS
+from ld3m_plugin.errors import HostError
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "accuracy_over_steps.py"
 
@@ -58,12 +59,37 @@ def test_the_command_prints_both_parts_and_draws_them(tmp_path):
     command = [sys.executable, str(SCRIPT), str(file), "--plot", str(plot)]
     printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout.splitlines()
     assert printed[2:] == [
-        "| ConvNet | ld3m+dm | 11.0 ± 1.4 |",
-        "| ConvNet | pixel+dm | 1.0 |",
-        "| MLP | ld3m+dm | 30.0 ± 0.0 |",
-        "| MLP | pixel+dm | 2.0 |",
+        "| ConvNet | ld3m+dm | 2 | 11.0 ± 1.4 |",
+        "| ConvNet | pixel+dm | 1 | 1.0 |",
+        "| MLP | ld3m+dm | 2 | 30.0 ± 0.0 |",
+        "| MLP | pixel+dm | 1 | 2.0 |",
     ]
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_data_or_numbers_of_images_that_have_no_mean_are_refused(script, made, grid, plain, tmp_path):
+    between = {"evaluation": {**plain["evaluation"], "every": 2}}
+    made(grid("scaled", images_per_class=[1, 2], config=between, random_real=False))
+    with pytest.raises(HostError, match="several"):
+        script.read_folder(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "pictures,seed\nld3m+dm,0\n",
+        "pictures,seed,step,ConvNet\nld3m+dm,0,25,\n",
+        "pictures,seed,step,A\nx,0,25,1\n",
+    ],
+    ids=["nothing", "no steps", "an empty cell", "no network of the distillation"],
+)
+def test_what_cannot_be_read_is_one_line(tmp_path, given):
+    file = tmp_path / "steps.csv"
+    file.write_text(given)
+    ended = subprocess.run([sys.executable, str(SCRIPT), str(file)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_folder_that_is_no_comparison_is_one_line(tmp_path):

@@ -67,14 +67,6 @@ def test_the_second_time_nothing_is_made_and_the_tables_are_the_same(made, grid,
     assert {name: (tmp_path / "out" / name).read_bytes() for name in (*TABLES, SEEDS)} == tables
 
 
-def test_rows_are_made_seed_by_seed_in_the_order_asked_and_listed_by_generator(made, grid):
-    result, said = made(grid("scaled", "other", seeds=[3, 1], images_per_class=[1, 2], random_real=False))
-    ended = [re.search(r"^(\w+)-level.*-ipc(\d)-seed(\d)", line) for line in said.lines if "finished" in line]
-    one_seed = [("scaled", "1"), ("other", "1"), ("scaled", "2"), ("other", "2")]
-    assert [found.groups() for found in ended] == [(*row, seed) for seed in "31" for row in one_seed]
-    assert [row.seed for row in result.manifest.rows] == [3, 1, 3, 1, 3, 1, 3, 1]
-
-
 def test_rows_are_added_to_those_that_are_there(made, grid):
     made(grid("scaled", seeds=[0]))
     result, _ = made(grid("scaled", "pixel", seeds=[0, 1]))

@@ -80,6 +80,10 @@ def test_equal_storage_is_one_table_on_the_terms_that_were_asked_for(script, tmp
     write_seeds([result("ld3m", 0, 30.0), more], tmp_path)
     ((_, value),) = script.differences(script.read([tmp_path / SEEDS]), "ld3m")
     assert value.mean == -5.0
+    other = tmp_path / "other.csv"
+    other.write_text("pictures,seed,MLP,ViT.1\nglad+dm,0,30,30\n")
+    with pytest.raises(script.UnfitError, match="equal storage"):
+        script.read([tmp_path / SEEDS, other])
 
 
 def test_p_is_corrected_among_generators_and_among_what_learns_nothing(script):
