@@ -158,15 +158,39 @@ UNSEEN = Protocol(
 PROTOCOLS = {protocol.name: protocol for protocol in (GLAD_2023, DSA_2021, DC_2021, MTT, QUICK, UNSEEN)}
 
 
+def _registered(name: str) -> Protocol:
+    return conforming("protocol", name, current_registry().resolve("protocol", name), Protocol)
+
+
+def _like_another(fields: Mapping[str, Any], owner: str) -> Mapping[str, Any]:
+    """The fields, over those of the protocol that `like` names, where there is one."""
+    if "like" not in fields:
+        return fields
+    given = {field: value for field, value in fields.items() if field != "like"}
+    if not isinstance(fields["like"], str):
+        raise UsageError(
+            f"{owner}: like = {fields['like']!r}: give the name of a protocol (`ld3m protocols` lists them)"
+        )
+    base = _registered(fields["like"]).model_dump()
+    for field in ("learning_rates", "network_settings"):
+        if isinstance(given.get(field), Mapping):
+            given[field] = {**base[field], **given[field]}
+    # The base's own words would describe another recipe.
+    words = {"summary": f"as {base['name']}, with other settings", "source": f"like {base['name']}"}
+    return {**{field: value for field, value in base.items() if field != "name"}, **words, **given}
+
+
 def get_protocol(name: str | Mapping[str, Any] | Protocol) -> Protocol:
     """Get a protocol by its registered name, from a YAML file, or from the fields of one.
 
-    >>> get_protocol("quick").epochs, get_protocol({**QUICK.model_dump(), "name": "three", "epochs": 3}).epochs
-    (200, 3)
+    >>> short = get_protocol({"like": "quick", "name": "short", "epochs": 3, "learning_rates": {"VGG11": 1e-4}})
+    >>> short.epochs, short.batch_size, short.rate("VGG11"), short.rate("ViT")
+    (3, 256, 0.0001, 0.001)
 
     Args:
         name: a registered name; a path that ends in `.yaml` or `.yml`, whose file has the fields of a `Protocol` (default of
-            `name`: that of the file); a mapping of the fields; or a `Protocol`.
+            `name`: that of the file); a mapping of the fields; or a `Protocol`. What a file or mapping lacks is that of the
+            registered protocol that its field `like` names; `learning_rates` and `network_settings` are put over it by architecture.
 
     Raises:
         UsageError: an unknown name, or a file or mapping that is not a protocol.
@@ -179,8 +203,8 @@ def get_protocol(name: str | Mapping[str, Any] | Protocol) -> Protocol:
         path, owner = Path(name), f"protocol {name}"
         name = {"name": path.stem, "summary": "", "source": path.name, **read_yaml(path)}
     if isinstance(name, str):
-        return conforming("protocol", name, registry.resolve("protocol", name), Protocol)
-    made = build(Protocol, name, owner)
+        return _registered(name)
+    made = build(Protocol, _like_another(name, owner), owner)
     if made.name in registry.names("protocol") and registry.resolve("protocol", made.name) != made:
         raise UsageError(
             f"{owner} is called {made.name!r} like a registered one with other settings: give it another name"
