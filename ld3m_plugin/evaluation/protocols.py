@@ -190,7 +190,8 @@ def get_protocol(name: str | Mapping[str, Any] | Protocol) -> Protocol:
     Args:
         name: a registered name; a path that ends in `.yaml` or `.yml`, whose file has the fields of a `Protocol` (default of
             `name`: that of the file); a mapping of the fields; or a `Protocol`. What a file or mapping lacks is that of the
-            registered protocol that its field `like` names; `learning_rates` and `network_settings` are put over it by architecture.
+            registered protocol that its field `like` names; `learning_rates` and `network_settings` are put over its own, by
+            architecture.
 
     Raises:
         UsageError: an unknown name, or a file or mapping that is not a protocol.
