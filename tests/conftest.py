@@ -19,11 +19,16 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from safetensors.torch import load_file
 
 from ld3m_plugin import cli
 from ld3m_plugin.evaluation.protocols import get_protocol
 from ld3m_plugin.registry import Registry, build_registry, default_registry
+
+# A busy machine is slow, and that is no defect: an example has no deadline, and examples may take long to draw.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 _DATA = Path(__file__).parent / "data"
 

@@ -250,7 +250,7 @@ def test_an_empty_batch_passes(name, channels, dtype):
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     name=st.sampled_from(sorted(OPERATIONS)),
     batch=st.integers(2, 6),
@@ -271,7 +271,7 @@ def test_a_row_depends_on_its_own_row_alone(name, batch, channels, size, seed, d
     torch.testing.assert_close(alone[0], out[row], rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(size=st.integers(2, 15), seed=st.integers(0, 2**31), largest=st.integers(0, 20))
 def test_crop_and_cutout_equal_loops(size, seed, largest):
     """A second implementation, pixel by pixel, from the published description; also for shifts beyond the image."""

@@ -103,7 +103,7 @@ def test_calls_differ_from_one_another(rng):
     assert not torch.equal(dsa(images, rng=rng), dsa(images, rng=rng))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(names=st.permutations(NAMES).flatmap(lambda order: st.integers(1, 6).map(lambda n: order[:n])))
 def test_any_choice_of_names_draws_these_and_no_others(names):
     """30 draws for each name miss one with a probability below 6 * (5/6)**180."""

@@ -16,7 +16,7 @@ from ld3m_plugin.testing import tiny_task
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**63 - 1), st.text(max_size=8), st.text(max_size=8))
 def test_streams_depend_on_seed_and_name_alone(seed, first, second):
     draw = torch.rand(4, generator=stream(seed, first))

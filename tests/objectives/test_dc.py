@@ -192,7 +192,7 @@ def test_real_images_as_synthetic_give_zero(distance, dsa):
 
 
 @pytest.mark.slow
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.permutations(range(6)))
 def test_order_of_images_changes_nothing(relative_error, order):
     task, labels = tiny_task(), torch.tensor([0, 0, 1, 1, 2, 2])

@@ -52,7 +52,7 @@ def test_classes_together_equal_one_by_one_under_every_norm(norm, distance):
     torch.testing.assert_close(gradient(3), gradient(1), rtol=1e-9, atol=1e-12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.sampled_from(sorted(DISTANCES)),
     st.integers(1, 3),

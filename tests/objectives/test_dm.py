@@ -87,7 +87,7 @@ def test_draws_differ_between_classes():
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.permutations(range(6)))
 def test_order_of_images_changes_nothing(order):
     task, labels = tiny_task(), torch.tensor([0, 0, 1, 1, 2, 2])
@@ -120,7 +120,7 @@ def test_split_real_forward_gives_the_same(at_once):
     torch.testing.assert_close(parts.image_grad, whole.image_grad, rtol=1e-4, atol=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 6), st.floats(0.1, 10))
 def test_loss_is_not_negative_and_scales_with_the_square(classes, images, features, scale):
     rng = stream(0, classes, images, features)

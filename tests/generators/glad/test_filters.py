@@ -25,7 +25,7 @@ def plane_by_rows(images, along):
     return numpy.apply_along_axis(along, 2, by_columns)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     size=st.integers(4, 12),
     factor=st.sampled_from([2, 4]),

@@ -29,7 +29,7 @@ def modulated_per_image(layer, features, w):
     return layer._activate(convolved.view(n, -1, *convolved.shape[2:]) + layer.bias[:, None, None])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(batch=st.integers(1, 4), which=st.integers(0, 3), seed=st.integers(0, 1000))
 def test_modulating_activations_is_modulating_weights(batch, which, seed):
     torch_rng = torch.Generator().manual_seed(seed)

@@ -103,7 +103,7 @@ def test_the_autoencoder_alone_needs_no_unet(copied):
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_changed_byte_gives_a_prior_or_one_line(priors, tmp_path, data):
     folder = tmp_path / "prior"

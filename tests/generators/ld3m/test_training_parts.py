@@ -189,7 +189,7 @@ def saved(folder):
 
 
 @given(warmup=st.integers(0, 50), steps=st.integers(1, 200))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_rate_rises_to_one_and_falls_to_nearly_zero(warmup, steps):
     factors = [warmup_cosine(step, steps, warmup) for step in range(steps)]
     rising, falling = factors[:warmup], factors[warmup:]

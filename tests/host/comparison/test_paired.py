@@ -80,7 +80,7 @@ def test_without_a_spread_there_is_no_test(differences):
 
 
 @given(st.lists(points, min_size=2, max_size=6), st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_interval_at_level_p_just_reaches_zero(differences, seed):
     images = np.random.default_rng(seed).integers(-1, 2, (len(differences), 20)) * 100.0
     for found in (estimate(differences), estimate(differences, [(1.0, images, None)])):

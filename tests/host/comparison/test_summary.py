@@ -233,7 +233,7 @@ numbers = st.lists(st.floats(0, 90).map(lambda value: round(value, 1)), min_size
 
 @pytest.mark.slow
 @given(numbers, numbers, st.permutations(range(6)), st.integers(1, 9))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_order_of_seeds_changes_nothing_and_a_constant_no_difference(ours, theirs, order, constant):
     def grid(order, shift):
         return [

@@ -43,7 +43,7 @@ def plain_gradient(generator, start, image_grad):
     return dict(zip(("gain", "shape"), torch.autograd.grad(total, [leaves["gain"], leaves["shape"]]), strict=True))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 7), st.one_of(st.none(), st.integers(1, 9)))
 def test_any_chunk_gives_the_gradient_of_the_plain_graph(rows, chunk):
     generator, start = TwoLatents(), latents(rows)

@@ -106,7 +106,7 @@ def test_an_expert_that_trained_on_these_images_is_matched_to_zero():
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.permutations(range(6)))
 def test_order_of_images_changes_nothing(experts, relative_error, order):
     # With all images in each batch and no augmentation, only sums come out in another order.

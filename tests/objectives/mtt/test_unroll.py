@@ -57,7 +57,7 @@ def tiny_problem(steps, images, width, norm="instancenorm", seed=0, soft=False):
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     steps=st.integers(1, 6),
     images=st.integers(1, 5),
@@ -134,7 +134,7 @@ def test_first_order_is_exact_for_one_step_and_not_for_more():
     assert torch.nn.functional.cosine_similarity(approximation.flatten(), exact.flatten(), dim=0) > 0.5
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.permutations(range(4)))
 def test_order_within_a_batch_changes_nothing(order):
     problem, pictures = tiny_problem(steps=3, images=4, width=2)

@@ -65,7 +65,7 @@ def test_the_full_layout_with_random_weights_predicts_noise():
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     transformer=st.booleans(),
     depth=st.integers(1, 3),
@@ -98,7 +98,7 @@ def test_every_unet_tensor_has_one_source(transformer, depth, blocks, mult, at, 
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     quantised=st.booleans(),
     blocks=st.integers(1, 3),

@@ -56,7 +56,7 @@ def test_of_samples_equals_a_second_form(rows_a, rows_b):
     assert frechet_distance(*fit_gaussian([a]), *fit_gaussian([b])) == pytest.approx(float(expected), rel=1e-9)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(seeds=st.tuples(st.integers(0, 99), st.integers(0, 99)), rank=st.integers(1, 4), scale=st.floats(1e-3, 1e3))
 def test_never_negative_and_symmetric(seeds, rank, scale):
     (mean_a, cov_a), (mean_b, cov_b) = gaussian(seeds[0], 4, rank), gaussian(seeds[1], 4)
