@@ -13,6 +13,8 @@ from collections.abc import Collection
 from pathlib import Path
 from statistics import fmean, stdev
 
+from paired_tables import spread
+
 from ld3m_plugin.comparison.manifest import Manifest
 from ld3m_plugin.errors import HostError, UsageError
 from ld3m_plugin.report.metric_lines import read_metrics
@@ -89,11 +91,6 @@ def print_table(parts: dict[str, dict[str, dict[int, list[float]]]]) -> None:
         for name, line in means.items():
             cells = [spread(line[step]) if step in line else "" for step in steps]
             print(f"| {part} | {name} | {max(map(len, line.values()), default=0)} | {' | '.join(cells)} |")
-
-
-def spread(values: list[float]) -> str:
-    """Write mean ± standard deviation."""
-    return f"{fmean(values):.1f} ± {stdev(values):.1f}" if len(values) > 1 else f"{fmean(values):.1f}"
 
 
 def draw(parts: dict[str, dict[str, dict[int, list[float]]]], path: Path) -> None:

@@ -104,12 +104,12 @@ def norms(arguments: argparse.Namespace) -> None:
 def distance(arguments: argparse.Namespace) -> None:
     """The distance between the chain's end and its latents, for each residual and T, and with published guidance."""
     task = load_task("fashion-mnist:embedded").for_training()
-    labels = torch.arange(task.num_classes)
-    print("| residual | guidance | " + " | ".join(f"T={steps}" for steps in (2, 5, 10, 20)) + " |")
-    print("| --- | ---: |" + " ---: |" * 4)
+    labels, lengths = torch.arange(task.num_classes), (2, 5, 10, 20)
+    print("| residual | guidance | " + " | ".join(f"T={steps}" for steps in lengths) + " |")
+    print("| --- | ---: |" + " ---: |" * len(lengths))
     for residual, guidance in (*((residual, 1.0) for residual in RESIDUALS), ("x0", 3.0)):
         cells = []
-        for steps in (2, 5, 10, 20):
+        for steps in lengths:
             way = {"residual": residual, "steps": steps, "guidance_scale": guidance, "prior": arguments.prior}
             generator = get_generator("ld3m", **way)
             generator.prepare(task)

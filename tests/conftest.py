@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, distributions
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -31,6 +33,15 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 _DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def load_script() -> Iterator[Callable[[str], Any]]:
+    """Loads a file of scripts/ by its stem; as when it runs, it finds its neighbours."""
+    folder = str(Path(__file__).parents[1] / "scripts")
+    sys.path.insert(0, folder)
+    yield importlib.import_module
+    sys.path.remove(folder)
 
 
 @pytest.fixture(scope="session")

@@ -57,9 +57,7 @@ def short_data_names(data: Collection[str]) -> dict[str, str]:
     {'imagefolder:/home/me/birds': 'imagefolder:birds', 'fashion-mnist': 'fashion-mnist'}
     """
     parts = {name: name.partition(":") for name in data}
-    short = {name: base + colon + Path(argument).name for name, (base, colon, argument) in parts.items()}
-    taken = Counter(short.values())
-    return {name: found if taken[found] == 1 else name for name, found in short.items()}
+    return _where_unlike({name: base + colon + Path(argument).name for name, (base, colon, argument) in parts.items()})
 
 
 def ends_of_paths(values: Collection[str]) -> dict[str, str]:
@@ -70,9 +68,13 @@ def ends_of_paths(values: Collection[str]) -> dict[str, str]:
     >>> ends_of_paths(["mine/birds", "yours/birds"])
     {'mine/birds': 'mine/birds', 'yours/birds': 'yours/birds'}
     """
-    ends = {value: value.rstrip("/").rpartition("/")[2] or value for value in values}
-    taken = Counter(ends.values())
-    return {value: end if taken[end] == 1 else value for value, end in ends.items()}
+    return _where_unlike({value: value.rstrip("/").rpartition("/")[2] or value for value in values})
+
+
+def _where_unlike(short: Mapping[str, str]) -> dict[str, str]:
+    """The short form of each name that shares it with no other, else the name itself."""
+    taken = Counter(short.values())
+    return {name: found if taken[found] == 1 else name for name, found in short.items()}
 
 
 def baseline(manifest: Manifest, found: Sequence[SeedResult]) -> Mapping[str, Any] | str | None:

@@ -1,6 +1,5 @@
 """docs/speed.md shows what docs/speed.json holds."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,8 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def update_speed():
-    """The script, which is no module of the package."""
-    specification = importlib.util.spec_from_file_location("update_speed", ROOT / "scripts" / "update_speed.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+def update_speed(load_script):
+    return load_script("update_speed")
 
 
 @pytest.fixture

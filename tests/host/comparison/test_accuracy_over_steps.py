@@ -1,7 +1,6 @@
 """`scripts/accuracy_over_steps.py`: means over networks and seeds at the steps that all seeds have."""
 
 import csv
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -16,12 +15,8 @@ SCRIPT = Path(__file__).parents[3] / "scripts" / "accuracy_over_steps.py"
 
 
 @pytest.fixture(scope="module")
-def script():
-    """The script, which is no module of the package."""
-    specification = importlib.util.spec_from_file_location("accuracy_over_steps", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+def script(load_script):
+    return load_script("accuracy_over_steps")
 
 
 def test_a_comparison_gives_each_step_the_mean_over_networks_a_number_for_each_seed(

@@ -1,6 +1,5 @@
 """`scripts/paired_tables.py`: differences of pictures that share seeds, data and networks, and of no others."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +13,8 @@ SCRIPT = Path(__file__).parents[3] / "scripts" / "paired_tables.py"
 
 
 @pytest.fixture(scope="module")
-def script():
-    """The script, which is no module of the package."""
-    specification = importlib.util.spec_from_file_location("paired_tables", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+def script(load_script):
+    return load_script("paired_tables")
 
 
 def result(generator, seed, mlp, vit=20.0, *, objective="dm", ipc=1, **settings):
