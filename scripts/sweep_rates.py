@@ -46,6 +46,7 @@ def main() -> None:
     for name, default in (("ipc", "1,10,50"), ("rates", "0.003,0.01,0.03,0.1"), ("epochs", ""), ("clip", "")):
         parser.add_argument(f"--{name}", default=default, help="separated by commas")
     parser.add_argument("--held-out", type=int, default=100, help="training images of each class to test on")
+    parser.add_argument("--bf16", action="store_true", help="train under autocast, in half precision where it may")
     given = parser.parse_args()
     task, base = split(given_task(given), given.held_out), get_protocol(given.protocol)
     rates = [float(rate) for rate in given.rates.split(",")]
@@ -61,7 +62,9 @@ def main() -> None:
                 update={"learning_rates": {network: rate}, "epochs": number, "gradient_clip": clip, "name": "sweep"}
             )
             labels = torch.arange(task.num_classes).repeat_interleave(count)
-            found = evaluate_random_real(labels, task, networks=[network], protocol=recipe, repeats=given.seeds)
+            # Without the cache: it would keep the half-precision weights of the first step for all others.
+            with torch.autocast(task.device.type, torch.bfloat16, enabled=given.bf16, cache_enabled=False):
+                found = evaluate_random_real(labels, task, networks=[network], protocol=recipe, repeats=given.seeds)
             cells.append(str(found.rows[0]))
         spent = time.process_time() - began
         print(
