@@ -137,7 +137,7 @@ QUICK = Protocol(
     epochs=200,
     batch_size=256,
     learning_rate=0.01,
-    learning_rates={"VGG11": 0.001, "ViT": 0.001},  # at 0.01 they stay at chance on ten images
+    learning_rates={"VGG11": 0.0003, "ViT": 0.001},  # at 0.01 they stay at chance on ten images
     dsa=FULL,
 )
 
@@ -150,7 +150,7 @@ UNSEEN = Protocol(
     epochs=200,
     batch_size=256,
     learning_rate=0.01,
-    learning_rates={"SmallViT": 0.005, "MaxConvNet": 0.005, "ResNet8": 0.03, "VGG11": 0.001, "ViT": 0.001},
+    learning_rates={"SmallViT": 0.005, "MaxConvNet": 0.005, "ResNet8": 0.03, "VGG11": 0.0003, "ViT": 0.001},
     dsa=FULL,
 )
 
