@@ -45,7 +45,7 @@ class Task:
         test_groups: a number for each test image, class by class: images with the same number belong together, such as those of
             one artist or one device. Intervals of a comparison then resample groups. None: each image is a group of its own.
         held_out: for each class, the numbers of the training images on which settings are chosen (`select_on=validation`), such
-            as those that no prior was trained on. None: any of them.
+            as those that no prior was trained on. None: any of them; nothing for every class: none may be.
         held_out_groups: as `test_groups`, of these images.
         broader: for each class, the name that it has in a prior of the whole data set, of which the task is a part.
         whitening: what normalised images go through before anything sees them (`zca=true`): real ones in `normalise`, those of a

@@ -76,14 +76,17 @@ def load(argument: str, options: EmojiOptions) -> Task:
         image_size=options.size,
         train=train,
         test_images=test,
-        **(_held_out(chosen[0]) if options.split == "test" else {}),
+        **_held_out(chosen[0]),
         broader=broader(options.task),
         test_groups=tuple(each.drawing.group for members in chosen[1].values() for each in members),
     )
 
 
 def _held_out(trained: dict[str, list[Picture]]) -> dict[str, Any]:
-    """Facts of the validation pictures among those that are trained on."""
+    """Facts of the validation pictures among those that are trained on; a split without them holds nothing out.
+
+    Other pictures are no substitute: each drawing is there in several styles, and priors were trained on it.
+    """
     numbered = [list(enumerate(members)) for members in trained.values()]
     held_out = [[(n, each) for n, each in members if each.drawing.part == VALIDATION] for members in numbered]
     return {

@@ -21,8 +21,13 @@ def for_selection(task: Task) -> Task:
     Held out are the images that `Task.held_out` names, else a fifth of each class, the same ones each time.
 
     Raises:
-        DataError: a class has too few images.
+        DataError: a class has too few images, or the data set says that none may be held out.
     """
+    if task.held_out is not None and not any(task.held_out):
+        raise DataError(
+            f"{task.source}: none of these training images may be held out, and select_on=validation needs some; choose another "
+            "split (`ld3m plugins show NAME` lists those of a data set), or leave it out"
+        )
     counts = task.train.counts()
     held_out = _a_share(counts) if task.held_out is None else tuple(torch.tensor(each).long() for each in task.held_out)
     kept = []

@@ -85,6 +85,13 @@ def test_held_out_emoji_are_those_that_no_prior_was_trained_on():
         assert chosen.train.digest(k) == named.train.digest(k)
 
 
+@pytest.mark.parametrize("split", ["equal-data", "validation"])
+def test_without_validation_drawings_no_other_drawing_takes_their_place(split):
+    # Each drawing is there in several styles: a random share of the pictures would be tested on what is trained on.
+    with pytest.raises(DataError, match=f"split {split}.*choose another split"):
+        load_task("emoji", size=32, split=split, select_on="validation")
+
+
 def test_records_name_it_only_where_it_decides_something():
     assert "select_on" not in absolute_data("emoji", {"select_on": "test"})["options"]
     assert absolute_data("emoji", {"select_on": "validation"})["options"]["select_on"] == "validation"
