@@ -46,7 +46,9 @@ def main() -> None:
     for name, default in (("ipc", "1,10,50"), ("rates", "0.003,0.01,0.03,0.1"), ("epochs", ""), ("clip", "")):
         parser.add_argument(f"--{name}", default=default, help="separated by commas")
     parser.add_argument("--held-out", type=int, default=100, help="training images of each class to test on")
-    parser.add_argument("--bf16", action="store_true", help="train under autocast, in half precision where it may")
+    parser.add_argument(
+        "--bf16", action="store_true", help="train and test under autocast, in half precision where it may"
+    )
     given = parser.parse_args()
     task, base = split(given_task(given), given.held_out), get_protocol(given.protocol)
     rates = [float(rate) for rate in given.rates.split(",")]
