@@ -98,8 +98,24 @@ def run_grid(
         if len(left) < len(manifest.rows):
             reporter.say(f"{len(manifest.rows) - len(left)} of {len(manifest.rows)} rows are finished")
         if left:
-            _launch(manifest, _seed_by_seed(left, grid.seeds), launcher, reporter)
+            try:
+                _launch(manifest, _seed_by_seed(left, grid.seeds), launcher, reporter)
+            except KeyboardInterrupt:
+                _write_finished(manifest, reporter)
+                raise
         return write_results(manifest)
+
+
+def _write_finished(manifest: Manifest, reporter: GridReporter) -> None:
+    """Write the tables of what a comparison has finished that is stopped, and say so."""
+    try:
+        written = write_results(manifest)
+    except HostError as error:  # such as a baseline without a finished row
+        reporter.say(f"no table of the finished rows: {error}")
+        return
+    if written.summary is not None:
+        made, table = len(manifest.rows) - len(written.failed), manifest.folder / "table.md"
+        reporter.say(f"{made} of {len(manifest.rows)} rows are finished: {table}")
 
 
 def _seed_by_seed(rows: Sequence[ManifestRow], seeds: Sequence[int]) -> list[ManifestRow]:

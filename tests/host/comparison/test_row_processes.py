@@ -98,6 +98,22 @@ def test_processes_end_with_the_command_and_the_same_command_goes_on(arguments, 
     assert all(manifest.state(row).progress == "finished" for row in manifest.rows)
 
 
+def test_a_stopped_comparison_has_the_tables_of_its_finished_rows(arguments, tmp_path):
+    folder = tmp_path / "out"
+    command = [*arguments, "--seeds", "0,1", "--out", str(folder)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    states = folder / "states"
+    wait_for(lambda: any(json.loads(path.read_text())["progress"] == "finished" for path in states.glob("*.json")))
+    process.terminate()
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 130
+    finished = len(Manifest.read(folder).by_progress()["finished"])
+    assert 1 <= finished < 4
+    assert f"{finished} of 4 rows are finished: {folder / 'table.md'}" in told.replace("\n", " ")
+    assert len((folder / "seeds.csv").read_text().splitlines()) == 1 + finished
+    assert (folder / "table.md").read_text().startswith("| generator |")
+
+
 def test_a_row_that_another_process_makes_is_left_to_it(arguments, tmp_path):
     folder = tmp_path / "out"
     subprocess.run([*arguments, "--steps", "1", "--out", str(folder)], check=True)
