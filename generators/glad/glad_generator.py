@@ -22,8 +22,6 @@ from ld3m_plugin.generators.mismatch import check_fits_prior
 from ld3m_plugin.priors.class_matching import rows_of_classes
 from ld3m_plugin.priors.prior_json import PriorFacts
 
-#: Depth of the default layer: published for DC at 128 pixels is layer 16 of 26.
-_DEPTH = 16 / 26
 _CLIP = 10.0  # bound of the first features
 _BUDGET = 2.0  # GiB for the first features
 
@@ -57,7 +55,7 @@ class GLaDGenerator(Generator):
             )
         check_fits_prior(task, shape.image_channels, None, options.mismatch, "gan")
         depth = len(shape.layers)
-        self._layer = min(depth - 1, round(_DEPTH * depth)) if options.layer is None else options.layer
+        self._layer = shape.half_resolution_layer if options.layer is None else options.layer
         if self._layer >= depth:
             raise InvalidOptionError(
                 f"layer={self._layer}, this network has {depth} layers: give 0 to {depth - 1}, or -1 for styles alone"

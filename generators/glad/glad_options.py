@@ -26,8 +26,9 @@ class GLaDOptions(GrownOptions, RatedOptions):
     layer: int | None = Field(
         None,
         ge=-1,
-        description="layer that the learned features enter, counted from 0; -1: learn styles alone. Default: 16/26 of the depth. "
-        "Published for 128 pixels (26 layers): DC 16, DM 20, MTT 12",
+        description="layer that the learned features enter, counted from 0; -1: learn styles alone. Default: the second "
+        "one that features of half of the image's resolution enter. Published for 128 pixels (26 layers): DC 16 (the "
+        "default there), DM 20, MTT 12",
     )
     init: Literal["sampled", "avg_w"] = Field(
         "sampled",

@@ -161,6 +161,18 @@ class NetworkShape:
         """Styles of an image: one for the input, one for each layer."""
         return len(self.layers) + 1
 
+    @property
+    def half_resolution_layer(self) -> int:
+        """The second of the layers that features of half of the image's resolution enter, or the only one.
+
+        GLaD publishes it for DC at 128 pixels: layer 16. Without such layers, of those at the next lower resolution; without
+        these, at the lowest there is.
+        """
+        rates = [layer.in_rate for layer in self.layers]
+        chosen = max((rate for rate in rates if 2 * rate <= self.image_size), default=min(rates))
+        which = [number for number, rate in enumerate(rates) if rate == chosen]
+        return which[:2][-1]
+
 
 class _Signal(NamedTuple):
     """Features (channels, size, size) between two layers; their filter passes up to `cutoff` and stops from `stopband`."""

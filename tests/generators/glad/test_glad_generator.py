@@ -1,11 +1,17 @@
 """The GLaD generator: latents, layers, classes, options and refusals."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from ld3m_plugin.backends import get_generator
 from ld3m_plugin.distillation.rendering import render, render_with_pull_back
 from ld3m_plugin.errors import InvalidOptionError, PriorError
+from ld3m_plugin.generators.glad.gan_files import SHIPPED
+from ld3m_plugin.generators.glad.gan_folder import read_shape
+from ld3m_plugin.generators.glad.pretrained import imagenet_shape
+from ld3m_plugin.generators.glad.stylegan_shape import NetworkShape
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.testing import check_generator, tiny_task
 
@@ -55,9 +61,34 @@ def test_the_first_render_is_the_networks_own_image_at_every_layer(prior):
         assert torch.allclose(images, expected, atol=1e-5)
 
 
-def test_the_default_layer_is_as_deep_as_the_published_one(prior):
-    generator, _ = start(prior())
-    assert generator._layer == round(16 / 26 * DEPTH) == 3
+def test_the_default_layer_is_one_of_half_the_resolution(prior):
+    generator, latents = start(prior())
+    assert generator._layer == generator._network.shape.half_resolution_layer
+    assert latents["features"].shape[-1] == generator._network.shape.layers[generator._layer].in_size
+
+
+@pytest.mark.parametrize(("size", "layer"), [(128, 16), (256, 21), (32, 1)])
+def test_the_default_layer_of_the_official_sizes(size, layer):
+    # 16 of 26 at 128 pixels is the published one for DC.
+    shape = imagenet_shape(size)
+    assert shape.half_resolution_layer == layer
+    assert [2 * one.in_rate for one in shape.layers].count(size) > 0
+    assert 2 * shape.layers[layer].in_rate == size
+
+
+@pytest.mark.parametrize(
+    ("rates", "layer"), [((16, 16, 16, 16), 1), ((8, 8, 8, 16), 1), ((4, 4, 4, 16), 1), ((8, 16, 16, 16), 0)]
+)
+def test_the_default_layer_by_hand(rates, layer):
+    shape = SimpleNamespace(image_size=16, layers=[SimpleNamespace(in_rate=rate) for rate in rates])
+    assert NetworkShape.half_resolution_layer.fget(shape) == layer
+
+
+def test_the_default_layers_of_the_shipped_networks():
+    assert [read_shape(SHIPPED[name]).half_resolution_layer for name in ("embedded-emoji-gan", "embedded-gan")] == [
+        3,
+        1,
+    ]
 
 
 @pytest.mark.parametrize("layer", [DEPTH, 20])
