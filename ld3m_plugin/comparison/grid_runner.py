@@ -21,7 +21,7 @@ from ld3m_plugin.comparison.row_identity import Identities, code_version
 from ld3m_plugin.comparison.seed_table import write_seeds
 from ld3m_plugin.comparison.summary import Summary, summarise
 from ld3m_plugin.comparison.time_to_go import TimeToGo
-from ld3m_plugin.errors import HostError, UsageError
+from ld3m_plugin.errors import HostError, UsageError, one_line
 from ld3m_plugin.launchers.launcher import Job, Launcher
 from ld3m_plugin.runs.folder import claimed
 from ld3m_plugin.storage import LOCK, complete_folder
@@ -98,11 +98,7 @@ def run_grid(
         if len(left) < len(manifest.rows):
             reporter.say(f"{len(manifest.rows) - len(left)} of {len(manifest.rows)} rows are finished")
         if left:
-            try:
-                _launch(manifest, _seed_by_seed(left, grid.seeds), launcher, reporter)
-            except KeyboardInterrupt:
-                _write_finished(manifest, reporter)
-                raise
+            _launch(manifest, _seed_by_seed(left, grid.seeds), launcher, reporter)
         return write_results(manifest)
 
 
@@ -110,8 +106,8 @@ def _write_finished(manifest: Manifest, reporter: GridReporter) -> None:
     """Write the tables of what a comparison has finished that is stopped, and say so."""
     try:
         written = write_results(manifest)
-    except HostError as error:  # such as a baseline without a finished row
-        reporter.say(f"no table of the finished rows: {error}")
+    except Exception as error:  # a full disk, say: the command still ends as stopped
+        reporter.say(f"no table of the finished rows: {one_line(str(error))}")
         return
     if written.summary is not None:
         made, table = len(manifest.rows) - len(written.failed), manifest.folder / "table.md"
@@ -169,6 +165,8 @@ def _launch(manifest: Manifest, left: Sequence[ManifestRow], launcher: Launcher,
             time.sleep(_POLL)
     except KeyboardInterrupt:
         reporter.say("stopping: rows that run save a checkpoint first; once more ends them at once")
+        launcher.stop()  # raises again at a second Ctrl-C, which then waits for no table
+        _write_finished(manifest, reporter)
         raise
     finally:
         launcher.stop()

@@ -209,6 +209,30 @@ def made(tmp_path, registry):
 
 
 @pytest.fixture
+def stopped(tmp_path, registry):
+    """Makes a grid whose launcher is stopped by Ctrl-C after one row, and again `while_stopping`; returns what it told."""
+
+    def stopped(grid, while_stopping=False):
+        class Stopped(Here):
+            def poll(self):
+                if "ended" in self._states.values():
+                    raise KeyboardInterrupt
+                return super().poll()
+
+            def stop(self):
+                again, self._left = while_stopping and self._left, []
+                if again:
+                    raise KeyboardInterrupt
+
+        said = Said()
+        with pytest.raises(KeyboardInterrupt):
+            run_grid(grid, tmp_path / "out", Stopped(), reporter=said)
+        return said.lines
+
+    return stopped
+
+
+@pytest.fixture
 def arguments():
     """Make what `ld3m compare` hands to `grid_settings`: its defaults but for those given."""
     defaults = {name: each.default for name, each in inspect.signature(compare_command).parameters.items()}
