@@ -37,23 +37,23 @@ class Options(BaseModel):
     @classmethod
     def _read(cls, value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
         """Validate `value`; where a number is not accepted, the text that was typed may be."""
-        result = _first_valid(validate, value, plain(value), as_written(value))
+        result = _first_valid(validate, value)
         if isinstance(value, bool) and isinstance(result, int | float) and not isinstance(result, bool):
             raise ValueError(f"write a number, not {str(value).lower()}")
         return result if info.field_name in cls.read_later else plain(result)
 
 
-def _first_valid(validate: ValidatorFunctionWrapHandler, value: Any, *others: Any) -> Any:
-    """Validate `value`, else the first of `others` that is valid; the error is that of `value`.
+def _first_valid(validate: ValidatorFunctionWrapHandler, value: Any) -> Any:
+    """Validate `value`, else it with plain numbers, else with their text; the error is that of `value`.
 
-    Plain numbers are among the others for old versions of pydantic: for them a `WrittenInt` is none of a `Literal`.
+    Plain numbers are for old versions of pydantic: for them a `WrittenInt` is none of a `Literal`.
     """
     try:
         return validate(value)
     except ValidationError as refused:
-        for other in others:
+        for change in (plain, as_written):
             try:
-                return validate(other)
+                return validate(change(value))
             except ValidationError:
                 continue
         raise refused from None
