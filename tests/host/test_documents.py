@@ -56,11 +56,12 @@ def test_there_are_grids_to_check():
     assert GRIDS
 
 
-def test_the_preset_of_colour_drawings_has_the_settings_of_the_study():
+@pytest.mark.parametrize(("preset", "grid"), [("dc", "fourth/test"), ("dm", "sixth/dm-taken"), ("mtt", "sixth/mtt-taken")])
+def test_presets_of_colour_drawings_have_the_settings_of_the_studies(preset, grid):
     only = {"seeds": [8300], "random_real": False, "controls": []}
-    preset = read_grid(presets=("emoji-dc",), settings=only)
-    study = read_grid((ROOT / "docs" / "study" / "fourth" / "test.yaml",), settings=only)
-    of_preset, of_study = ({point.generator: point.config for point in points(grid)} for grid in (preset, study))
+    shipped = read_grid(presets=(f"emoji-{preset}",), settings=only)
+    study = read_grid((ROOT / "docs" / "study" / f"{grid}.yaml",), settings=only)
+    of_preset, of_study = ({point.generator: point.config for point in points(grid)} for grid in (shipped, study))
     assert len(of_study) == 4
     assert of_preset == of_study
 
