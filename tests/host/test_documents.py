@@ -56,7 +56,9 @@ def test_there_are_grids_to_check():
     assert GRIDS
 
 
-@pytest.mark.parametrize(("preset", "grid"), [("dc", "fourth/test"), ("dm", "sixth/dm-taken"), ("mtt", "sixth/mtt-taken")])
+@pytest.mark.parametrize(
+    ("preset", "grid"), [("dc", "fourth/test"), ("dm", "sixth/dm-taken"), ("mtt", "sixth/mtt-taken")]
+)
 def test_presets_of_colour_drawings_have_the_settings_of_the_studies(preset, grid):
     only = {"seeds": [8300], "random_real": False, "controls": []}
     shipped = read_grid(presets=(f"emoji-{preset}",), settings=only)
