@@ -2,8 +2,9 @@
 
     python scripts/sweep_rates.py --networks MLP,SmallViT --ipc 1,10 --rates 0.003,0.01,0.03 --seeds 3
 
-Neither a test image nor a distilled set enters: networks train on some training images and are tested on others. Each cell is
-the mean accuracy in percent over `--seeds` networks, each on a subset of its own, its deviation, and how many diverged.
+Neither a test image nor a distilled set enters: networks train on some training images and are tested on others: those that the
+data set holds out for choosing settings (of `emoji`, drawings that are in training in no style), or random ones. Each cell is the
+mean accuracy in percent over `--seeds` networks, each on a subset of its own, its deviation, and how many diverged.
 """
 
 from __future__ import annotations
@@ -14,38 +15,40 @@ from itertools import product
 
 import torch
 from evaluation_arguments import evaluation_parser, given_task
-from torch import Tensor
 
-from ld3m_plugin.contracts import ImagesByClass, Task
+from ld3m_plugin.contracts import Task
+from ld3m_plugin.data.selection import ChosenImages, for_selection
 from ld3m_plugin.evaluation import evaluate_random_real, get_protocol
 from ld3m_plugin.randomness import stream
 
 
-class Some(ImagesByClass):
-    """Some images of each class of others."""
+def split(task: Task, held_out: int | None) -> Task:
+    """The task with held-out training images in place of its test images, and without them in training.
 
-    def __init__(self, images: ImagesByClass, which: list[Tensor]) -> None:
-        self.origin, self._images, self._which = images.origin, images, which
-
-    def counts(self) -> tuple[int, ...]:
-        return tuple(map(len, self._which))
-
-    def read(self, class_index: int, which: Tensor) -> Tensor:
-        return self._images.read(class_index, self._which[class_index][which])
-
-
-def split(task: Task, held_out: int) -> Task:
-    """The task with `held_out` training images of each class in place of its test images, and without them in training."""
-    orders = [torch.randperm(count, generator=stream(0, "sweep", k)) for k, count in enumerate(task.train.counts())]
-    kept, held = [order[held_out:] for order in orders], [order[:held_out] for order in orders]
-    return replace(task, train=Some(task.train, kept), test_images=Some(task.train, held), test_groups=None)
+    Args:
+        task: what is split.
+        held_out: random images of each class; None: those that the task names, else 100.
+    """
+    if held_out is None and task.held_out is not None:
+        return for_selection(task)
+    count = 100 if held_out is None else held_out
+    orders = [torch.randperm(images, generator=stream(0, "sweep", k)) for k, images in enumerate(task.train.counts())]
+    kept, held = tuple(order[count:] for order in orders), tuple(order[:count] for order in orders)
+    return replace(
+        task, train=ChosenImages(task.train, kept), test_images=ChosenImages(task.train, held), test_groups=None
+    )
 
 
 def main() -> None:
     parser = evaluation_parser(__doc__)
     for name, default in (("ipc", "1,10,50"), ("rates", "0.003,0.01,0.03,0.1"), ("epochs", ""), ("clip", "")):
         parser.add_argument(f"--{name}", default=default, help="separated by commas")
-    parser.add_argument("--held-out", type=int, default=100, help="training images of each class to test on")
+    parser.add_argument(
+        "--held-out",
+        type=int,
+        metavar="N",
+        help="test on N random training images of each class [those that the data set holds out, else 100]",
+    )
     parser.add_argument(
         "--bf16", action="store_true", help="train and test under autocast, in half precision where it may"
     )
