@@ -4,7 +4,8 @@ usage: python scripts/accuracy_over_steps.py FOLDER_OR_CSV [--seen ConvNet] [--c
 
 The rows of a comparison are evaluated between steps with `--set evaluation.every=25`. The table and the figure have two
 parts: networks that the pictures are distilled with (`--seen`), and the others. A cell is the mean over the networks of a
-part, then mean ± standard deviation over seeds, at the steps that all seeds have.
+part, then mean ± standard deviation over seeds, at the steps that all seeds have. A second table has the first pictures
+minus each of the others, paired by seed, with intervals of t tests (not corrected).
 """
 
 import argparse
@@ -16,11 +17,14 @@ from statistics import fmean, stdev
 from paired_tables import spread
 
 from ld3m_plugin.comparison.manifest import Manifest
+from ld3m_plugin.comparison.paired import Estimate, estimate
 from ld3m_plugin.errors import HostError, UsageError
 from ld3m_plugin.report.metric_lines import read_metrics
 
 #: By pictures, seed and step: the accuracy of each network in percent.
 Accuracies = dict[str, dict[int, dict[int, dict[str, float]]]]
+#: By pictures and step: the mean over some networks, a number for each seed.
+Means = dict[str, dict[int, list[float]]]
 _FIRST = ("pictures", "seed", "step")
 
 
@@ -72,9 +76,9 @@ def write_csv(found: Accuracies, networks: list[str], path: Path) -> None:
                     lines.writerow([name, seed, step, *(round(row[network], 4) for network in networks)])
 
 
-def over_steps(found: Accuracies, networks: Collection[str]) -> dict[str, dict[int, list[float]]]:
+def over_steps(found: Accuracies, networks: Collection[str]) -> Means:
     """By pictures and step that all seeds have: the mean over `networks`, a number for each seed."""
-    means: dict[str, dict[int, list[float]]] = {}
+    means: Means = {}
     for name, seeds in found.items():
         common = sorted(set.intersection(*(set(steps) for steps in seeds.values())))
         means[name] = {
@@ -83,7 +87,39 @@ def over_steps(found: Accuracies, networks: Collection[str]) -> dict[str, dict[i
     return means
 
 
-def print_table(parts: dict[str, dict[str, dict[int, list[float]]]]) -> None:
+def differences(found: Accuracies, networks: Collection[str]) -> dict[str, dict[int, Estimate]]:
+    """By name of the difference and step: the first pictures minus others, of the mean over `networks`, paired by seed."""
+    (first, ours), *others = found.items()
+    made: dict[str, dict[int, Estimate]] = {}
+    for name, theirs in others:
+        shared = sorted(ours.keys() & theirs.keys())
+        if not shared:
+            continue
+        pair = over_steps({f: {seed: found[f][seed] for seed in shared} for f in (first, name)}, networks)
+        made[f"{first} - {name}"] = {
+            step: estimate([mine - other for mine, other in zip(values, pair[name][step], strict=True)])
+            for step, values in pair[first].items()
+            if step in pair[name]
+        }
+    return made
+
+
+def print_differences(parts: dict[str, dict[str, dict[int, Estimate]]]) -> None:
+    """Print a line for each part and difference, a column for each step."""
+    steps = sorted({step for made in parts.values() for line in made.values() for step in line})
+    print(f"| networks | difference | {' | '.join(map(str, steps))} |\n| --- | --- |{' ---: |' * len(steps)}")
+    for part, made in parts.items():
+        for name, line in made.items():
+            print(f"| {part} | {name} | {' | '.join(_reach(line[step]) if step in line else '' for step in steps)} |")
+
+
+def _reach(value: Estimate) -> str:
+    """Write a difference and its interval, which one seed has not."""
+    ends = value.interval()
+    return f"{value.mean:+.1f}" + (f" ({ends[0]:+.1f} to {ends[1]:+.1f})" if ends else "")
+
+
+def print_table(parts: dict[str, Means]) -> None:
     """Print a line for each part and pictures, a column for each step."""
     steps = sorted({step for means in parts.values() for line in means.values() for step in line})
     print(f"| networks | pictures | n | {' | '.join(map(str, steps))} |\n| --- | --- | ---: |{' ---: |' * len(steps)}")
@@ -93,7 +129,7 @@ def print_table(parts: dict[str, dict[str, dict[int, list[float]]]]) -> None:
             print(f"| {part} | {name} | {max(map(len, line.values()), default=0)} | {' | '.join(cells)} |")
 
 
-def draw(parts: dict[str, dict[str, dict[int, list[float]]]], path: Path) -> None:
+def draw(parts: dict[str, Means], path: Path) -> None:
     """Draw a panel for each part: means, and bands of one standard deviation over seeds."""
     import matplotlib
 
@@ -141,10 +177,14 @@ def main() -> None:
         parser.error(f"no network {', '.join(sorted(unknown))} for --seen; there are: {', '.join(networks)}")
     seen = [network for network in networks if network in given.seen.split(",")]
     others = [network for network in networks if network not in seen]
-    parts = {", ".join(part): over_steps(found, part) for part in (seen, others) if part}
+    split = {", ".join(part): part for part in (seen, others) if part}
+    parts = {name: over_steps(found, part) for name, part in split.items()}
     if given.csv:
         write_csv(found, networks, given.csv)
     print_table(parts)
+    if len(found) > 1:
+        print()
+        print_differences({name: differences(found, part) for name, part in split.items()})
     if given.plot:
         draw(parts, given.plot)
 

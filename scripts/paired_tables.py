@@ -14,6 +14,7 @@ that learn nothing.
 
 import argparse
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -29,11 +30,16 @@ class UnfitError(Exception):
     """Lines that cannot stand in one table."""
 
 
-def read(paths: list[Path]) -> dict[str, Seeds]:
+def read(paths: list[Path], only: Sequence[str] = ()) -> dict[str, Seeds]:
     """Read accuracies by pictures, seed and network.
 
+    Args:
+        paths: of the files.
+        only: these networks, which the files may have among others; empty: all, the same ones in each file.
+
     Raises:
-        UnfitError: two lines of the same pictures and seed; other networks, data or numbers of images than the first line's.
+        UnfitError: two lines of the same pictures and seed; other networks, data or numbers of images than the first line's;
+            a line without one of `only`.
     """
     found: dict[str, Seeds] = {}
     first: tuple[set[str], dict[str, str]] | None = None
@@ -46,6 +52,9 @@ def read(paths: list[Path]) -> dict[str, Seeds]:
             raise UnfitError(f"{path}: equal storage, which makes a table of its own: give this file alone")
         for line in lines:
             name, terms, accuracies = from_study(line) if "pictures" in line else from_seeds(line)
+            if missing := set(only) - set(accuracies):
+                raise UnfitError(f"{path}: no network {', '.join(sorted(missing))}; there are: {', '.join(accuracies)}")
+            accuracies = {network: accuracies[network] for network in only or accuracies}
             first = first or (set(accuracies), terms)
             if set(accuracies) != first[0] or (terms and first[1] and terms != first[1]):
                 raise UnfitError(f"{path}: {name}, seed {line['seed']} has other networks or data than the first line")
@@ -180,14 +189,9 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, metavar="CSV", help="also write all accuracies here")
     given = parser.parse_args()
     try:
-        found = read(given.files)
+        found = read(given.files, given.networks.split(",") if given.networks else ())
     except UnfitError as error:
         parser.error(str(error))
-    if given.networks:
-        chosen = given.networks.split(",")
-        if unknown := set(chosen) - set(networks_of(found)):
-            parser.error(f"no network {', '.join(sorted(unknown))}; there are: {', '.join(networks_of(found))}")
-        found = {name: {s: {n: row[n] for n in chosen} for s, row in seeds.items()} for name, seeds in found.items()}
     if unknown := set(given.leave_out) - set(found):
         parser.error(f"no pictures {', '.join(sorted(unknown))}; there are: {', '.join(found)}")
     found = {name: seeds for name, seeds in found.items() if name not in given.leave_out}

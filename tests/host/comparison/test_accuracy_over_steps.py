@@ -48,6 +48,19 @@ def test_steps_that_a_seed_lacks_are_left_out(script, tmp_path):
     assert script.over_steps(script.read_csv(file), ["A", "B"]) == {"ld3m+dm": {50: [30.0, 50.0]}}
 
 
+def test_differences_are_paired_by_seed_at_the_steps_that_both_have(script, tmp_path):
+    file = tmp_path / "steps.csv"
+    ours = ["ld3m+dm,0,25,10,30", "ld3m+dm,1,25,14,30", "ld3m+dm,0,50,50,50", "ld3m+dm,1,50,50,50", "ld3m+dm,2,25,9,9"]
+    theirs = ["pixel+dm,1,25,11,10", "pixel+dm,0,25,9,10"]
+    file.write_text("\n".join(["pictures,seed,step,A,B", *ours, *theirs, ""]))
+    made = script.differences(script.read_csv(file), ["A"])["ld3m+dm - pixel+dm"]
+    assert {step: (value.mean, value.n) for step, value in made.items()} == {25: (2.0, 2)}  # of 10 - 9 and 14 - 11
+    low, high = made[25].interval()
+    assert (low, high) == pytest.approx(
+        (2 - 12.706, 2 + 12.706), abs=1e-3
+    )  # t of one degree of freedom, deviation sqrt(2)
+
+
 def test_the_command_prints_both_parts_and_draws_them(tmp_path):
     file, plot = tmp_path / "steps.csv", tmp_path / "steps.png"
     file.write_text("pictures,seed,step,ConvNet,MLP\nld3m+dm,0,25,10,30\nld3m+dm,1,25,12,30\npixel+dm,0,25,1,2\n")
@@ -58,6 +71,11 @@ def test_the_command_prints_both_parts_and_draws_them(tmp_path):
         "| ConvNet | pixel+dm | 1 | 1.0 |",
         "| MLP | ld3m+dm | 2 | 30.0 ± 0.0 |",
         "| MLP | pixel+dm | 1 | 2.0 |",
+        "",
+        "| networks | difference | 25 |",
+        "| --- | --- | ---: |",
+        "| ConvNet | ld3m+dm - pixel+dm | +9.0 |",
+        "| MLP | ld3m+dm - pixel+dm | +28.0 |",
     ]
     assert plot.read_bytes().startswith(b"\x89PNG")
 

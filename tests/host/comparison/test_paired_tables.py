@@ -70,6 +70,18 @@ def test_lines_that_cannot_stand_in_one_table_are_refused(script, tmp_path, rows
         script.read([tmp_path / SEEDS])
 
 
+def test_files_of_other_networks_share_those_that_are_asked_for(script, tmp_path):
+    write_seeds([result("ld3m", 0, 30.0)], tmp_path)
+    other = tmp_path / "other.csv"
+    other.write_text("pictures,seed,MLP,Third\npixel+dm,0,28,90\n")
+    with pytest.raises(script.UnfitError, match="other networks"):
+        script.read([tmp_path / SEEDS, other])
+    found = script.read([tmp_path / SEEDS, other], ["MLP"])
+    assert found == {"ld3m+dm": {0: {"MLP": 30.0}}, "pixel+dm": {0: {"MLP": 28.0}}}
+    with pytest.raises(script.UnfitError, match=r"no network Third; there are: MLP, ViT\.1"):
+        script.read([tmp_path / SEEDS, other], ["Third"])
+
+
 def test_equal_storage_is_one_table_on_the_terms_that_were_asked_for(script, tmp_path):
     more = SeedResult("autoencoder", "dm", "A", 4, 0, {"MLP": (40.0,), "ViT.1": (20.0,)}, asked=1)
     write_seeds([result("ld3m", 0, 30.0), more], tmp_path)
