@@ -92,7 +92,7 @@ class _Root(typer.core.TyperGroup):
 app = typer.Typer(
     name="ld3m",
     cls=_Root,
-    help="Dataset distillation: learn a few synthetic images on which a network trains almost as well as on all data.",
+    help="Dataset distillation: learn a few synthetic images that networks train on in place of all data.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
