@@ -253,10 +253,13 @@ def _launcher(name: str, jobs: int | None, texts: list[str] | None) -> Launcher:
 
 def _print_plan(wanted: GridConfig, as_json: bool) -> None:
     """Check all settings without reading data or priors; print the grid, with the number of its rows as a comment."""
-    from ld3m_plugin.comparison.points import points
+    from ld3m_plugin.comparison.points import points, without_rows
     from ld3m_plugin.plain_yaml import dump_yaml
 
-    kinds: Counter[str] = Counter(point.kind for point in points(wanted))
+    found = points(wanted)
+    for problem in without_rows(wanted, found).values():
+        say(f"warning: {problem}")
+    kinds: Counter[str] = Counter(point.kind for point in found)
     content = wanted.model_dump(mode="json")
     if as_json:
         typer.echo(json.dumps(content, indent=2))

@@ -15,7 +15,7 @@ from pathlib import Path
 from ld3m_plugin.comparison.exports import write_tables
 from ld3m_plugin.comparison.grid import GridConfig
 from ld3m_plugin.comparison.manifest import LAUNCHER, LOGS, MANIFEST, ROWS, STATES, Manifest, ManifestRow
-from ld3m_plugin.comparison.points import points
+from ld3m_plugin.comparison.points import points, without_rows
 from ld3m_plugin.comparison.results import baseline, results, write_pictures
 from ld3m_plugin.comparison.row_identity import Identities, code_version
 from ld3m_plugin.comparison.seed_table import write_seeds
@@ -84,7 +84,10 @@ def run_grid(
     reporter = reporter or GridReporter()
     _check_folder(folder)
     identities = Identities(grid)
-    rows = {row.id: row for row in map(identities.row, points(grid))}
+    wanted = points(grid)
+    rows = {row.id: row for row in map(identities.row, wanted)}
+    for problem in without_rows(grid, wanted).values():
+        reporter.warn(problem)
     for problem in dict.fromkeys(row.problem for row in rows.values() if row.problem):
         reporter.warn(f"some rows will fail: {problem}")  # now, and not only when their turn comes
     with claimed(folder):

@@ -157,10 +157,13 @@ class Said(GridReporter):
     """Remembers what a grid told."""
 
     def __init__(self):
-        self.lines, self.counts = [], []
+        self.lines, self.warned, self.counts = [], [], []
 
     def say(self, message):
         self.lines.append(message)
+
+    def warn(self, message):
+        self.warned.append(message)
 
     def changed(self, manifest, counts, left_seconds):
         self.counts.append(counts)

@@ -5,7 +5,7 @@ import torch
 
 from ld3m_plugin.comparison.grid import read_grid
 from ld3m_plugin.comparison.made_rows import read_made
-from ld3m_plugin.comparison.points import points
+from ld3m_plugin.comparison.points import points, without_rows
 from ld3m_plugin.comparison.row_identity import Identities
 from ld3m_plugin.errors import UsageError
 from ld3m_plugin.evaluation import evaluate
@@ -73,6 +73,16 @@ def test_an_initialiser_with_options_takes_them_from_a_compared_generator(plain,
     assert lent[0].options["init_options"] == {"prior": "embedded", "revision": None}
     given = starts("pixel", generator_options={"latent-centres": {"prior": "embedded"}})
     assert given[0].options["init_options"] == {"prior": "embedded"}
+
+
+def test_an_initialiser_that_nothing_lends_its_options_is_said_to_have_no_row(made, grid, capsys):
+    (line,) = without_rows(wanted := grid("pixel", controls=["mean", "samples"]), points(wanted)).values()
+    assert line.startswith("no rows of samples: ")
+    assert "-G samples.prior=VALUE" in line
+    given = grid("pixel", controls=["samples"], generator_options={"samples": {"prior": "embedded"}})
+    assert without_rows(given, points(given)) == {}
+    _, said = made(wanted)
+    assert said.warned == [line]
 
 
 def test_an_initialiser_with_options_is_read_with_the_data_of_its_row():
