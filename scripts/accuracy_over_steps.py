@@ -105,9 +105,11 @@ def differences(found: Accuracies, networks: Collection[str]) -> dict[str, dict[
 
 
 def print_differences(parts: dict[str, dict[str, dict[int, Estimate]]]) -> None:
-    """Print a line for each part and difference, a column for each step."""
+    """Print a line for each part and difference, a column for each step; nothing where no seeds are shared."""
     steps = sorted({step for made in parts.values() for line in made.values() for step in line})
-    print(f"| networks | difference | {' | '.join(map(str, steps))} |\n| --- | --- |{' ---: |' * len(steps)}")
+    if not steps:
+        return
+    print(f"\n| networks | difference | {' | '.join(map(str, steps))} |\n| --- | --- |{' ---: |' * len(steps)}")
     for part, made in parts.items():
         for name, line in made.items():
             print(f"| {part} | {name} | {' | '.join(_reach(line[step]) if step in line else '' for step in steps)} |")
@@ -182,9 +184,7 @@ def main() -> None:
     if given.csv:
         write_csv(found, networks, given.csv)
     print_table(parts)
-    if len(found) > 1:
-        print()
-        print_differences({name: differences(found, part) for name, part in split.items()})
+    print_differences({name: differences(found, part) for name, part in split.items()})
     if given.plot:
         draw(parts, given.plot)
 

@@ -51,7 +51,10 @@ def read(paths: list[Path], only: Sequence[str] = ()) -> dict[str, Seeds]:
         if storage and len(paths) > 1:
             raise UnfitError(f"{path}: equal storage, which makes a table of its own: give this file alone")
         for line in lines:
-            name, terms, accuracies = from_study(line) if "pictures" in line else from_seeds(line)
+            try:
+                name, terms, accuracies = from_study(line) if "pictures" in line else from_seeds(line)
+            except UnfitError as error:
+                raise UnfitError(f"{path}: {error}") from None
             if missing := set(only) - set(accuracies):
                 raise UnfitError(f"{path}: no network {', '.join(sorted(missing))}; there are: {', '.join(accuracies)}")
             accuracies = {network: accuracies[network] for network in only or accuracies}
@@ -70,8 +73,14 @@ def from_study(line: dict[str, str]) -> tuple[str, dict[str, str], dict[str, flo
 
 
 def from_seeds(line: dict[str, str]) -> tuple[str, dict[str, str], dict[str, float]]:
-    """Read a line of `seeds.csv`: what the pictures are called, what all lines must share, and the accuracies."""
+    """Read a line of `seeds.csv`: what the pictures are called, what all lines must share, and the accuracies.
+
+    Raises:
+        UnfitError: other columns.
+    """
     columns = list(line)
+    if not {"start", "seed"} <= line.keys():
+        raise UnfitError(f"these columns are not those of seeds.csv nor of --csv: {', '.join(columns)}")
     varied = [path for path in columns[columns.index("start") + 1 : columns.index("seed")] if line[path]]
     networks = [name for name in columns if f"{name} diverged" in line and line[name]]
     name = "+".join(filter(None, (line["generator"], line["objective"])))
@@ -98,10 +107,10 @@ def spread(values: list[float]) -> str:
 
 
 def differences(found: dict[str, Seeds], baseline: str) -> list[tuple[str, Estimate]]:
-    """Estimate, of the mean over networks, each baseline minus what it is compared with."""
-    made = []
+    """Estimate, of the mean over networks, each baseline minus what it is compared with, generators first."""
+    made, others = [], sorted(found, key=lambda name: "+" not in name)
     for base in (name for name in found if baseline in (name, name.partition("+")[0])):
-        for other in found:
+        for other in others:
             if other != base and (base == baseline or other.partition("+")[2] in ("", base.partition("+")[2])):
                 shared = sorted(found[base].keys() & found[other].keys())
                 if shared:

@@ -18,6 +18,7 @@ from evaluation_arguments import evaluation_parser, given_task
 
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.selection import ChosenImages, for_selection
+from ld3m_plugin.errors import HostError, UsageError
 from ld3m_plugin.evaluation import evaluate_random_real, get_protocol
 from ld3m_plugin.randomness import stream
 
@@ -28,14 +29,27 @@ def split(task: Task, held_out: int | None) -> Task:
     Args:
         task: what is split.
         held_out: random images of each class; None: those that the task names, else 100.
+
+    Raises:
+        UsageError: no image is left to test on, or to train on.
+        DataError: the data set says that none may be held out.
     """
     if held_out is None and task.held_out is not None:
         return for_selection(task)
-    count = 100 if held_out is None else held_out
+    count, least = 100 if held_out is None else held_out, min(task.train.counts())
+    if not 0 < count < least:
+        raise UsageError(
+            f"--held-out {count}: give 1 to {least - 1}, as the smallest class has {least} training images"
+        )
     orders = [torch.randperm(images, generator=stream(0, "sweep", k)) for k, images in enumerate(task.train.counts())]
     kept, held = tuple(order[count:] for order in orders), tuple(order[:count] for order in orders)
     return replace(
-        task, train=ChosenImages(task.train, kept), test_images=ChosenImages(task.train, held), test_groups=None
+        task,
+        train=ChosenImages(task.train, kept),
+        test_images=ChosenImages(task.train, held),
+        test_groups=None,
+        held_out=None,
+        held_out_groups=None,
     )
 
 
@@ -53,7 +67,10 @@ def main() -> None:
         "--bf16", action="store_true", help="train and test under autocast, in half precision where it may"
     )
     given = parser.parse_args()
-    task, base = split(given_task(given), given.held_out), get_protocol(given.protocol)
+    try:
+        task, base = split(given_task(given), given.held_out), get_protocol(given.protocol)
+    except HostError as error:
+        parser.error(f"{error}; --held-out N tests on random training images" if given.held_out is None else str(error))
     rates = [float(rate) for rate in given.rates.split(",")]
     epochs = [int(number) for number in given.epochs.split(",") if number] or [base.epochs]
     clips = [float(clip) for clip in given.clip.split(",") if clip] or [base.gradient_clip]

@@ -48,17 +48,18 @@ def test_steps_that_a_seed_lacks_are_left_out(script, tmp_path):
     assert script.over_steps(script.read_csv(file), ["A", "B"]) == {"ld3m+dm": {50: [30.0, 50.0]}}
 
 
-def test_differences_are_paired_by_seed_at_the_steps_that_both_have(script, tmp_path):
+def test_differences_are_paired_by_seed_at_the_steps_that_both_have(script, tmp_path, capsys):
     file = tmp_path / "steps.csv"
     ours = ["ld3m+dm,0,25,10,30", "ld3m+dm,1,25,14,30", "ld3m+dm,0,50,50,50", "ld3m+dm,1,50,50,50", "ld3m+dm,2,25,9,9"]
     theirs = ["pixel+dm,1,25,11,10", "pixel+dm,0,25,9,10"]
     file.write_text("\n".join(["pictures,seed,step,A,B", *ours, *theirs, ""]))
     made = script.differences(script.read_csv(file), ["A"])["ld3m+dm - pixel+dm"]
     assert {step: (value.mean, value.n) for step, value in made.items()} == {25: (2.0, 2)}  # of 10 - 9 and 14 - 11
-    low, high = made[25].interval()
-    assert (low, high) == pytest.approx(
-        (2 - 12.706, 2 + 12.706), abs=1e-3
-    )  # t of one degree of freedom, deviation sqrt(2)
+    # t of one degree of freedom, 12.706, times the deviation sqrt(2) over sqrt(2)
+    assert made[25].interval() == pytest.approx((2 - 12.706, 2 + 12.706), abs=1e-3)
+    file.write_text("\n".join(["pictures,seed,step,A,B", *ours, "pixel+dm,7,25,11,10", ""]))
+    script.print_differences({"A": script.differences(script.read_csv(file), ["A"])})
+    assert capsys.readouterr().out == ""  # no seed is shared
 
 
 def test_the_command_prints_both_parts_and_draws_them(tmp_path):

@@ -82,6 +82,13 @@ def test_files_of_other_networks_share_those_that_are_asked_for(script, tmp_path
         script.read([tmp_path / SEEDS, other], ["Third"])
 
 
+def test_another_table_is_refused(script, tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("generator,objective,data,MLP mean\nld3m,dm,A,30\n")
+    with pytest.raises(script.UnfitError, match=r"table\.csv: these columns"):
+        script.read([table])
+
+
 def test_equal_storage_is_one_table_on_the_terms_that_were_asked_for(script, tmp_path):
     more = SeedResult("autoencoder", "dm", "A", 4, 0, {"MLP": (40.0,), "ViT.1": (20.0,)}, asked=1)
     write_seeds([result("ld3m", 0, 30.0), more], tmp_path)

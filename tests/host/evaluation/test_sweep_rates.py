@@ -1,0 +1,61 @@
+"""`scripts/sweep_rates.py`: which training images take the place of the test set."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ld3m_plugin.errors import DataError, UsageError
+from ld3m_plugin.testing import tiny_task
+
+SCRIPT = Path(__file__).parents[3] / "scripts" / "sweep_rates.py"
+
+
+@pytest.fixture(scope="module")
+def split(load_script):
+    return load_script("sweep_rates").split
+
+
+def images(of, k):
+    return [tuple(image.flatten().tolist()) for image in of.read(k, torch.arange(of.counts()[k]))]
+
+
+def test_random_images_are_tested_on_and_no_longer_trained_on(split):
+    task = tiny_task()
+    parts = split(task, 2)
+    for k, count in enumerate(task.train.counts()):
+        kept, held = images(parts.train, k), images(parts.test_images, k)
+        assert (len(kept), len(held)) == (count - 2, 2)
+        assert sorted(kept + held) == sorted(images(task.train, k))
+    assert images(split(task, 2).test_images, 0) == images(parts.test_images, 0)
+
+
+def test_images_that_the_data_set_names_are_tested_on(split):
+    task = tiny_task()
+    named = replace(task, held_out=tuple((1, 3) for _ in task.train.counts()))
+    parts = split(named, None)
+    for k in range(task.num_classes):
+        assert images(parts.test_images, k) == [images(task.train, k)[i] for i in (1, 3)]
+        assert not set(images(parts.train, k)) & set(images(parts.test_images, k))
+    assert len(images(split(named, 1).test_images, 0)) == 1  # a number asks for random ones
+    assert split(named, 1).held_out is None
+
+
+def test_what_leaves_nothing_is_refused(split):
+    task = tiny_task()
+    for count in (0, min(task.train.counts()), None):
+        with pytest.raises(UsageError, match="--held-out"):
+            split(task, count)
+    with pytest.raises(DataError, match="held out"):
+        split(replace(task, held_out=((),) * task.num_classes), None)
+
+
+def test_a_refusal_is_one_line_that_says_what_to_type():
+    command = [sys.executable, str(SCRIPT), "--data", "emoji", "-D", "split=equal-data", "--ipc", "1"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    assert "--held-out N" in ended.stderr.splitlines()[-1]
