@@ -14,7 +14,7 @@ from collections.abc import Collection
 from pathlib import Path
 from statistics import fmean, stdev
 
-from paired_tables import spread
+from paired_tables import reach, spread
 
 from ld3m_plugin.comparison.manifest import Manifest
 from ld3m_plugin.comparison.paired import Estimate, estimate
@@ -112,13 +112,8 @@ def print_differences(parts: dict[str, dict[str, dict[int, Estimate]]]) -> None:
     print(f"\n| networks | difference | {' | '.join(map(str, steps))} |\n| --- | --- |{' ---: |' * len(steps)}")
     for part, made in parts.items():
         for name, line in made.items():
-            print(f"| {part} | {name} | {' | '.join(_reach(line[step]) if step in line else '' for step in steps)} |")
-
-
-def _reach(value: Estimate) -> str:
-    """Write a difference and its interval, which one seed has not."""
-    ends = value.interval()
-    return f"{value.mean:+.1f}" + (f" ({ends[0]:+.1f} to {ends[1]:+.1f})" if ends else "")
+            cells = [f"{line[step].mean:+.1f} ({reach(line[step], 1)})" if step in line else "" for step in steps]
+            print(f"| {part} | {name} | {' | '.join(cells)} |".replace(" ()", ""))
 
 
 def print_table(parts: dict[str, Means]) -> None:

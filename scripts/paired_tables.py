@@ -106,6 +106,12 @@ def spread(values: list[float]) -> str:
     return f"{fmean(values):.1f} ± {stdev(values):.1f}" if len(values) > 1 else f"{fmean(values):.1f}"
 
 
+def reach(value: Estimate, digits: int) -> str:
+    """Write the interval of a difference, which one seed has not."""
+    ends = value.interval()
+    return f"{ends[0]:+.{digits}f} to {ends[1]:+.{digits}f}" if ends else ""
+
+
 def differences(found: dict[str, Seeds], baseline: str) -> list[tuple[str, Estimate]]:
     """Estimate, of the mean over networks, each baseline minus what it is compared with, generators first."""
     made, others = [], sorted(found, key=lambda name: "+" not in name)
@@ -135,11 +141,8 @@ def print_tables(found: dict[str, Seeds], made: list[tuple[str, Estimate]]) -> N
     print("\n| difference | points | interval, 95 % | p | corrected | n |\n| --- | ---: | --- | ---: | ---: | ---: |")
     after = corrected(made)
     for name, value in made:
-        ends = value.interval()
-        reach = f"{ends[0]:+.2f} to {ends[1]:+.2f}" if ends else ""
-        print(
-            f"| {name} | {value.mean:+.2f} | {reach} | {p_text(value.p_value())} | {p_text(after.get(name))} | {value.n} |"
-        )
+        tested = f"{p_text(value.p_value())} | {p_text(after.get(name))}"
+        print(f"| {name} | {value.mean:+.2f} | {reach(value, 2)} | {tested} | {value.n} |")
 
 
 def corrected(made: list[tuple[str, Estimate]]) -> dict[str, float]:

@@ -18,7 +18,7 @@ from evaluation_arguments import evaluation_parser, given_task
 
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.selection import ChosenImages, for_selection
-from ld3m_plugin.errors import HostError, UsageError
+from ld3m_plugin.errors import DataError, HostError, UsageError
 from ld3m_plugin.evaluation import evaluate_random_real, get_protocol
 from ld3m_plugin.randomness import stream
 
@@ -31,11 +31,13 @@ def split(task: Task, held_out: int | None) -> Task:
         held_out: random images of each class; None: those that the task names, else 100.
 
     Raises:
-        UsageError: no image is left to test on, or to train on.
-        DataError: the data set says that none may be held out.
+        UsageError: no image is left to test on, or to train on; the data set says that none may be held out.
     """
     if held_out is None and task.held_out is not None:
-        return for_selection(task)
+        try:
+            return for_selection(task)
+        except DataError as error:
+            raise UsageError(f"{error}; --held-out N tests on random training images") from None
     count, least = 100 if held_out is None else held_out, min(task.train.counts())
     if not 0 < count < least:
         raise UsageError(
@@ -70,7 +72,7 @@ def main() -> None:
     try:
         task, base = split(given_task(given), given.held_out), get_protocol(given.protocol)
     except HostError as error:
-        parser.error(f"{error}; --held-out N tests on random training images" if given.held_out is None else str(error))
+        parser.error(str(error))
     rates = [float(rate) for rate in given.rates.split(",")]
     epochs = [int(number) for number in given.epochs.split(",") if number] or [base.epochs]
     clips = [float(clip) for clip in given.clip.split(",") if clip] or [base.gradient_clip]

@@ -257,7 +257,7 @@ def _print_plan(wanted: GridConfig, as_json: bool) -> None:
     from ld3m_plugin.plain_yaml import dump_yaml
 
     found = points(wanted)
-    for problem in without_rows(wanted, found).values():
+    for problem in without_rows(wanted, found):
         say(f"warning: {problem}")
     kinds: Counter[str] = Counter(point.kind for point in found)
     content = wanted.model_dump(mode="json")

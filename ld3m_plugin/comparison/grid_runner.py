@@ -86,7 +86,7 @@ def run_grid(
     identities = Identities(grid)
     wanted = points(grid)
     rows = {row.id: row for row in map(identities.row, wanted)}
-    for problem in without_rows(grid, wanted).values():
+    for problem in without_rows(grid, wanted):
         reporter.warn(problem)
     for problem in dict.fromkeys(row.problem for row in rows.values() if row.problem):
         reporter.warn(f"some rows will fail: {problem}")  # now, and not only when their turn comes

@@ -74,18 +74,16 @@ def points(grid: GridConfig) -> list[Point]:
     return [*runs, *(point for point in starts if point is not None), *real]
 
 
-def without_rows(grid: GridConfig, found: Sequence[Point]) -> dict[str, str]:
-    """Initialisers among the controls that have no point, as no compared generator lends them options, and what to type."""
+def without_rows(grid: GridConfig, found: Sequence[Point]) -> list[str]:
+    """A line for each initialiser among the controls that has no point, as no compared generator lends it options."""
     made = {point.generator for point in found if point.kind == "start"}
-    lacking = {
-        name: _options("initialiser", name) for name in grid.controls if is_initialiser(name) and name not in made
-    }
-    return {
-        name: f"no rows of {name}: no compared generator has the options that it takes; give them, such as -G {name}."
+    lacking = [name for name in grid.controls if is_initialiser(name) and name not in made]
+    return [
+        f"no rows of {name}: no compared generator has the options that it takes; give them, such as -G {name}."
         f"{next(iter(wanted.model_fields))}=VALUE, or leave it out of --controls"
-        for name, wanted in lacking.items()
-        if wanted
-    }
+        for name in lacking
+        if (wanted := _options("initialiser", name))
+    ]
 
 
 def _combinations(grid: GridConfig, base: RunConfig, generators: list[str]) -> Iterator[Point]:

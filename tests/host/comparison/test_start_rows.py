@@ -75,12 +75,12 @@ def test_an_initialiser_with_options_takes_them_from_a_compared_generator(plain,
     assert given[0].options["init_options"] == {"prior": "embedded"}
 
 
-def test_an_initialiser_that_nothing_lends_its_options_is_said_to_have_no_row(made, grid, capsys):
-    (line,) = without_rows(wanted := grid("pixel", controls=["mean", "samples"]), points(wanted)).values()
+def test_an_initialiser_that_nothing_lends_its_options_is_said_to_have_no_row(made, grid):
+    (line,) = without_rows(wanted := grid("pixel", controls=["mean", "samples"]), points(wanted))
     assert line.startswith("no rows of samples: ")
     assert "-G samples.prior=VALUE" in line
     given = grid("pixel", controls=["samples"], generator_options={"samples": {"prior": "embedded"}})
-    assert without_rows(given, points(given)) == {}
+    assert without_rows(given, points(given)) == []
     _, said = made(wanted)
     assert said.warned == [line]
 
