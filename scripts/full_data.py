@@ -3,7 +3,8 @@
     python scripts/full_data.py --data fashion-mnist:embedded --epochs 20 --seeds 3
 
 Tables of distilled images stand beside these accuracies. The recipe, with its rates, is the protocol's, but for the number of
-epochs and the batch. Cells are the mean over networks with initial weights of their own, and their deviation.
+epochs and the batch. Cells are the mean over networks with initial weights of their own, and their deviation. A second table has
+the accuracy on each class.
 """
 
 from __future__ import annotations
@@ -13,11 +14,23 @@ from types import SimpleNamespace
 
 import torch
 from evaluation_arguments import evaluation_parser, given_task
+from torch import Tensor
 
 from ld3m_plugin.errors import UsageError
 from ld3m_plugin.evaluation import evaluate, get_protocol
 from ld3m_plugin.evaluation.evaluating import check_evaluation
 from ld3m_plugin.randomness import stream
+
+
+def by_class(predicted: Tensor, labels: Tensor) -> list[float]:
+    """Accuracy on the test images of each class, in percent.
+
+    Args:
+        predicted: classes (networks, test images).
+        labels: true classes (test images,).
+    """
+    correct = (predicted == labels).double().mean(0)
+    return [100 * correct[labels == k].mean().item() for k in range(int(labels.max()) + 1)]
 
 
 def main() -> None:
@@ -36,6 +49,7 @@ def main() -> None:
         raise SystemExit(f"error: {error}") from None
     print(f"| network | {len(labels)} images, {given.epochs} epochs | CPU s |\n| --- | ---: | ---: |")
     everything = SimpleNamespace(images=task.real_images_of(labels, stream(0, "full data")), labels=labels)
+    classes = {}
     for network in networks:
         began = time.process_time()
         found = evaluate(
@@ -48,6 +62,10 @@ def main() -> None:
             test_per_class=given.test_per_class,
         )
         print(f"| {network} | {found.rows[0]} | {time.process_time() - began:.0f} |", flush=True)
+        classes[network] = by_class(found.rows[0].predicted, found.test_labels)
+    print("\n| class |", " | ".join(classes), "|\n| --- |", " | ".join("---:" for _ in classes), "|")
+    for name, accuracies in zip(task.class_names, zip(*classes.values(), strict=True), strict=True):
+        print(f"| {name} |", " | ".join(f"{value:.1f}" for value in accuracies), "|")
 
 
 if __name__ == "__main__":
