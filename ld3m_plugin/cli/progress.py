@@ -21,7 +21,7 @@ from ld3m_plugin.evaluation import Evaluation
 from ld3m_plugin.evaluation.evaluating import TrainingBegins
 from ld3m_plugin.runs.checkpoints import checkpoint_folders
 from ld3m_plugin.runs.folder import CONFIG
-from ld3m_plugin.runs.run import Reporter
+from ld3m_plugin.runs.reporter import Reporter
 
 _PLAIN_INTERVAL, _FIRST_INTERVAL = 60.0, 5.0
 # Weight of the newest step in the displayed speed: the first steps of a run are slow and must not count for long.

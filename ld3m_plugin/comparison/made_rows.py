@@ -24,7 +24,8 @@ from ld3m_plugin.options import build
 from ld3m_plugin.randomness import stream
 from ld3m_plugin.runs.folder import CONFIG, DISTILLED, step_seconds
 from ld3m_plugin.runs.provenance import start_metadata
-from ld3m_plugin.runs.run import Reporter, resume, start
+from ld3m_plugin.runs.reporter import Reporter
+from ld3m_plugin.runs.run import resume, start
 from ld3m_plugin.storage import complete_folder, read_json, write_json
 
 EVALUATION = "evaluation.json"

@@ -22,7 +22,7 @@ from ld3m_plugin.comparison.made_rows import MAKERS
 from ld3m_plugin.comparison.manifest import Manifest, ManifestRow
 from ld3m_plugin.comparison.row_identity import code_version
 from ld3m_plugin.errors import LESS_MEMORY, ExitCode, HostError, PluginFailedError, of_the_machine, one_line
-from ld3m_plugin.runs.run import Reporter
+from ld3m_plugin.runs.reporter import Reporter
 from ld3m_plugin.storage import InUseError, locked
 
 #: The exit code of a process that found another one at work on its row (sysexits.h: EX_TEMPFAIL).

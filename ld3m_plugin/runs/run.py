@@ -6,7 +6,6 @@ Whatever ends a run — an error, a value that is not finite, Ctrl-C — the las
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,6 @@ from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.data_settings import recorded_options
 from ld3m_plugin.data.load import load_task
 from ld3m_plugin.distillation.loop import Distillation
-from ld3m_plugin.distillation.step_record import Step
 from ld3m_plugin.errors import ArtefactError, HostError, NonFiniteError, UsageError, one_line
 from ld3m_plugin.evaluation import Evaluation, check_evaluation, evaluate, get_protocol
 from ld3m_plugin.evaluation.predictions import PREDICTIONS, save_predictions
@@ -31,46 +29,11 @@ from ld3m_plugin.runs import folder as folders
 from ld3m_plugin.runs.checkpoints import latest_checkpoint, save_checkpoint, set_damaged_aside
 from ld3m_plugin.runs.places import moved, said_if_missing, same_places
 from ld3m_plugin.runs.provenance import check_same_origin, environment, metadata
+from ld3m_plugin.runs.reporter import Reporter
 from ld3m_plugin.runs.run_trackers import RunTrackers
 from ld3m_plugin.runs.start_pictures import save_start, save_start_now
 from ld3m_plugin.runs.step_recording import StepRecorder
 from ld3m_plugin.storage import complete_folder, signals_held, write_json, write_text
-
-_log = logging.getLogger(__name__)
-
-
-class Reporter:
-    """Receives what a run tells while it goes on; the base class logs it, each step at the level DEBUG."""
-
-    def started(self, state: Distillation, folder: Path) -> None:
-        """Called before the first step."""
-        chosen = state.config
-        _log.info("generator %r, objective %r, run folder %s", chosen.generator.name, chosen.objective.name, folder)
-        for note in state.objective.notes():
-            _log.info("%s", note)
-
-    def step(self, step: Step) -> None:
-        """Called for each update, in order: at once on the CPU, in bunches where a device works behind the host."""
-        _log.debug("step %d of %d: loss %.4g", step.iteration, step.state.config.steps, step.loss)
-
-    def evaluating(self, what: str) -> None:
-        """Called when the training of a network starts."""
-        _log.info("evaluating %s", what)
-
-    def evaluated(self, iteration: int, evaluation: Evaluation) -> None:
-        """Called with each table of accuracies."""
-        for row in evaluation.rows:
-            _log.info(
-                "step %d: %s on %s: %s %% (%s)", iteration, row.network, row.images, row, evaluation.protocol.name
-            )
-
-    def say(self, message: str) -> None:
-        """Called with a line that is worth showing."""
-        _log.info("%s", message)
-
-    def warn(self, message: str) -> None:
-        """Called with a problem that does not stop the run."""
-        _log.warning("%s", message)
 
 
 @dataclass(frozen=True)

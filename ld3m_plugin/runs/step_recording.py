@@ -8,7 +8,7 @@ from ld3m_plugin.distillation.step_record import Step, read_steps
 from ld3m_plugin.runs.run_trackers import RunTrackers
 
 if TYPE_CHECKING:
-    from ld3m_plugin.runs.run import Reporter
+    from ld3m_plugin.runs.reporter import Reporter
 
 
 class StepRecorder:

@@ -10,7 +10,8 @@ from ld3m_plugin.data.load import load_task
 from ld3m_plugin.distillation.loop import READ_EVERY, Distillation
 from ld3m_plugin.distillation.step_record import read_steps
 from ld3m_plugin.errors import NonFiniteError
-from ld3m_plugin.runs.run import Reporter, start
+from ld3m_plugin.runs.reporter import Reporter
+from ld3m_plugin.runs.run import start
 from ld3m_plugin.testing import tiny_task
 
 

@@ -17,7 +17,8 @@ from ld3m_plugin.data.load import load_task
 from ld3m_plugin.distillation.loop import distill
 from ld3m_plugin.evaluation import evaluate, get_protocol
 from ld3m_plugin.evaluation.evaluating import TrainingBegins
-from ld3m_plugin.runs.run import Reporter, start
+from ld3m_plugin.runs.reporter import Reporter
+from ld3m_plugin.runs.run import start
 from ld3m_plugin.testing.tiny_task import tiny_task
 
 NAME = "ld3m_plugin"

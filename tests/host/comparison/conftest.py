@@ -14,7 +14,7 @@ from ld3m_plugin.comparison.row_process import run_row
 from ld3m_plugin.errors import UsageError
 from ld3m_plugin.launchers.launcher import Launcher
 from ld3m_plugin.registry import use_registry
-from ld3m_plugin.runs.run import Reporter
+from ld3m_plugin.runs.reporter import Reporter
 
 PIECES = """
 import signal
