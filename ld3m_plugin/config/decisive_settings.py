@@ -12,7 +12,6 @@ from ld3m_plugin.options import places
 
 _FREE = {"steps", "seconds", "device", "checkpoint_every", "evaluation", "trackers", "render_batch"}
 
-
 #: Settings that are younger than some checkpoints, and count only where they are not the default, which is what those had.
 _YOUNGER = ("tf32",)
 

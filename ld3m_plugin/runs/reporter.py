@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ld3m_plugin.distillation.loop import Distillation
-from ld3m_plugin.distillation.step_record import Step
-from ld3m_plugin.evaluation import Evaluation
+if TYPE_CHECKING:
+    from ld3m_plugin.distillation.loop import Distillation
+    from ld3m_plugin.distillation.step_record import Step
+    from ld3m_plugin.evaluation import Evaluation
 
 _log = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from ld3m_plugin.runs import folder as folders
 from ld3m_plugin.runs.checkpoints import latest_checkpoint, save_checkpoint, set_damaged_aside
 from ld3m_plugin.runs.places import moved, said_if_missing, same_places
 from ld3m_plugin.runs.provenance import check_same_origin, environment, metadata
-from ld3m_plugin.runs.reporter import Reporter
+from ld3m_plugin.runs.reporter import Reporter as Reporter  # its former place
 from ld3m_plugin.runs.run_trackers import RunTrackers
 from ld3m_plugin.runs.start_pictures import save_start, save_start_now
 from ld3m_plugin.runs.step_recording import StepRecorder
