@@ -4,14 +4,18 @@
 
 Neither a test image nor a distilled set enters: networks train on some training images and are tested on others: those that the
 data set holds out for choosing settings (of `emoji`, drawings that are in training in no style), or random ones. Each cell is the
-mean accuracy in percent over `--seeds` networks, each on a subset of its own, its deviation, and how many diverged.
+mean accuracy in percent over `--seeds` networks, each on a subset of its own, its deviation, and how many diverged. The networks
+of all cells with equally many images have the same subsets and initial weights; `--csv` keeps each network's accuracy, to compare
+cells network by network.
 """
 
 from __future__ import annotations
 
+import csv
 import time
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import torch
 from evaluation_arguments import evaluation_parser, given_task
@@ -20,6 +24,7 @@ from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.selection import ChosenImages, for_selection
 from ld3m_plugin.errors import DataError, HostError, UsageError
 from ld3m_plugin.evaluation import evaluate_random_real, get_protocol
+from ld3m_plugin.evaluation.table import Row
 from ld3m_plugin.randomness import stream
 
 
@@ -55,6 +60,27 @@ def split(task: Task, held_out: int | None) -> Task:
     )
 
 
+COLUMNS = ("network", "images_per_class", "epochs", "clip", "rate", "repeat", "accuracy", "diverged")
+
+
+def write(path: Path, cell: tuple[object, ...], row: Row) -> None:
+    """Append a line for each network of a cell to a CSV file, its header before the first.
+
+    Args:
+        path: of the file.
+        cell: the first five of `COLUMNS`.
+        row: the networks' accuracies in percent, and which of them diverged.
+    """
+    with path.open("a", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        if not file.tell():
+            lines.writerow(COLUMNS)
+        lines.writerows(
+            (*cell, repeat, round(accuracy, 4), int(repeat in row.diverged))
+            for repeat, accuracy in enumerate(row.accuracies)
+        )
+
+
 def main() -> None:
     parser = evaluation_parser(__doc__)
     for name, default in (("ipc", "1,10,50"), ("rates", "0.003,0.01,0.03,0.1"), ("epochs", ""), ("clip", "")):
@@ -68,6 +94,7 @@ def main() -> None:
     parser.add_argument(
         "--bf16", action="store_true", help="train and test under autocast, in half precision where it may"
     )
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also append each network's accuracy to this file")
     given = parser.parse_args()
     try:
         task, base = split(given_task(given), given.held_out), get_protocol(given.protocol)
@@ -90,6 +117,8 @@ def main() -> None:
             with torch.autocast(task.device.type, torch.bfloat16, enabled=given.bf16, cache_enabled=False):
                 found = evaluate_random_real(labels, task, networks=[network], protocol=recipe, repeats=given.seeds)
             cells.append(str(found.rows[0]))
+            if given.csv:
+                write(given.csv, (network, count, number, clip or "none", f"{rate:g}"), found.rows[0])
         spent = time.process_time() - began
         print(
             f"| {network} | {count} | {number} | {clip or 'none'} |", " | ".join(cells), f"| {spent:.0f} |", flush=True

@@ -104,7 +104,7 @@ def compare_command(
         typer.Option(
             "--controls",
             help="Generators beside the compared ones, and initialisers as they are (mean, centres, medoids, ...), separated by "
-            "commas, or none [autoencoder,centres,medoids].",
+            "commas, or none [autoencoder,centres,medoids,latent-centres,samples].",
         ),
     ] = None,
     device: flags.Device = None,

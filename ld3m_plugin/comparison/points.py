@@ -14,6 +14,7 @@ from ld3m_plugin.config import GeneratorConfig, OptimizerConfig, RunConfig, chan
 from ld3m_plugin.errors import UsageError, nearest
 from ld3m_plugin.evaluation.protocols import get_protocol
 from ld3m_plugin.options import Options
+from ld3m_plugin.presets import load_preset
 from ld3m_plugin.registry import current_registry
 
 #: Settings in which the rows of one comparison may differ: the questions that it asks.
@@ -75,7 +76,12 @@ def points(grid: GridConfig) -> list[Point]:
 
 
 def without_rows(grid: GridConfig, found: Sequence[Point]) -> list[str]:
-    """A line for each initialiser among the controls that has no point, as no compared generator lends it options."""
+    """A line for each initialiser among the controls that has no point, as no compared generator lends it options.
+
+    None for the usual controls: nobody asked for these one by one.
+    """
+    if list(grid.controls) == load_preset("default").compare["controls"]:
+        return []
     made = {point.generator for point in found if point.kind == "start"}
     lacking = [name for name in grid.controls if is_initialiser(name) and name not in made]
     return [

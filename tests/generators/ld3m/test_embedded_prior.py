@@ -43,6 +43,8 @@ def test_the_prior_of_emoji_is_described_as_it_is_shipped(drawings):
     facts = load_prior(EMOJI).facts
     assert tuple(known.name for known in facts.classes) == drawings.class_names
     assert "CC-BY-4.0" in facts.licence
+    # The part of the data that no validation or test drawing is in: see tests/data_sets/test_emoji.py.
+    assert "4606 images of emoji (task all, split equal-data, 64 pixels)" in facts.source
 
 
 @pytest.mark.parametrize("name", [name for name in TASKS if name != ALL])

@@ -85,6 +85,17 @@ def test_an_initialiser_that_nothing_lends_its_options_is_said_to_have_no_row(ma
     assert said.warned == [line]
 
 
+def test_usual_controls_without_options_are_left_out_in_silence():
+    usual = read_grid(settings={"generators": ["pixel"], "baseline": None})
+    found = [point.generator for point in points(usual) if point.kind == "start"]
+    assert found == ["centres", "medoids"]
+    assert without_rows(usual, points(usual)) == []
+    beside_ld3m = points(read_grid(settings={"generators": ["ld3m"], "baseline": None}))
+    starts = {point.generator: point.config.generator.options for point in beside_ld3m if point.kind == "start"}
+    assert list(starts) == ["centres", "medoids", "latent-centres", "samples"]
+    assert starts["samples"]["init_options"]["prior"] == "embedded"
+
+
 def test_an_initialiser_with_options_is_read_with_the_data_of_its_row():
     """Whose options the data set of the presets need not have."""
     settings = {
@@ -115,6 +126,6 @@ def test_an_initialiser_may_be_the_baseline_of_every_objective(made, grid):
     assert rows["pixel"].differences[measure].estimate.mean == pytest.approx(by_hand)
 
 
-def test_the_default_grid_has_those_that_need_no_prior(registry):
-    assert read_grid().controls == ("autoencoder", "centres", "medoids")
+def test_the_default_grid_has_all_pictures_that_learn_nothing(registry):
+    assert read_grid().controls == ("autoencoder", "centres", "medoids", "latent-centres", "samples")
     assert read_grid(presets=("demo",)).controls == ("mean",)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ld3m_plugin.errors import UsageError
+from ld3m_plugin.evaluation.table import Row
 from ld3m_plugin.testing import tiny_task
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "sweep_rates.py"
@@ -59,3 +60,17 @@ def test_a_refusal_is_one_line_that_says_what_to_type():
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
     assert "--held-out N" in ended.stderr.splitlines()[-1]
+
+
+def test_a_file_has_each_networks_accuracy_and_what_diverged(load_script, tmp_path):
+    script, path = load_script("sweep_rates"), tmp_path / "sweep.csv"
+    row = Row("random real", "MLP", (50.0, 33.33333), diverged=(1,))
+    for rate in ("0.01", "0.1"):
+        script.write(path, ("MLP", 10, 200, "none", rate), row)
+    assert path.read_text().splitlines() == [
+        "network,images_per_class,epochs,clip,rate,repeat,accuracy,diverged",
+        "MLP,10,200,none,0.01,0,50.0,0",
+        "MLP,10,200,none,0.01,1,33.3333,1",
+        "MLP,10,200,none,0.1,0,50.0,0",
+        "MLP,10,200,none,0.1,1,33.3333,1",
+    ]
