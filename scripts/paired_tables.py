@@ -4,7 +4,8 @@ usage: python scripts/paired_tables.py CSV [CSV ...] [--baseline ld3m] [--leave-
        [--plot PNG] [--csv CSV]
 
 A file is `seeds.csv` of a comparison, or what `--csv` wrote: lines of `pictures,seed,NETWORK,...` with accuracies in
-percent, of one data set and number of images (the one asked for, with equal storage). Pictures are `generator+objective`
+percent, and `NETWORK diverged` where some did, of one data set and number of images (the one asked for, with equal
+storage). Pictures are `generator+objective`
 and the settings that differ, or the name of pictures that learn nothing. A baseline that is a generator is compared
 with the generators of its objective and with all pictures that learn nothing, one with settings (`"ld3m+dm
 steps=5"`) with all others, at the seeds that they share. Intervals and p values are of paired t tests over seeds. p
@@ -14,14 +15,26 @@ that learn nothing.
 
 import argparse
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
 from ld3m_plugin.comparison.paired import Estimate, estimate, holm
 from ld3m_plugin.comparison.seed_table import ASKED
 
-Seeds = dict[int, dict[str, float]]
+
+class Accuracies(dict[str, float]):
+    """Accuracies by network, percent; `diverged` has how many trainings of a network diverged, where some did."""
+
+    def __init__(self, line: Mapping[str, str], networks: Iterable[str]) -> None:
+        super().__init__({name: float(line[name]) for name in networks})
+        counts = {name: int(line.get(f"{name}{DIVERGED}") or 0) for name in self}
+        self.diverged = {name: count for name, count in counts.items() if count}
+
+
+Seeds = dict[int, Accuracies]
+#: What the name of a network is followed by in the column that counts its trainings that diverged.
+DIVERGED = " diverged"
 #: The file that `--csv` writes has these columns before its networks.
 NAMED = ("pictures", "seed")
 
@@ -57,7 +70,7 @@ def read(paths: list[Path], only: Sequence[str] = ()) -> dict[str, Seeds]:
                 raise UnfitError(f"{path}: {error}") from None
             if missing := set(only) - set(accuracies):
                 raise UnfitError(f"{path}: no network {', '.join(sorted(missing))}; there are: {', '.join(accuracies)}")
-            accuracies = {network: accuracies[network] for network in only or accuracies}
+            accuracies = Accuracies(line, only or accuracies)
             first = first or (set(accuracies), terms)
             if set(accuracies) != first[0] or (terms and first[1] and terms != first[1]):
                 raise UnfitError(f"{path}: {name}, seed {line['seed']} has other networks or data than the first line")
@@ -67,12 +80,13 @@ def read(paths: list[Path], only: Sequence[str] = ()) -> dict[str, Seeds]:
     return found
 
 
-def from_study(line: dict[str, str]) -> tuple[str, dict[str, str], dict[str, float]]:
+def from_study(line: dict[str, str]) -> tuple[str, dict[str, str], Accuracies]:
     """Read a line that `--csv` wrote."""
-    return line["pictures"], {}, {name: float(value) for name, value in line.items() if name not in NAMED}
+    networks = [name for name in line if name not in NAMED and not name.endswith(DIVERGED)]
+    return line["pictures"], {}, Accuracies(line, networks)
 
 
-def from_seeds(line: dict[str, str]) -> tuple[str, dict[str, str], dict[str, float]]:
+def from_seeds(line: dict[str, str]) -> tuple[str, dict[str, str], Accuracies]:
     """Read a line of `seeds.csv`: what the pictures are called, what all lines must share, and the accuracies.
 
     Raises:
@@ -82,28 +96,39 @@ def from_seeds(line: dict[str, str]) -> tuple[str, dict[str, str], dict[str, flo
     if not {"start", "seed"} <= line.keys():
         raise UnfitError(f"these columns are not those of seeds.csv nor of --csv: {', '.join(columns)}")
     varied = [path for path in columns[columns.index("start") + 1 : columns.index("seed")] if line[path]]
-    networks = [name for name in columns if f"{name} diverged" in line and line[name]]
+    networks = [name for name in columns if f"{name}{DIVERGED}" in line and line[name]]
     name = "+".join(filter(None, (line["generator"], line["objective"])))
     return (
         " ".join([name, *(f"{path.rpartition('.')[2]}={line[path]}" for path in varied)]),
         {"data": line["data"], "images": line.get(ASKED) or line["images_per_class"]},
-        {network: float(line[network]) for network in networks},
+        Accuracies(line, networks),
     )
 
 
 def write(found: dict[str, Seeds], path: Path) -> None:
-    """Write the accuracies, rounded to four decimals."""
+    """Write the accuracies, rounded to four decimals, and of networks of which some diverged, how many."""
     networks = networks_of(found)
+    some = [
+        name for name in networks if any(name in row.diverged for seeds in found.values() for row in seeds.values())
+    ]
     with path.open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file, lineterminator="\n")
-        lines.writerow([*NAMED, *networks])
+        lines.writerow([*NAMED, *networks, *(f"{name}{DIVERGED}" for name in some)])
         for pictures, seeds in found.items():
-            lines.writerows([pictures, seed, *(round(row[n], 4) for n in networks)] for seed, row in seeds.items())
+            for seed, row in seeds.items():
+                counts = [row.diverged.get(name, 0) for name in some]
+                lines.writerow([pictures, seed, *(round(row[n], 4) for n in networks), *counts])
 
 
 def spread(values: list[float]) -> str:
     """Write mean ± standard deviation."""
     return f"{fmean(values):.1f} ± {stdev(values):.1f}" if len(values) > 1 else f"{fmean(values):.1f}"
+
+
+def failed(seeds: Seeds, network: str) -> str:
+    """Write how many trainings of a network diverged, where some did."""
+    count = sum(row.diverged.get(network, 0) for row in seeds.values())
+    return f", {count} diverged" if count else ""
 
 
 def reach(value: Estimate, digits: int) -> str:
@@ -135,7 +160,7 @@ def print_tables(found: dict[str, Seeds], made: list[tuple[str, Estimate]]) -> N
     networks = networks_of(found)
     print(f"| pictures | {' | '.join(networks)} | mean | n |\n| --- |{' ---: |' * (len(networks) + 2)}")
     for name, seeds in found.items():
-        cells = [spread([row[network] for row in seeds.values()]) for network in networks]
+        cells = [spread([row[network] for row in seeds.values()]) + failed(seeds, network) for network in networks]
         mean = spread([fmean(row.values()) for row in seeds.values()])
         print(f"| {name} | {' | '.join(cells)} | **{mean}** | {len(seeds)} |")
     print("\n| difference | points | interval, 95 % | p | corrected | n |\n| --- | ---: | --- | ---: | ---: | ---: |")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,21 @@ def test_a_name_that_is_not_there_is_refused(tmp_path, wrong):
     )
     assert ran.returncode == 2
     assert "there are: " in ran.stderr
+
+
+def test_networks_that_diverged_are_counted_in_the_table_and_in_the_file(script, tmp_path, capsys):
+    rows = [result("ld3m", seed, 30.0) for seed in (0, 1)]
+    rows[1] = replace(rows[1], diverged={"MLP": 1})
+    write_seeds(rows, tmp_path)
+    found = script.read([tmp_path / SEEDS])
+    script.print_tables(found, [])
+    assert "| ld3m+dm | 30.0 ± 0.0, 1 diverged | 20.0 ± 0.0 | **25.0 ± 0.0** | 2 |" in capsys.readouterr().out
+    script.write(found, tmp_path / "all.csv")
+    assert (tmp_path / "all.csv").read_text().splitlines() == [
+        "pictures,seed,MLP,ViT.1,MLP diverged",
+        "ld3m+dm,0,30.0,20.0,0",
+        "ld3m+dm,1,30.0,20.0,1",
+    ]
+    again = script.read([tmp_path / "all.csv"])
+    assert again == found
+    assert again["ld3m+dm"][1].diverged == {"MLP": 1}
