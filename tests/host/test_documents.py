@@ -10,6 +10,7 @@ import pytest
 from ld3m_plugin import hookspecs
 from ld3m_plugin.comparison.grid import read_grid
 from ld3m_plugin.comparison.points import points
+from ld3m_plugin.evaluation import get_protocol
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -111,3 +112,17 @@ def test_links_lead_somewhere(page):
         target = page.parent / path if path else page
         assert target.exists(), link
         assert not anchor or anchor in _anchors(target), link
+
+
+def test_the_networks_page_has_the_rates_and_epochs_of_the_protocols():
+    text = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
+    heading, _, *rows = re.search(r"^\| \| `ConvNet`.*\n(?:\|.*\n)+", text, re.MULTILINE)[0].splitlines()
+    networks = [re.findall(r"`(\w+)`", cell) for cell in heading.split("|")[2:-1]]
+    assert len(sum(networks, [])) == 9
+    for row in rows:
+        name, *rates = (cell.strip() for cell in row.split("|")[1:-1])
+        protocol = get_protocol(re.search(r"`(.*)`", name)[1])
+        assert f"{protocol.epochs} epochs" in name
+        for some, rate in zip(networks, rates, strict=True):
+            assert {protocol.rate(network) for network in some} == {float(rate)}, (name, some)
+    assert len(rows) == 3

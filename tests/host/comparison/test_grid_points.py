@@ -161,6 +161,8 @@ def test_defaults_have_glad_as_baseline_and_controls():
         "autoencoder",
         "centres",
         "medoids",
+        "latent-centres",
+        "samples",
         None,
     }
 
