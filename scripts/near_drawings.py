@@ -53,7 +53,7 @@ def shared_tasks() -> dict[str, set[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--above", type=float, default=0.93)
-    parser.add_argument("--side", type=int, default=16, help="pixels a side [16]")
+    parser.add_argument("--side", type=int, default=16, choices=(4, 8, 16, 32, 64), help="pixels a side [16]")
     given = parser.parse_args()
     every, alike, tasks = drawings(), mean_likeness(given.side), shared_tasks()
     pairs: list[tuple[float, Drawing, Drawing]] = [

@@ -23,12 +23,19 @@ from ld3m_plugin.comparison.paired import Estimate, estimate, holm
 from ld3m_plugin.comparison.seed_table import ASKED
 
 
+class UnfitError(Exception):
+    """Lines that cannot stand in one table."""
+
+
 class Accuracies(dict[str, float]):
     """Accuracies by network, percent; `diverged` has how many trainings of a network diverged, where some did."""
 
     def __init__(self, line: Mapping[str, str], networks: Iterable[str]) -> None:
         super().__init__({name: float(line[name]) for name in networks})
-        counts = {name: int(line.get(f"{name}{DIVERGED}") or 0) for name in self}
+        try:
+            counts = {name: int(line.get(f"{name}{DIVERGED}") or 0) for name in self}
+        except ValueError as error:
+            raise UnfitError(f"how many networks diverged is no whole number: {error}") from None
         self.diverged = {name: count for name, count in counts.items() if count}
 
 
@@ -37,10 +44,6 @@ Seeds = dict[int, Accuracies]
 DIVERGED = " diverged"
 #: The file that `--csv` writes has these columns before its networks.
 NAMED = ("pictures", "seed")
-
-
-class UnfitError(Exception):
-    """Lines that cannot stand in one table."""
 
 
 def read(paths: list[Path], only: Sequence[str] = ()) -> dict[str, Seeds]:

@@ -4,9 +4,9 @@
 
 Neither a test image nor a distilled set enters: networks train on some training images and are tested on others: those that the
 data set holds out for choosing settings (of `emoji`, drawings that are in training in no style), or random ones. Each cell is the
-mean accuracy in percent over `--seeds` networks, each on a subset of its own, its deviation, and how many diverged. The networks
-of all cells with equally many images have the same subsets and initial weights; `--csv` keeps each network's accuracy, to compare
-cells network by network.
+mean accuracy in percent over `--seeds` networks, each on a subset of its own, its deviation, and how many diverged. The cells
+of a network with equally many images have the same subsets and initial weights; `--csv` keeps each accuracy, to compare cells
+pair by pair.
 """
 
 from __future__ import annotations
@@ -60,22 +60,42 @@ def split(task: Task, held_out: int | None) -> Task:
     )
 
 
-COLUMNS = ("network", "images_per_class", "epochs", "clip", "rate", "repeat", "accuracy", "diverged")
+#: What `--csv` writes: how a network was trained and tested, and what came of it.
+COLUMNS = (
+    *("data", "tested_on", "protocol", "bf16"),
+    *("network", "images_per_class", "epochs", "clip", "rate", "repeat", "accuracy", "diverged"),
+)
+
+
+def begin(path: Path) -> None:
+    """Write the header of a CSV file, or check that of one that is there.
+
+    Raises:
+        UsageError: the file cannot be written, or is no such file.
+    """
+    header = ",".join(COLUMNS) + "\n"
+    try:
+        with path.open("a+", newline="", encoding="utf-8") as file:
+            file.seek(0)
+            found = file.read()
+            if not found:
+                file.write(header)
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"--csv {path}: {error}") from None
+    if found and not (found.startswith(header) and found.endswith("\n")):
+        raise UsageError(f"--csv {path}: this is no file of a sweep: give another name")
 
 
 def write(path: Path, cell: tuple[object, ...], row: Row) -> None:
-    """Append a line for each network of a cell to a CSV file, its header before the first.
+    """Append a line for each network of a cell to a CSV file that has begun.
 
     Args:
         path: of the file.
-        cell: the first five of `COLUMNS`.
+        cell: the first nine of `COLUMNS`.
         row: the networks' accuracies in percent, and which of them diverged.
     """
     with path.open("a", newline="", encoding="utf-8") as file:
-        lines = csv.writer(file, lineterminator="\n")
-        if not file.tell():
-            lines.writerow(COLUMNS)
-        lines.writerows(
+        csv.writer(file, lineterminator="\n").writerows(
             (*cell, repeat, round(accuracy, 4), int(repeat in row.diverged))
             for repeat, accuracy in enumerate(row.accuracies)
         )
@@ -98,6 +118,8 @@ def main() -> None:
     given = parser.parse_args()
     try:
         task, base = split(given_task(given), given.held_out), get_protocol(given.protocol)
+        if given.csv:
+            begin(given.csv)
     except HostError as error:
         parser.error(str(error))
     rates = [float(rate) for rate in given.rates.split(",")]
@@ -106,6 +128,8 @@ def main() -> None:
     print("| network | images a class | epochs | clip |", " | ".join(f"{rate:g}" for rate in rates), "| CPU s |")
     print("| --- | ---: | ---: | ---: |", " | ".join("---:" for _ in rates), "| ---: |")
     networks = given.networks.split(",") if given.networks else base.networks
+    tested_on = "held out by the data set" if given.held_out is None else f"{given.held_out} random a class"
+    of_all = (" ".join([given.data, *given.D]), tested_on, base.name, int(given.bf16))
     for network, count, number, clip in product(networks, map(int, given.ipc.split(",")), epochs, clips):
         cells, began = [], time.process_time()
         for rate in rates:
@@ -118,7 +142,7 @@ def main() -> None:
                 found = evaluate_random_real(labels, task, networks=[network], protocol=recipe, repeats=given.seeds)
             cells.append(str(found.rows[0]))
             if given.csv:
-                write(given.csv, (network, count, number, clip or "none", f"{rate:g}"), found.rows[0])
+                write(given.csv, (*of_all, network, count, number, clip or "none", f"{rate:g}"), found.rows[0])
         spent = time.process_time() - began
         print(
             f"| {network} | {count} | {number} | {clip or 'none'} |", " | ".join(cells), f"| {spent:.0f} |", flush=True

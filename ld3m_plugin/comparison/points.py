@@ -7,14 +7,13 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, Literal
 
-from ld3m_plugin.comparison.grid import GridConfig
+from ld3m_plugin.comparison.grid import GridConfig, read_grid
 from ld3m_plugin.comparison.rates import FACTOR, check_own_rates, check_rates_of_all, is_rate_of, times, with_rates
 from ld3m_plugin.comparison.unnamed_settings import applies, of_all_protocols, of_data, of_objective
 from ld3m_plugin.config import GeneratorConfig, OptimizerConfig, RunConfig, changed, completed, resolve
 from ld3m_plugin.errors import UsageError, nearest
 from ld3m_plugin.evaluation.protocols import get_protocol
 from ld3m_plugin.options import Options
-from ld3m_plugin.presets import load_preset
 from ld3m_plugin.registry import current_registry
 
 #: Settings in which the rows of one comparison may differ: the questions that it asks.
@@ -78,14 +77,14 @@ def points(grid: GridConfig) -> list[Point]:
 def without_rows(grid: GridConfig, found: Sequence[Point]) -> list[str]:
     """A line for each initialiser among the controls that has no point, as no compared generator lends it options.
 
-    None for the usual controls: nobody asked for these one by one.
+    None for the controls of presets: nobody asked for these one by one.
     """
-    if list(grid.controls) == load_preset("default").compare["controls"]:
+    if grid.controls == read_grid(presets=grid.presets).controls:
         return []
     made = {point.generator for point in found if point.kind == "start"}
     lacking = [name for name in grid.controls if is_initialiser(name) and name not in made]
     return [
-        f"no rows of {name}: no compared generator has the options that it takes; give them, such as -G {name}."
+        f"no rows of {name}: no compared generator lends the options that it takes; give them, such as -G {name}."
         f"{next(iter(wanted.model_fields))}=VALUE, or leave it out of --controls"
         for name in lacking
         if (wanted := _options("initialiser", name))
@@ -198,14 +197,18 @@ def _once_each_evaluation(runs: Iterable[Point]) -> Iterator[Point]:
 
 
 def _start(grid: GridConfig, name: str, beside: Point) -> Point | None:
-    """The pictures of an initialiser beside a run; None where no compared generator has the options that it takes."""
+    """The pictures of an initialiser beside a run; None where no compared generator lends the options that it takes.
+
+    One that is varied, such as a prior, is lent by none: the row would have the value of no run.
+    """
     if grid.controls_through is None:
         raise UsageError(f"control {name!r} is an initialiser: name in controls_through the generator that takes it")
     wanted = current_registry().options("initialiser", name) or Options
     given, lent = grid.generator_options.get(name, {}), {}
     if wanted.model_fields:
         lender = _lender(grid, wanted)
-        if lender is None and not given:
+        varied = {key for key in wanted.model_fields if f"generator.options.{key}" in grid.vary}
+        if varied - given.keys() or (lender is None and not given):
             return None
         base = resolve(presets=grid.presets, layers=[grid.config])
         data = of_data(grid, beside.config.data.name)

@@ -1,4 +1,7 @@
-"""How `scripts/make_embedded_emoji.py` decides on groups, parts, classes and class maps; what is shipped follows from it."""
+"""How `scripts/make_embedded_emoji.py` decides on groups, parts, classes and class maps.
+
+The shipped groups, classes and maps are checked against it; the parts follow from names of groups too, which are not shipped.
+"""
 
 import json
 
@@ -41,6 +44,13 @@ def test_groups_by_label_and_by_hand(making, monkeypatch):
         making["groups"].groups(labels)
 
 
+def test_the_groups_that_are_shipped_are_those_of_the_script(making):
+    found = making["groups"].groups({each.code: each.label for each in drawings()})
+    number: dict[str, int] = {}
+    assert all(number.setdefault(found[each.code], each.group) == each.group for each in drawings())
+    assert len(number) == len({each.group for each in drawings()}) == 858
+
+
 def test_a_third_of_the_drawings_is_for_testing_and_a_sixth_of_the_others_for_validation(making):
     drawing, split = making["split"].Drawing, making["split"].split
     part = split([drawing(str(n), str(n), "birds", str(n)) for n in range(36)], {})
@@ -51,8 +61,11 @@ def test_groups_are_shared_out_whole(making):
     drawing, split = making["split"].Drawing, making["split"].split
     pairs = [drawing(str(n), str(n), "birds", str(n // 2)) for n in range(36)]
     part = split(pairs, {})
-    assert all(part[str(n)] == part[str(n + 1)] for n in range(0, 36, 2))
     assert sorted(part.values()) == ["test"] * 12 + ["train"] * 20 + ["validation"] * 4
+    large = split([drawing(str(n), str(n), "birds", "a" if n < 9 else str(n)) for n in range(36)], {})
+    # The nine are more than what validation takes, and three quarters of what testing takes.
+    assert large["0"] != "validation"
+    assert sorted(large.values()) == ["test"] * 12 + ["train"] * 20 + ["validation"] * 4
 
 
 def test_classes_and_class_maps_that_are_shipped_are_those_of_the_script(making, shipped):

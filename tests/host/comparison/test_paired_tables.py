@@ -140,4 +140,11 @@ def test_networks_that_diverged_are_counted_in_the_table_and_in_the_file(script,
     ]
     again = script.read([tmp_path / "all.csv"])
     assert again == found
-    assert again["ld3m+dm"][1].diverged == {"MLP": 1}
+    assert {seed: row.diverged for seed, row in again["ld3m+dm"].items()} == {0: {}, 1: {"MLP": 1}}
+    other = tmp_path / "other.csv"
+    other.write_text("pictures,seed,MLP,AlexNet\nmean,0,1,2\n")
+    joined = script.read([tmp_path / "all.csv", other], ["MLP"])
+    assert [joined["ld3m+dm"][1].diverged, joined["mean"][0].diverged] == [{"MLP": 1}, {}]
+    other.write_text("pictures,seed,MLP,MLP diverged\nmean,0,1,some\n")
+    with pytest.raises(script.UnfitError, match="no whole number"):
+        script.read([other])

@@ -85,6 +85,40 @@ def test_an_initialiser_that_nothing_lends_its_options_is_said_to_have_no_row(ma
     assert said.warned == [line]
 
 
+def test_an_option_that_is_varied_is_lent_to_no_initialiser():
+    """Not even its default, which is the prior of no run."""
+    fields = {"generators": ["ld3m"], "controls": ["samples"], "baseline": None}
+    varied = read_grid(settings={**fields, "vary": {"generator.options.prior": ["one", "two"]}})
+    assert [point.generator for point in points(varied)] == ["ld3m", "ld3m", None]
+    (line,) = without_rows(varied, points(varied))
+    assert "no compared generator lends" in line
+    given = {**fields, "generator_options": {"samples": {"prior": "one"}}, "vary": varied.vary}
+    starts = [point for point in points(read_grid(settings=given)) if point.kind == "start"]
+    assert [start.config.generator.options["init_options"]["prior"] for start in starts] == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "rows"),
+    [
+        ("emoji-dc", ["mean", "medoids"]),
+        ("emoji-mtt", ["mean", "medoids", "samples"]),
+    ],  # the second gives samples an option
+)
+def test_controls_of_a_preset_without_options_are_left_out_in_silence(preset, rows):
+    alone = read_grid(presets=(preset,), settings={"generators": ["pixel"], "baseline": None})
+    assert [point.generator for point in points(alone) if point.kind == "start"] == rows
+    assert without_rows(alone, points(alone)) == []
+
+
+def test_pictures_that_learn_nothing_are_the_same_beside_every_objective_of_emoji():
+    def starts(objective):
+        grid = read_grid(presets=(f"emoji-{objective}",), settings={"seeds": [1]})
+        return {p.generator: p.config.generator for p in points(grid) if p.kind == "start"}
+
+    assert list(starts("dm")) == ["mean", "medoids", "latent-centres", "samples"]
+    assert starts("dm") == starts("dc") == starts("mtt")
+
+
 def test_usual_controls_without_options_are_left_out_in_silence():
     usual = read_grid(settings={"generators": ["pixel"], "baseline": None})
     found = [point.generator for point in points(usual) if point.kind == "start"]

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
@@ -66,11 +67,53 @@ def test_a_file_has_each_networks_accuracy_and_what_diverged(load_script, tmp_pa
     script, path = load_script("sweep_rates"), tmp_path / "sweep.csv"
     row = Row("random real", "MLP", (50.0, 33.33333), diverged=(1,))
     for rate in ("0.01", "0.1"):
-        script.write(path, ("MLP", 10, 200, "none", rate), row)
+        script.begin(path)  # a second sweep goes on in the file
+        script.write(path, ("emoji", "held out by the data set", "unseen", 0, "MLP", 10, 200, "none", rate), row)
     assert path.read_text().splitlines() == [
-        "network,images_per_class,epochs,clip,rate,repeat,accuracy,diverged",
-        "MLP,10,200,none,0.01,0,50.0,0",
-        "MLP,10,200,none,0.01,1,33.3333,1",
-        "MLP,10,200,none,0.1,0,50.0,0",
-        "MLP,10,200,none,0.1,1,33.3333,1",
+        "data,tested_on,protocol,bf16,network,images_per_class,epochs,clip,rate,repeat,accuracy,diverged",
+        "emoji,held out by the data set,unseen,0,MLP,10,200,none,0.01,0,50.0,0",
+        "emoji,held out by the data set,unseen,0,MLP,10,200,none,0.01,1,33.3333,1",
+        "emoji,held out by the data set,unseen,0,MLP,10,200,none,0.1,0,50.0,0",
+        "emoji,held out by the data set,unseen,0,MLP,10,200,none,0.1,1,33.3333,1",
     ]
+
+
+@pytest.mark.parametrize("content", ["network,accuracy\n", "no newline"])
+def test_another_file_is_not_written_to(load_script, tmp_path, content):
+    script, path = load_script("sweep_rates"), tmp_path / "other.csv"
+    path.write_text(content)
+    with pytest.raises(UsageError, match="give another name"):
+        script.begin(path)
+    assert path.read_text() == content
+    with pytest.raises(UsageError, match="--csv"):
+        script.begin(tmp_path / "nowhere" / "sweep.csv")
+
+
+def test_a_sweep_prints_a_row_and_keeps_its_networks(load_script, tmp_path, capsys, monkeypatch):
+    path = tmp_path / "sweep.csv"
+    command = [
+        "sweep_rates.py",
+        "--networks",
+        "MLP",
+        "--ipc",
+        "1",
+        "--epochs",
+        "1",
+        "--rates",
+        "0.01,0.02",
+        "--seeds",
+        "2",
+    ]
+    monkeypatch.setattr("sys.argv", [*command, "--held-out", "5", "--clip", "1", "--csv", str(path)])
+    load_script("sweep_rates").main()
+    heading, _, row = capsys.readouterr().out.splitlines()
+    assert heading.split(" | ")[:6] == ["| network", "images a class", "epochs", "clip", "0.01", "0.02"]
+    assert row.startswith("| MLP | 1 | 1 | 1.0 |")
+    lines = [line.split(",") for line in path.read_text().splitlines()[1:]]
+    assert [line[:10] for line in lines] == [
+        ["fashion-mnist:embedded", "5 random a class", "unseen", "0", "MLP", "1", "1", "1.0", rate, str(repeat)]
+        for rate in ("0.01", "0.02")
+        for repeat in range(2)
+    ]
+    means = [f"{fmean(float(line[10]) for line in lines[i : i + 2]):.1f} +- " for i in (0, 2)]
+    assert all(mean in row for mean in means)
