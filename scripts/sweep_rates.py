@@ -5,14 +5,15 @@
 Neither a test image nor a distilled set enters: networks train on some training images and are tested on others: those that the
 data set holds out for choosing settings (of `emoji`, drawings that are in training in no style), or random ones. Each cell is the
 mean accuracy in percent over `--seeds` networks, each on a subset of its own, its deviation, and how many diverged. The cells
-of a network with equally many images have the same subsets and initial weights; `--csv` keeps each accuracy, to compare cells
-pair by pair.
+of a network with equally many images have the same subsets and initial weights: `--paired` compares them pair by pair, `--csv`
+keeps each accuracy.
 """
 
 from __future__ import annotations
 
 import csv
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -20,6 +21,7 @@ from pathlib import Path
 import torch
 from evaluation_arguments import evaluation_parser, given_task
 
+from ld3m_plugin.comparison.paired import estimate
 from ld3m_plugin.contracts import Task
 from ld3m_plugin.data.selection import ChosenImages, for_selection
 from ld3m_plugin.errors import DataError, HostError, UsageError
@@ -101,6 +103,24 @@ def write(path: Path, cell: tuple[object, ...], row: Row) -> None:
         )
 
 
+def texts(rows: Mapping[float, Row], against: float) -> list[str]:
+    """A cell for each rate: the row, and its mean difference to the row of the rate `against` over pairs of networks.
+
+    With its 95 % interval of a paired t test. No difference where one of the two has diverged networks or but one network, or
+    where `against` is none of the rates.
+    """
+    found = []
+    for rate, row in rows.items():
+        paired, own = rate != against and against in rows, rows.get(against, row)
+        if paired and row.n > 1 and not (row.diverged or own.diverged):
+            value = estimate([one - other for one, other in zip(row.accuracies, own.accuracies, strict=True)])
+            low, high = value.interval() or (value.mean, value.mean)
+            found.append(f"{row}, {value.mean:+.1f} ({low:+.1f} to {high:+.1f})")
+        else:
+            found.append(str(row))
+    return found
+
+
 def main() -> None:
     parser = evaluation_parser(__doc__)
     for name, default in (("ipc", "1,10,50"), ("rates", "0.003,0.01,0.03,0.1"), ("epochs", ""), ("clip", "")):
@@ -115,6 +135,7 @@ def main() -> None:
         "--bf16", action="store_true", help="train and test under autocast, in half precision where it may"
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also append each network's accuracy to this file")
+    parser.add_argument("--paired", action="store_true", help="also print differences to the protocol's own rate")
     given = parser.parse_args()
     try:
         task, base = split(given_task(given), given.held_out), get_protocol(given.protocol)
@@ -131,7 +152,8 @@ def main() -> None:
     tested_on = "held out by the data set" if given.held_out is None else f"{given.held_out} random a class"
     of_all = (" ".join([given.data, *given.D]), tested_on, base.name, int(given.bf16))
     for network, count, number, clip in product(networks, map(int, given.ipc.split(",")), epochs, clips):
-        cells, began = [], time.process_time()
+        rows: dict[float, Row] = {}
+        began = time.process_time()
         for rate in rates:
             recipe = base.model_copy(
                 update={"learning_rates": {network: rate}, "epochs": number, "gradient_clip": clip, "name": "sweep"}
@@ -140,10 +162,10 @@ def main() -> None:
             # Without the cache: it would keep the half-precision weights of the first step for all others.
             with torch.autocast(task.device.type, torch.bfloat16, enabled=given.bf16, cache_enabled=False):
                 found = evaluate_random_real(labels, task, networks=[network], protocol=recipe, repeats=given.seeds)
-            cells.append(str(found.rows[0]))
+            rows[rate] = found.rows[0]
             if given.csv:
                 write(given.csv, (*of_all, network, count, number, clip or "none", f"{rate:g}"), found.rows[0])
-        spent = time.process_time() - began
+        spent, cells = time.process_time() - began, texts(rows, base.rate(network) if given.paired else 0)
         print(
             f"| {network} | {count} | {number} | {clip or 'none'} |", " | ".join(cells), f"| {spent:.0f} |", flush=True
         )

@@ -78,6 +78,18 @@ def test_a_file_has_each_networks_accuracy_and_what_diverged(load_script, tmp_pa
     ]
 
 
+def test_cells_are_compared_network_by_network(load_script):
+    rows = {
+        0.01: Row("random real", "MLP", (40.0, 50.0, 60.0)),
+        0.02: Row("random real", "MLP", (41.0, 52.0, 63.0)),
+        0.1: Row("random real", "MLP", (10.0, 10.0, 60.0), diverged=(0, 1)),
+    }
+    # Differences 1, 2, 3: mean 2, deviation 1; t of two degrees of freedom 4.303, over the root of 3.
+    expected = ["50.0 +- 10.0 (n=3)", "52.0 +- 11.0 (n=3), +2.0 (-0.5 to +4.5)", "26.7 +- 28.9 (n=3, 2 diverged)"]
+    assert load_script("sweep_rates").texts(rows, 0.01) == expected
+    assert load_script("sweep_rates").texts(rows, 0.5) == [str(row) for row in rows.values()]
+
+
 @pytest.mark.parametrize("content", ["network,accuracy\n", "no newline"])
 def test_another_file_is_not_written_to(load_script, tmp_path, content):
     script, path = load_script("sweep_rates"), tmp_path / "other.csv"
