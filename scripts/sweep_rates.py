@@ -29,13 +29,16 @@ from ld3m_plugin.evaluation import evaluate_random_real, get_protocol
 from ld3m_plugin.evaluation.table import Row
 from ld3m_plugin.randomness import stream
 
+#: Training images of each class that are tested on where the data set names none.
+RANDOM = 100
+
 
 def split(task: Task, held_out: int | None) -> Task:
     """The task with held-out training images in place of its test images, and without them in training.
 
     Args:
         task: what is split.
-        held_out: random images of each class; None: those that the task names, else 100.
+        held_out: random images of each class; None: those that the task names, else `RANDOM`.
 
     Raises:
         UsageError: no image is left to test on, or to train on; the data set says that none may be held out.
@@ -45,7 +48,7 @@ def split(task: Task, held_out: int | None) -> Task:
             return for_selection(task)
         except DataError as error:
             raise UsageError(f"{error}; --held-out N tests on random training images") from None
-    count, least = 100 if held_out is None else held_out, min(task.train.counts())
+    count, least = RANDOM if held_out is None else held_out, min(task.train.counts())
     if not 0 < count < least:
         raise UsageError(
             f"--held-out {count}: give 1 to {least - 1}, as the smallest class has {least} training images"
@@ -138,7 +141,8 @@ def main() -> None:
     parser.add_argument("--paired", action="store_true", help="also print differences to the protocol's own rate")
     given = parser.parse_args()
     try:
-        task, base = split(given_task(given), given.held_out), get_protocol(given.protocol)
+        whole, base = given_task(given), get_protocol(given.protocol)
+        task = split(whole, given.held_out)
         if given.csv:
             begin(given.csv)
     except HostError as error:
@@ -149,7 +153,8 @@ def main() -> None:
     print("| network | images a class | epochs | clip |", " | ".join(f"{rate:g}" for rate in rates), "| CPU s |")
     print("| --- | ---: | ---: | ---: |", " | ".join("---:" for _ in rates), "| ---: |")
     networks = given.networks.split(",") if given.networks else base.networks
-    tested_on = "held out by the data set" if given.held_out is None else f"{given.held_out} random a class"
+    named = given.held_out is None and whole.held_out is not None
+    tested_on = "held out by the data set" if named else f"{given.held_out or RANDOM} random a class"
     of_all = (" ".join([given.data, *given.D]), tested_on, base.name, int(given.bf16))
     for network, count, number, clip in product(networks, map(int, given.ipc.split(",")), epochs, clips):
         rows: dict[float, Row] = {}

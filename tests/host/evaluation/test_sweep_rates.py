@@ -116,14 +116,14 @@ def test_a_sweep_prints_a_row_and_keeps_its_networks(load_script, tmp_path, caps
         "--seeds",
         "2",
     ]
-    monkeypatch.setattr("sys.argv", [*command, "--held-out", "5", "--clip", "1", "--csv", str(path)])
+    monkeypatch.setattr("sys.argv", [*command, "--clip", "1", "--csv", str(path)])
     load_script("sweep_rates").main()
     heading, _, row = capsys.readouterr().out.splitlines()
     assert heading.split(" | ")[:6] == ["| network", "images a class", "epochs", "clip", "0.01", "0.02"]
     assert row.startswith("| MLP | 1 | 1 | 1.0 |")
     lines = [line.split(",") for line in path.read_text().splitlines()[1:]]
     assert [line[:10] for line in lines] == [
-        ["fashion-mnist:embedded", "5 random a class", "unseen", "0", "MLP", "1", "1", "1.0", rate, str(repeat)]
+        ["fashion-mnist:embedded", "100 random a class", "unseen", "0", "MLP", "1", "1", "1.0", rate, str(repeat)]
         for rate in ("0.01", "0.02")
         for repeat in range(2)
     ]
