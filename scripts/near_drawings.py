@@ -10,6 +10,7 @@ the tasks that have both.
 from __future__ import annotations
 
 import argparse
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -43,10 +44,9 @@ def mean_likeness(side: int) -> Tensor:
 def shared_tasks() -> dict[str, set[str]]:
     """Code points -> the tasks, other than `all`, that have the drawing."""
     found: dict[str, set[str]] = {each.code: set() for each in drawings()}
-    for task in TASKS:
-        for members in classes(task).values() if task != ALL else ():
-            for each in members:
-                found[each.drawing.code].add(task)
+    for task in (name for name in TASKS if name != ALL):
+        for each in chain.from_iterable(classes(task).values()):
+            found[each.drawing.code].add(task)
     return found
 
 

@@ -5,12 +5,11 @@ usage: python scripts/paired_tables.py CSV [CSV ...] [--baseline ld3m] [--leave-
 
 A file is `seeds.csv` of a comparison, or what `--csv` wrote: lines of `pictures,seed,NETWORK,...` with accuracies in
 percent, and `NETWORK diverged` where some did, of one data set and number of images (the one asked for, with equal
-storage). Pictures are `generator+objective`
-and the settings that differ, or the name of pictures that learn nothing. A baseline that is a generator is compared
-with the generators of its objective and with all pictures that learn nothing, one with settings (`"ld3m+dm
-steps=5"`) with all others, at the seeds that they share. Intervals and p values are of paired t tests over seeds. p
-is corrected by Holm's procedure in two families: the differences to generators that are shown, and those to pictures
-that learn nothing.
+storage). Pictures are `generator+objective` and the settings that differ, or the name of pictures that learn nothing. A
+baseline that is a generator is compared with the generators of its objective and with all pictures that learn nothing,
+one with settings (`"ld3m+dm steps=5"`) with all others, at the seeds that they share. Intervals and p values are of
+paired t tests over seeds. p is corrected by Holm's procedure in two families: the differences to generators that are
+shown, and those to pictures that learn nothing.
 """
 
 import argparse

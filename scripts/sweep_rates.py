@@ -106,16 +106,15 @@ def write(path: Path, cell: tuple[object, ...], row: Row) -> None:
         )
 
 
-def texts(rows: Mapping[float, Row], against: float) -> list[str]:
+def texts(rows: Mapping[float, Row], against: float | None) -> list[str]:
     """A cell for each rate: the row, and its mean difference to the row of the rate `against` over pairs of networks.
 
     With its 95 % interval of a paired t test. No difference where one of the two has diverged networks or but one network, or
     where `against` is none of the rates.
     """
-    found = []
-    for rate, row in rows.items():
-        paired, own = rate != against and against in rows, rows.get(against, row)
-        if paired and row.n > 1 and not (row.diverged or own.diverged):
+    found, own = [], None if against is None else rows.get(against)
+    for row in rows.values():
+        if own and row is not own and row.n > 1 and not (row.diverged or own.diverged):
             value = estimate([one - other for one, other in zip(row.accuracies, own.accuracies, strict=True)])
             low, high = value.interval() or (value.mean, value.mean)
             found.append(f"{row}, {value.mean:+.1f} ({low:+.1f} to {high:+.1f})")
@@ -170,7 +169,7 @@ def main() -> None:
             rows[rate] = found.rows[0]
             if given.csv:
                 write(given.csv, (*of_all, network, count, number, clip or "none", f"{rate:g}"), found.rows[0])
-        spent, cells = time.process_time() - began, texts(rows, base.rate(network) if given.paired else 0)
+        spent, cells = time.process_time() - began, texts(rows, base.rate(network) if given.paired else None)
         print(
             f"| {network} | {count} | {number} | {clip or 'none'} |", " | ".join(cells), f"| {spent:.0f} |", flush=True
         )

@@ -99,12 +99,10 @@ def test_an_option_that_is_varied_is_lent_to_no_initialiser():
 
 @pytest.mark.parametrize(
     ("preset", "rows"),
-    [
-        ("emoji-dc", ["mean", "medoids"]),
-        ("emoji-mtt", ["mean", "medoids", "samples"]),
-    ],  # the second gives samples an option
+    [("emoji-dc", ["mean", "medoids"]), ("emoji-mtt", ["mean", "medoids", "samples"])],
 )
 def test_controls_of_a_preset_without_options_are_left_out_in_silence(preset, rows):
+    """`emoji-mtt` gives samples an option, so that they have a row without a lender."""
     alone = read_grid(presets=(preset,), settings={"generators": ["pixel"], "baseline": None})
     assert [point.generator for point in points(alone) if point.kind == "start"] == rows
     assert without_rows(alone, points(alone)) == []

@@ -1,5 +1,6 @@
 """`scripts/sweep_rates.py`: which training images take the place of the test set."""
 
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -103,20 +104,8 @@ def test_another_file_is_not_written_to(load_script, tmp_path, content):
 
 def test_a_sweep_prints_a_row_and_keeps_its_networks(load_script, tmp_path, capsys, monkeypatch):
     path = tmp_path / "sweep.csv"
-    command = [
-        "sweep_rates.py",
-        "--networks",
-        "MLP",
-        "--ipc",
-        "1",
-        "--epochs",
-        "1",
-        "--rates",
-        "0.01,0.02",
-        "--seeds",
-        "2",
-    ]
-    monkeypatch.setattr("sys.argv", [*command, "--clip", "1", "--csv", str(path)])
+    command = f"sweep_rates.py --networks MLP --ipc 1 --epochs 1 --rates 0.01,0.02 --seeds 2 --clip 1 --csv {path}"
+    monkeypatch.setattr("sys.argv", shlex.split(command))
     load_script("sweep_rates").main()
     heading, _, row = capsys.readouterr().out.splitlines()
     assert heading.split(" | ")[:6] == ["| network", "images a class", "epochs", "clip", "0.01", "0.02"]
